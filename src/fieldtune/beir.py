@@ -1,0 +1,228 @@
+"""Retrieval data in BEIR layout, the format between stages: corpus, queries, and qrels by split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fieldtune.errors import InputError
+from fieldtune.types import SPLITS, Passage, Qrels, Query
+from fieldtune.workspace import atomic_file, read_json, read_jsonl, write_json, write_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalData:
+    """A corpus, the queries asked of it, and who found what relevant."""
+
+    passages: dict[str, Passage]
+    queries: dict[str, Query]
+    qrels: dict[str, Qrels]
+    """Split name -> qrels, every judged row with its grade, 0 included."""
+    relevance_threshold: int = 1
+    evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
+    notes: tuple[str, ...] = field(default=())
+    """What reading mended or wondered at (duplicate rows, for instance)."""
+
+    def positives(self, split: str) -> dict[str, list[str]]:
+        """Query id -> ids of its relevant passages, in file order; queries without one are left out."""
+        out = {}
+        for query, grades in self.qrels.get(split, {}).items():
+            relevant = [passage for passage, grade in grades.items() if grade >= self.relevance_threshold]
+            if relevant:
+                out[query] = relevant
+        return out
+
+
+def load_beir(folder: Path) -> RetrievalData:
+    """Read a BEIR folder: corpus.jsonl[.gz], queries.jsonl, qrels/*.tsv and, if there, meta.json.
+
+    Raises InputError with file and line for a missing or repeated id, a bad grade, or qrels that name an absent
+    passage or query.
+    """
+    if not folder.is_dir():
+        raise InputError("not a folder", "give a BEIR folder with corpus.jsonl, queries.jsonl and qrels/", path=folder)
+    meta = read_json(folder / "meta.json") if (folder / "meta.json").exists() else {}
+    passages = read_corpus(corpus_file(folder))
+    queries = read_queries(folder / "queries.jsonl")
+    files = sorted((folder / "qrels").glob("*.tsv"))
+    if not files:
+        raise InputError("no qrels/*.tsv in it", "add qrels/test.tsv with query-id, corpus-id, score", path=folder)
+    qrels, notes = {}, []
+    for path in files:
+        qrels[path.stem], repeated = read_qrels(path, passages, queries)
+        if repeated:
+            notes.append(f"{path.name}: {repeated} repeated rows, counted once")
+    threshold = meta.get("relevance_threshold", 1)
+    if not isinstance(threshold, int) or isinstance(threshold, bool):
+        raise InputError(f"relevance_threshold must be a whole number, got {threshold!r}", path=folder / "meta.json")
+    judged_only = str(meta.get("evaluation", "full-corpus")) == "judged-only"
+    return RetrievalData(
+        passages, queries, qrels, threshold, "judged-only" if judged_only else "full-corpus", tuple(notes)
+    )
+
+
+def corpus_file(folder: Path) -> Path:
+    """The corpus of a BEIR folder, packed or not."""
+    packed = folder / "corpus.jsonl.gz"
+    return packed if packed.exists() and not (folder / "corpus.jsonl").exists() else folder / "corpus.jsonl"
+
+
+def read_corpus(path: Path) -> dict[str, Passage]:
+    out: dict[str, Passage] = {}
+    for line, row in read_jsonl(path):
+        key = _identifier(row, path, line, out)
+        metadata = row.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise InputError("metadata must be an object", path=path, line=line)
+        out[key] = Passage(
+            id=key,
+            title=_text(row, "title", path, line, ""),
+            text=_text(row, "text", path, line),
+            group=str(metadata.get("group", "")),
+            source=str(metadata.get("source", "")),
+            page=metadata.get("page"),
+            start=metadata.get("start"),
+            end=metadata.get("end"),
+            metadata={k: v for k, v in metadata.items() if k not in ("group", "source", "page", "start", "end")},
+        )
+    if not out:
+        raise InputError("the corpus is empty", "it needs one JSON object per passage: _id, title, text", path=path)
+    return out
+
+
+def read_queries(path: Path) -> dict[str, Query]:
+    out: dict[str, Query] = {}
+    for line, row in read_jsonl(path):
+        key = _identifier(row, path, line, out)
+        metadata = row.get("metadata") or {}
+        text = _text(row, "text", path, line)
+        if not text.strip():
+            raise InputError("the query has no text", "fill in or remove it", path=path, line=line)
+        style = str(metadata.get("style", "")) if isinstance(metadata, dict) else ""
+        out[key] = Query(key, text, style, metadata if isinstance(metadata, dict) else {})
+    if not out:
+        raise InputError("no queries in it", "it needs one JSON object per query: _id, text", path=path)
+    return out
+
+
+def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, Any]) -> tuple[Qrels, int]:
+    """Returns the qrels and how many rows repeated an earlier one with the same grade."""
+    out: Qrels = {}
+    repeated = 0
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 ({error})", "save the file as UTF-8", path=path) from None
+    for line, text in enumerate(lines, 1):
+        if not text.strip() or (line == 1 and text.split("\t")[0].strip() in ("query-id", "query_id", "qid")):
+            continue
+        parts = [part.strip() for part in text.split("\t")]
+        if len(parts) == 4:  # TREC's qrels carry an unused second column
+            parts = [parts[0], parts[2], parts[3]]
+        if len(parts) != 3:
+            raise InputError(
+                f"expected 3 columns divided by tabs, found {len(parts)}",
+                "query-id, corpus-id, score",
+                path=path,
+                line=line,
+            )
+        query, passage, score = parts
+        try:
+            grade = int(score)
+        except ValueError:
+            raise InputError(f"score {score!r} is not a whole number", path=path, line=line) from None
+        if grade < 0:
+            raise InputError(f"negative grade {grade}", "grades start at 0 (not relevant)", path=path, line=line)
+        if query not in queries:
+            raise InputError(
+                f"query {query!r} is not in queries.jsonl", "add it or remove the row", path=path, line=line
+            )
+        if passage not in passages:
+            raise InputError(
+                f"passage {passage!r} is not in the corpus", "add it or remove the row", path=path, line=line
+            )
+        row = out.setdefault(query, {})
+        if passage in row:
+            if row[passage] != grade:
+                raise InputError(
+                    f"passage {passage!r} has two grades for query {query!r}: {row[passage]} and {grade}",
+                    "keep one of the rows",
+                    path=path,
+                    line=line,
+                )
+            repeated += 1
+        row[passage] = grade
+    return out, repeated
+
+
+def write_corpus(path: Path, passages: Iterable[Passage]) -> int:
+    return write_jsonl(path, map(_corpus_row, passages))
+
+
+def write_queries(path: Path, queries: Iterable[Query]) -> int:
+    return write_jsonl(path, map(_query_row, queries))
+
+
+def write_qrels(path: Path, qrels: Qrels) -> int:
+    count = 0
+    with atomic_file(path) as stream:
+        stream.write("query-id\tcorpus-id\tscore\n")
+        for query, grades in qrels.items():
+            for passage, grade in grades.items():
+                stream.write(f"{query}\t{passage}\t{grade}\n")
+                count += 1
+    return count
+
+
+def write_beir(folder: Path, data: RetrievalData, *, write_passages: bool = True) -> None:
+    """Write the whole layout; `write_passages=False` leaves an existing corpus.jsonl alone."""
+    if write_passages:
+        write_corpus(folder / "corpus.jsonl", data.passages.values())
+    write_queries(folder / "queries.jsonl", data.queries.values())
+    for split in SPLITS:
+        if split in data.qrels:
+            write_qrels(folder / "qrels" / f"{split}.tsv", data.qrels[split])
+        else:
+            (folder / "qrels" / f"{split}.tsv").unlink(missing_ok=True)
+    write_json(folder / "meta.json", {"relevance_threshold": data.relevance_threshold, "evaluation": data.evaluation})
+
+
+def _corpus_row(passage: Passage) -> dict[str, Any]:
+    known = {
+        "group": passage.group or None,
+        "source": passage.source or None,
+        "page": passage.page,
+        "start": passage.start,
+        "end": passage.end,
+    }
+    metadata = {k: v for k, v in known.items() if v is not None} | dict(passage.metadata)
+    return {"_id": passage.id, "title": passage.title, "text": passage.text, "metadata": metadata}
+
+
+def _query_row(query: Query) -> dict[str, Any]:
+    row: dict[str, Any] = {"_id": query.id, "text": query.text}
+    metadata = ({"style": query.style} if query.style else {}) | dict(query.metadata)
+    return row | ({"metadata": metadata} if metadata else {})
+
+
+def _identifier(row: Mapping[str, Any], path: Path, line: int, seen: Mapping[str, Any]) -> str:
+    value = row.get("_id")
+    if not isinstance(value, str | int) or isinstance(value, bool) or str(value) == "":
+        raise InputError("no _id", 'each object needs "_id"', path=path, line=line)
+    key = str(value)
+    if any(mark in key for mark in "\t\n\r"):
+        raise InputError(f"_id {key!r} holds a tab or line break", "rename it", path=path, line=line)
+    if key in seen:
+        raise InputError(f"_id {key!r} stands twice", "ids must differ", path=path, line=line)
+    return key
+
+
+def _text(row: Mapping[str, Any], name: str, path: Path, line: int, default: str | None = None) -> str:
+    value = row.get(name, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise InputError(f'no "{name}" text', f'each object needs "{name}"', path=path, line=line)
+    return value

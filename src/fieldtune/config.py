@@ -1,0 +1,308 @@
+"""The one config: typed, frozen, every default visible; a preset is the dial from which the others follow."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fieldtune.errors import ConfigError
+
+Preset = Literal["quick", "balanced", "best"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+
+class Documents(Section):
+    """Which files are read."""
+
+    paths: tuple[str, ...] = ()
+    """Folders (read recursively), files or glob patterns."""
+    max_bytes: int = Field(2_000_000_000, gt=0)
+    """A file larger than this is recorded as not read."""
+    max_word_loss: float = Field(0.02, ge=0, le=1)
+    """A PDF page whose blocks lose more than this share of the words pypdfium2 sees is named in the result."""
+    workers: int = Field(0, ge=0)
+    """Files read at once; 0 takes one per processor."""
+
+
+class Corpus(Section):
+    """How documents are cut into passages."""
+
+    max_tokens: int = Field(256, ge=32)
+    """Longest passage, title included, in tokens of the base model."""
+    min_tokens: int = Field(16, ge=0)
+    """A shorter piece joins its neighbour under the same heading where it fits."""
+    overlap_tokens: int = Field(32, ge=0)
+    """Repeated at the start of the next passage, cut at a sentence border; statute articles do not overlap."""
+    heading_levels: int = Field(3, ge=0, le=9)
+    """A passage never crosses a heading of level 1 to this."""
+    near_duplicate: float = Field(0.9, gt=0, le=1)
+    """Estimated Jaccard similarity of word 3-shingles from which passages count as near-duplicates."""
+
+
+class Queries(Section):
+    """Where queries and labels come from."""
+
+    source: str = Field("structure", alias="from")
+    """"structure" (made from the documents without an LLM), "llm", or the path of a BEIR folder or a labels file."""
+    per_passage: int = Field(2, ge=1)
+    """Queries made per chosen passage, where they are made."""
+    max_passages: int = Field(20_000, ge=1)
+    """Passages that get made queries, drawn evenly over documents."""
+    fuzzy_match: float = Field(0.85, gt=0, le=1)
+    """A labelled passage given as text counts as found in the corpus from this similarity on."""
+
+
+class Llm(Section):
+    """An OpenAI-compatible endpoint; the key comes from the environment variable FIELDTUNE_LLM_API_KEY alone."""
+
+    base_url: str = ""
+    """For instance http://127.0.0.1:8000/v1; empty means that no LLM is used."""
+    model: str = ""
+    temperature: float = Field(0.7, ge=0, le=2)
+    concurrency: int = Field(4, ge=1)
+    timeout_seconds: float = Field(60, gt=0)
+    max_retries: int = Field(5, ge=0)
+
+
+class SplitConfig(Section):
+    """How queries are divided into train, dev and test, by document group."""
+
+    dev: float = Field(0.1, ge=0, lt=1)
+    """Share of the labelled groups."""
+    test: float = Field(0.2, ge=0, lt=1)
+    keep_given: bool = True
+    """Keep the split of a BEIR folder that has one; leaks in it are still counted."""
+    near_duplicate_query: float = Field(0.9, gt=0, le=1)
+    """Jaccard similarity of words (Chinese: character pairs) from which two queries stay on one side."""
+
+
+class Negatives(Section):
+    """How hard negatives are mined from the base model's own mistakes."""
+
+    per_query: int = Field(4, ge=0)
+    """0 trains on in-batch negatives alone."""
+    depth: int = Field(50, ge=1)
+    """How many of the base model's top passages are looked at."""
+    skip_first: int = Field(0, ge=0)
+    """Leading wrong results left out as likely unlabelled answers."""
+    max_share_of_positive: float = Field(0.95, gt=0)
+    """A candidate that scores above this share of the positive's score is skipped as a likely answer."""
+    near_duplicate: float = Field(0.8, gt=0, le=1)
+    """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped."""
+
+
+class Model(Section):
+    """The base model."""
+
+    base: str = "builtin:all-MiniLM-L6-v2"
+    """A hub id, a local folder, or builtin:NAME."""
+    max_tokens: int = Field(0, ge=0)
+    """Longest input in tokens; 0 keeps the model's own limit."""
+    query_prompt: str | None = None
+    """Put before each query; None keeps the model's own."""
+    passage_prompt: str | None = None
+    trust_remote_code: bool = False
+
+
+class Training(Section):
+    """How the model is tuned."""
+
+    epochs: float = Field(2, gt=0)
+    batch_size: int = Field(64, ge=2)
+    """Queries per step; each brings one positive and its hard negatives."""
+    hard_negatives: int = Field(1, ge=0)
+    """Mined negatives used per query and step, drawn anew each epoch."""
+    learning_rate: float = Field(3e-5, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps with a rising rate; it then falls linearly to zero."""
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    scale: float | Literal["auto"] = "auto"
+    """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
+    matryoshka: tuple[int, ...] | Literal["auto"] = "auto"
+    """Dimensions trained together; auto halves the full size down to 64; () trains the full size alone."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the processor or GPU computes it in hardware, else fp32."""
+    dropout: bool = False
+    """Off lets the fast attention kernel run on processors."""
+    max_seconds: float = Field(0, ge=0)
+    """Plan the steps so that training takes about this long; 0 sets no limit."""
+    evaluations: int = Field(4, ge=1)
+    """Times the dev set is measured; the best checkpoint wins."""
+    dev_passages: int = Field(4_000, ge=1)
+    """Passages in the sample that dev queries are measured on during training, the positives always among them."""
+    dev_queries: int = Field(500, ge=1)
+    patience: int = Field(0, ge=0)
+    """Stop after this many evaluations without improvement; 0 never stops early."""
+    checkpoint_seconds: float = Field(60, gt=0)
+    """A resumable checkpoint is written about this often."""
+
+
+class Evaluation(Section):
+    """What is measured on the test split."""
+
+    cutoffs: tuple[int, ...] = (1, 3, 6, 10)
+    """The k of Recall@k."""
+    bm25: bool = True
+    bootstrap: int = Field(1_000, ge=100)
+    """Resamples behind each 95% interval."""
+    permutations: int = Field(10_000, ge=100)
+    """Sign flips behind each paired test."""
+    examples: int = Field(10, ge=0)
+    """Queries shown in the report on each side: most gained, most lost."""
+
+
+class Index(Section):
+    """The LanceDB table that search runs on."""
+
+    ann_above: int = Field(100_000, ge=0)
+    """From this many passages on an approximate index is built and measured against exact search."""
+    min_recall: float = Field(0.95, ge=0, le=1)
+    """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
+
+
+class Config(Section):
+    """Everything a run can be told."""
+
+    preset: Preset = "balanced"
+    """quick, balanced or best: sets the defaults below that are not given."""
+    out: str = "run"
+    """The run's folder."""
+    seed: int = Field(13, ge=0)
+    documents: Documents = Documents()
+    corpus: Corpus = Corpus()
+    queries: Queries = Queries()
+    llm: Llm = Llm()
+    split: SplitConfig = SplitConfig()
+    negatives: Negatives = Negatives()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    index: Index = Index()
+
+
+# What a preset changes against the defaults above ("balanced").
+PRESETS: Mapping[str, dict[str, Any]] = {
+    "quick": {"training": {"epochs": 1, "evaluations": 2}},
+    "balanced": {},
+    "best": {"training": {"epochs": 4, "evaluations": 8}},
+}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested dict in which `over` wins."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read `section.key=value` words; the value is TOML, or else a plain string.
+
+    Raises ConfigError for a word without `=`.
+    """
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {pair!r} is not of the form section.key=value", "e.g. --set training.epochs=3")
+        try:
+            value = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        for key in reversed(name.strip().split(".")):
+            value = {key: value}
+        out = merge(out, value)
+    return out
+
+
+def make_config(settings: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Fill the preset's defaults under the given settings and check them all.
+
+    Raises ConfigError that names each wrong key and, for a misspelt one, the nearest right one.
+    """
+    preset = settings.get("preset", "balanced")
+    if preset not in PRESETS:
+        raise ConfigError(f"{where}: preset {preset!r} is unknown", f"choose one of: {', '.join(PRESETS)}")
+    try:
+        return Config.model_validate(merge(PRESETS[preset], settings))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(map(_explain, error.errors())), _nearest(error)) from None
+
+
+def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file; relative paths in it are taken from the file's own folder.
+
+    Raises ConfigError naming the file, and the line where TOML itself is broken.
+    """
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", "fieldtune init DOCS writes one") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder", f"fieldtune init {path} writes a config for it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})", "mend that line") from None
+    config = make_config(merge(settings, overrides or {}), where=str(path))
+    return _anchored(config, path.parent, overrides or {})
+
+
+def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """Make the file's relative paths absolute; those given on the command line stay relative to where it was typed."""
+
+    def absolute(text: str, *key: str) -> str:
+        given: Any = overrides
+        for part in key:
+            given = given.get(part, {}) if isinstance(given, Mapping) else {}
+        base = Path.cwd() if given else folder.resolve()
+        return str(base / Path(text).expanduser())
+
+    queries = config.queries
+    if queries.source not in ("structure", "llm"):
+        key = "from" if "from" in overrides.get("queries", {}) else "source"
+        queries = queries.model_copy(update={"source": absolute(queries.source, "queries", key)})
+    base = config.model.base
+    if base.startswith((".", "~")):
+        base = absolute(base, "model", "base")
+    paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
+    return config.model_copy(
+        update={
+            "out": absolute(config.out, "out"),
+            "documents": config.documents.model_copy(update={"paths": paths}),
+            "queries": queries,
+            "model": config.model.model_copy(update={"base": base}),
+        }
+    )
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{name} is not a setting"
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _nearest(error: ValidationError) -> str:
+    """For a misspelt key, the setting it was probably meant to be."""
+    import difflib
+
+    for item in error.errors():
+        if item["type"] != "extra_forbidden":
+            continue
+        section: Any = Config
+        for part in item["loc"][:-1]:
+            field = section.model_fields.get(part)
+            section = field.annotation if field is not None else Config
+        names = list(section.model_fields)
+        close = difflib.get_close_matches(str(item["loc"][-1]), names, 1)
+        return f"did you mean {close[0]}?" if close else f"settings there: {', '.join(names)}"
+    return "fieldtune init writes a config with every setting explained"
