@@ -1,0 +1,242 @@
+"""Names of models to folders that load: builtin:NAME, a local folder (also a run's), or a hub id."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fieldtune.builtin import BUILTINS, builtin_folder
+from fieldtune.cache import remembered_digest
+from fieldtune.errors import ModelError
+from fieldtune.hub import hub_folder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from fieldtune.config import Model
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
+# Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
+_BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that was found: a local folder for `SentenceTransformer(path_or_id)` and what is known of it."""
+
+    name: str
+    """As the user gave it."""
+    path_or_id: str
+    """A local folder; a hub id has become its snapshot in the hub's cache."""
+    fingerprint: str
+    """Changes with anything that changes the vectors; the same for a copy in another place."""
+    kind: Literal["builtin", "folder", "hub"]
+    query_prompt: str = ""
+    passage_prompt: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path_or_id)
+
+
+def resolve_model(name: str) -> ResolvedModel:
+    """Find a model by builtin:NAME, folder (a run's folder means its `model/`) or hub id, in this order.
+
+    Raises ModelError with the cure when it does not exist, cannot be fetched or is no text encoder, MissingExtraError
+    when a builtin's wheel is not installed.
+    """
+    kind: Literal["builtin", "folder", "hub"]
+    if name.startswith("builtin:"):
+        kind, folder = "builtin", builtin_folder(name.removeprefix("builtin:"))
+    elif name.strip() and Path(name).expanduser().exists():
+        kind, folder = "folder", _model_folder(Path(name).expanduser())
+    elif _HUB_ID.fullmatch(name):
+        kind, folder = "hub", hub_folder(name, _suggestion(name))
+    else:
+        raise ModelError(f"{name!r} is neither a folder nor a hub id", "check the path, or " + _suggestion(name))
+    _require_text_encoder(folder, name)
+    query, passage = _saved_prompts(folder)
+    return ResolvedModel(name, str(folder), _fingerprint(folder), kind, query, passage)
+
+
+def load_model(model: Model | str) -> SentenceTransformer:
+    """Load for encoding or training, on the GPU where there is one; the config's limit and prompts win over its own.
+
+    Raises ModelError when it cannot be loaded, MissingExtraError when a builtin's wheel is not installed.
+    """
+    from fieldtune.config import Model as Settings
+
+    settings = Settings(base=model) if isinstance(model, str) else model
+    found = resolve_model(settings.base)
+    query = found.query_prompt if settings.query_prompt is None else settings.query_prompt
+    passage = found.passage_prompt if settings.passage_prompt is None else settings.passage_prompt
+    with _quiet():
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            loaded = SentenceTransformer(
+                found.path_or_id,
+                # Always written out: encode_query and encode_document, also after saving, then use just these.
+                prompts={"query": query, "document": passage},
+                trust_remote_code=settings.trust_remote_code,
+                local_files_only=True,
+            )
+        except Exception as error:  # whatever a library or a model's own code raises on a folder that does not fit
+            raise ModelError(f"{settings.base} cannot be loaded: {_first_line(error)}", _load_hint(error)) from error
+    if settings.max_tokens:
+        limit = loaded.max_seq_length
+        positions = getattr(getattr(loaded.transformers_model, "config", None), "max_position_embeddings", None)
+        if isinstance(positions, int) and settings.max_tokens > positions:
+            raise ModelError(
+                f"{settings.base} reads at most {positions} tokens, model.max_tokens asks for {settings.max_tokens}",
+                f"set model.max_tokens to {positions} or less" + (f" (its own limit is {limit})" if limit else ""),
+            )
+        loaded.max_seq_length = settings.max_tokens
+    return loaded
+
+
+def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:
+    """A function from texts to their lengths in the model's tokens, special tokens included, never truncated.
+
+    Reads the tokenizer alone, without torch, where the model has a `tokenizer.json`.
+    """
+    folder = resolve_model(name).folder
+    path = _transformer_folder(folder) / "tokenizer.json"
+    if path.exists():
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelError(f"{path} is not a tokenizer: {_first_line(error)}", "save the model again") from None
+    else:
+        with _quiet():
+            from transformers import AutoTokenizer
+
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(path.parent, local_files_only=True).backend_tokenizer
+            except Exception as error:  # see load_model
+                raise ModelError(
+                    f"{name} has no fast tokenizer: {_first_line(error)}", "choose another model"
+                ) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def _model_folder(path: Path) -> Path:
+    if not path.is_dir():
+        hint = "GGUF files cannot be tuned; give the Sentence Transformers folder" if path.suffix == ".gguf" else ""
+        raise ModelError(f"{path} is a file, not a model folder", hint or "give the folder that holds modules.json")
+    for folder in (path, path / "model"):
+        if (folder / "modules.json").exists():
+            return folder.resolve()
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{path} holds a PEFT adapter only", "merge it into its base model, or give the run's folder")
+    if (path / "stages").is_dir():
+        raise ModelError(f"the run {path} has no model yet", "run it to the end of training: fieldtune run CONFIG")
+    if (path / "config.json").exists():
+        return path.resolve()
+    raise ModelError(
+        f"{path} has neither modules.json nor config.json in it",
+        "give a folder saved by SentenceTransformer.save, or a fieldtune run",
+    )
+
+
+def _require_text_encoder(folder: Path, name: str) -> None:
+    """Say early, before seconds of imports, that a folder is a reranker, an image model or lacks its weights."""
+    inner = _transformer_folder(folder)
+    if (folder / "modules.json").exists() and not (inner / "config.json").exists():
+        return  # static embeddings and the like: Sentence Transformers knows
+    config = _json(inner / "config.json")
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    if not (folder / "modules.json").exists() and any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise ModelError(f"{name} is a reranker or classifier ({kinds[0]}), not a text encoder", "give its base model")
+    if "vocab_size" not in config and "text_config" not in config and "auto_map" not in config:
+        what = config.get("model_type", "an unknown kind of model")
+        raise ModelError(f"{name} is {what}, not a text encoder", "give a model that embeds text")
+    if not any(entry.suffix in (".safetensors", ".bin") for entry in inner.iterdir()):
+        raise ModelError(f"{name} has no weights (model.safetensors) in {inner}", "save or fetch the model again")
+
+
+def _transformer_folder(folder: Path) -> Path:
+    """Where the first module lies: the folder itself, or (older models) its `0_Transformer`."""
+    modules = _json(folder / "modules.json", list) if (folder / "modules.json").exists() else []
+    first = modules[0] if modules and isinstance(modules[0], dict) else {}
+    return folder / str(first.get("path") or "")
+
+
+def _saved_prompts(folder: Path) -> tuple[str, str]:
+    path = folder / "config_sentence_transformers.json"
+    prompts = _json(path).get("prompts") if path.exists() else None
+    if not isinstance(prompts, dict):
+        return "", ""
+    passage = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
+    return str(prompts.get("query") or ""), str(passage)
+
+
+def _fingerprint(folder: Path) -> str:
+    """32 hex digits over the content of weights, tokenizer and settings, with their places in the folder."""
+    whole = hashlib.sha256()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", *_BESIDE)))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if path.suffix in _DECISIVE and not name.startswith("."):
+                whole.update(f"{path.relative_to(folder).as_posix()}\0{remembered_digest(path)}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+def _json(path: Path, kind: type[Any] = dict) -> Any:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", "save or fetch the model again") from None
+    if not isinstance(value, kind):
+        raise ModelError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}", "save the model again")
+    return value
+
+
+def _suggestion(name: str) -> str:
+    wanted = name.rstrip("/").rpartition("/")[2].casefold()
+    for known in BUILTINS:
+        if known.casefold() == wanted:
+            return f"use builtin:{known}, which needs no hub"
+    return "use one of " + ", ".join(f"builtin:{known}" for known in BUILTINS)
+
+
+def _load_hint(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "its code must be run to load it: set model.trust_remote_code = true if you trust it"
+    return "check that plain SentenceTransformer(folder) loads it"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the loading bar and the advice that transformers and the hub client print."""
+    from transformers.utils import logging as chatter
+
+    bar, level = chatter.is_progress_bar_enabled(), chatter.get_verbosity()
+    chatter.disable_progress_bar()
+    chatter.set_verbosity_error()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bar:
+            chatter.enable_progress_bar()
