@@ -79,9 +79,11 @@ def convert(source: Path, out: Path) -> None:
 
 def _read_head(data: bytes) -> tuple[Header, list[tuple[str, float]], dict[str, tuple[int, int]]]:
     """Header, vocabulary pieces with log probabilities, and each tensor's offset and length in bytes."""
-    magic, version, *sizes, epsilon, _, count, bos, eos, pad, unk = _HEADER.unpack_from(data)
+    magic, version, hidden, layers, heads, ffn, words, positions, types, *rest = _HEADER.unpack_from(data)
+    epsilon, _, count, bos, eos, pad, unk = rest
     if magic != b"E5S1" or version != 1:
         raise ValueError(f"starts with {magic!r} version {version}, not b'E5S1' version 1")
+    header = Header(hidden, layers, heads, ffn, words, positions, types, epsilon, bos, eos, pad, unk)
     at = _HEADER.size
     (text_size,) = struct.unpack_from("<Q", data, at)
     at += 8
@@ -103,7 +105,7 @@ def _read_head(data: bytes) -> tuple[Header, list[tuple[str, float]], dict[str, 
         at += 2 + length + 5  # after the name: a type byte and the element count, both implied by offset and length
         directory[name] = struct.unpack_from("<QQ", data, at)
         at += 16
-    return Header(*sizes, epsilon=epsilon, bos=bos, eos=eos, pad=pad, unk=unk), pieces, directory
+    return header, pieces, directory
 
 
 def _tensors(data: bytes, header: Header, directory: dict[str, tuple[int, int]]) -> dict[str, NDArray[np.float32]]:

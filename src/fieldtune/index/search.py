@@ -1,0 +1,132 @@
+"""Search an index with the model that made it, and with no other."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.encoding import Encoder
+from fieldtune.errors import InputError, ModelError
+from fieldtune.index.build import FORMAT
+from fieldtune.index.table import nearest, passage_of
+from fieldtune.models import resolve_model
+from fieldtune.types import Hit
+from fieldtune.workspace import read_json
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 50_000
+"""Characters of a query that are looked at; no model reads nearly as much."""
+_REBUILD = "build it again: fieldtune index RUN"
+
+
+class Index:
+    """An open index; make one with `Index.open`. Searching from several threads is safe."""
+
+    def __init__(self, path: Path, meta: dict[str, Any], model: str, encoder: Encoder | None) -> None:
+        self.path = path
+        self.meta = meta
+        self.model = model
+        self._encoder = encoder
+        self._table = _open_table(path, meta)
+
+    @classmethod
+    def open(cls, path: str | Path, *, encoder: Encoder | None = None) -> Index:
+        """Open a run's folder or an index folder; the model is loaded with the first query, or is `encoder`.
+
+        Raises InputError when there is no whole index, ModelError when the model is gone or not the one indexed.
+        """
+        folder = Path(path).expanduser()
+        if not (folder / "meta.json").exists() and (folder / "index").is_dir():
+            folder /= "index"
+        if not (folder / "meta.json").exists():
+            raise InputError("no index in it", "give a finished run's folder, or " + _REBUILD, path=Path(path))
+        meta = _read_meta(folder)
+        stored = meta["model"]
+        model = str((folder / stored).resolve()) if stored.startswith(".") else stored
+        found = resolve_model(model)
+        if found.fingerprint != meta["model_fingerprint"]:
+            raise ModelError(
+                f"the model {model} is not the one that the index {folder} was made with",
+                "vectors of two models cannot be compared; " + _REBUILD,
+            )
+        return cls(folder, meta, model, encoder)
+
+    def __len__(self) -> int:
+        return int(self.meta["count"])
+
+    @property
+    def encoder(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = Encoder.load(self.model)
+        return self._encoder
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The k passages nearest to the query by cosine, best first.
+
+        Raises InputError for a query without text and for k below 1.
+        """
+        return self.search_many([query], k)[0]
+
+    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """As `search`, for several queries encoded together."""
+        texts = [_clean(query) for query in queries]
+        return self.search_vectors(self.encoder.encode(texts, "query"), k) if texts else []
+
+    def search_vectors(self, vectors: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
+        """As `search_many`, from unit vectors (m, dim) of the index's own model."""
+        if k < 1:
+            raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
+        if vectors.ndim != 2 or vectors.shape[1] != self.meta["dimension"]:
+            raise ModelError(
+                f"query vectors of shape {vectors.shape} do not fit an index of {self.meta['dimension']} dimensions",
+                _REBUILD,
+            )
+        return [
+            [Hit(passage_of(row), row["score"], rank) for rank, row in enumerate(self._nearest(vector, k), 1)]
+            for vector in vectors
+        ]
+
+    def _nearest(self, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+        try:
+            return nearest(self._table, vector, min(k, len(self)), nprobes=self.meta["nprobes"])
+        except Exception as error:  # LanceDB raises what it likes; what matters is whether the table is still ours
+            meta = _read_meta(self.path)
+            if meta["table"] == self.meta["table"]:
+                raise InputError(f"the index cannot be read ({error})", _REBUILD, path=self.path) from error
+            if meta["model_fingerprint"] != self.meta["model_fingerprint"]:
+                raise ModelError("the index was rebuilt with another model meanwhile", "open it again") from None
+            log.info("index %s was rebuilt, reading the new one", self.path)
+            self.meta, self._table = meta, _open_table(self.path, meta)
+            return nearest(self._table, vector, min(k, len(self)), nprobes=meta["nprobes"])
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    meta = read_json(folder / "meta.json")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InputError("not an index that this version reads", _REBUILD, path=folder / "meta.json")
+    return meta
+
+
+def _open_table(path: Path, meta: dict[str, Any]) -> Any:
+    import lancedb
+
+    try:
+        return lancedb.connect(str(path)).open_table(meta["table"])
+    except Exception as error:  # see Index._nearest
+        raise InputError(f"its table {meta['table']} is gone or damaged", _REBUILD, path=path) from error
+
+
+def _clean(query: str) -> str:
+    """The query without control characters and broken Unicode, on one line."""
+    kept = "".join(" " if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in query[:_LONGEST])
+    text = " ".join(kept.split())
+    if not text:
+        raise InputError("the query is empty", "ask with at least one word")
+    return text
