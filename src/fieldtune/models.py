@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fieldtune.builtin import BUILTINS, builtin_folder
-from fieldtune.cache import remembered_digest
 from fieldtune.errors import ModelError
 from fieldtune.hub import hub_folder
+from fieldtune.model_folder import fingerprint, model_folder, require_text_encoder, saved_prompts, transformer_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from fieldtune.config import Model
 
-log = logging.getLogger(__name__)
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
-# Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
-_BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +51,14 @@ def resolve_model(name: str) -> ResolvedModel:
     if name.startswith("builtin:"):
         kind, folder = "builtin", builtin_folder(name.removeprefix("builtin:"))
     elif name.strip() and Path(name).expanduser().exists():
-        kind, folder = "folder", _model_folder(Path(name).expanduser())
+        kind, folder = "folder", model_folder(Path(name).expanduser())
     elif _HUB_ID.fullmatch(name):
         kind, folder = "hub", hub_folder(name, _suggestion(name))
     else:
         raise ModelError(f"{name!r} is neither a folder nor a hub id", "check the path, or " + _suggestion(name))
-    _require_text_encoder(folder, name)
-    query, passage = _saved_prompts(folder)
-    return ResolvedModel(name, str(folder), _fingerprint(folder), kind, query, passage)
+    require_text_encoder(folder, name)
+    query, passage = saved_prompts(folder)
+    return ResolvedModel(name, str(folder), fingerprint(folder), kind, query, passage)
 
 
 def load_model(model: Model | str) -> SentenceTransformer:
@@ -112,7 +103,7 @@ def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:
     Reads the tokenizer alone, without torch, where the model has a `tokenizer.json`.
     """
     folder = resolve_model(name).folder
-    path = _transformer_folder(folder) / "tokenizer.json"
+    path = transformer_folder(folder) / "tokenizer.json"
     if path.exists():
         from tokenizers import Tokenizer
 
@@ -133,79 +124,6 @@ def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
-
-
-def _model_folder(path: Path) -> Path:
-    if not path.is_dir():
-        hint = "GGUF files cannot be tuned; give the Sentence Transformers folder" if path.suffix == ".gguf" else ""
-        raise ModelError(f"{path} is a file, not a model folder", hint or "give the folder that holds modules.json")
-    for folder in (path, path / "model"):
-        if (folder / "modules.json").exists():
-            return folder.resolve()
-    if (path / "adapter_config.json").exists():
-        raise ModelError(f"{path} holds a PEFT adapter only", "merge it into its base model, or give the run's folder")
-    if (path / "stages").is_dir():
-        raise ModelError(f"the run {path} has no model yet", "run it to the end of training: fieldtune run CONFIG")
-    if (path / "config.json").exists():
-        return path.resolve()
-    raise ModelError(
-        f"{path} has neither modules.json nor config.json in it",
-        "give a folder saved by SentenceTransformer.save, or a fieldtune run",
-    )
-
-
-def _require_text_encoder(folder: Path, name: str) -> None:
-    """Say early, before seconds of imports, that a folder is a reranker, an image model or lacks its weights."""
-    inner = _transformer_folder(folder)
-    if (folder / "modules.json").exists() and not (inner / "config.json").exists():
-        return  # static embeddings and the like: Sentence Transformers knows
-    config = _json(inner / "config.json")
-    kinds = [str(kind) for kind in config.get("architectures") or ()]
-    if not (folder / "modules.json").exists() and any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise ModelError(f"{name} is a reranker or classifier ({kinds[0]}), not a text encoder", "give its base model")
-    if "vocab_size" not in config and "text_config" not in config and "auto_map" not in config:
-        what = config.get("model_type", "an unknown kind of model")
-        raise ModelError(f"{name} is {what}, not a text encoder", "give a model that embeds text")
-    if not any(entry.suffix in (".safetensors", ".bin") for entry in inner.iterdir()):
-        raise ModelError(f"{name} has no weights (model.safetensors) in {inner}", "save or fetch the model again")
-
-
-def _transformer_folder(folder: Path) -> Path:
-    """Where the first module lies: the folder itself, or (older models) its `0_Transformer`."""
-    modules = _json(folder / "modules.json", list) if (folder / "modules.json").exists() else []
-    first = modules[0] if modules and isinstance(modules[0], dict) else {}
-    return folder / str(first.get("path") or "")
-
-
-def _saved_prompts(folder: Path) -> tuple[str, str]:
-    path = folder / "config_sentence_transformers.json"
-    prompts = _json(path).get("prompts") if path.exists() else None
-    if not isinstance(prompts, dict):
-        return "", ""
-    passage = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
-    return str(prompts.get("query") or ""), str(passage)
-
-
-def _fingerprint(folder: Path) -> str:
-    """32 hex digits over the content of weights, tokenizer and settings, with their places in the folder."""
-    whole = hashlib.sha256()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", *_BESIDE)))
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.suffix in _DECISIVE and not name.startswith("."):
-                whole.update(f"{path.relative_to(folder).as_posix()}\0{remembered_digest(path)}\n".encode())
-    return whole.hexdigest()[:32]
-
-
-def _json(path: Path, kind: type[Any] = dict) -> Any:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error})", "save or fetch the model again") from None
-    if not isinstance(value, kind):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}", "save the model again")
-    return value
 
 
 def _suggestion(name: str) -> str:

@@ -1,0 +1,89 @@
+"""What a model's folder says before anything heavy is imported: is it one, its prompts, its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fieldtune.cache import remembered_digest
+from fieldtune.errors import ModelError
+
+_DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
+# Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
+_BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
+
+
+def model_folder(path: Path) -> Path:
+    if not path.is_dir():
+        hint = "GGUF files cannot be tuned; give the Sentence Transformers folder" if path.suffix == ".gguf" else ""
+        raise ModelError(f"{path} is a file, not a model folder", hint or "give the folder that holds modules.json")
+    for folder in (path, path / "model"):
+        if (folder / "modules.json").exists():
+            return folder.resolve()
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{path} holds a PEFT adapter only", "merge it into its base model, or give the run's folder")
+    if (path / "stages").is_dir():
+        raise ModelError(f"the run {path} has no model yet", "run it to the end of training: fieldtune run CONFIG")
+    if (path / "config.json").exists():
+        return path.resolve()
+    raise ModelError(
+        f"{path} has neither modules.json nor config.json in it",
+        "give a folder saved by SentenceTransformer.save, or a fieldtune run",
+    )
+
+
+def require_text_encoder(folder: Path, name: str) -> None:
+    """Say early, before seconds of imports, that a folder is a reranker, an image model or lacks its weights."""
+    inner = transformer_folder(folder)
+    if (folder / "modules.json").exists() and not (inner / "config.json").exists():
+        return  # static embeddings and the like: Sentence Transformers knows
+    config = _read(inner / "config.json")
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    if not (folder / "modules.json").exists() and any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise ModelError(f"{name} is a reranker or classifier ({kinds[0]}), not a text encoder", "give its base model")
+    if "vocab_size" not in config and "text_config" not in config and "auto_map" not in config:
+        what = config.get("model_type", "an unknown kind of model")
+        raise ModelError(f"{name} is {what}, not a text encoder", "give a model that embeds text")
+    if not any(entry.suffix in (".safetensors", ".bin") for entry in inner.iterdir()):
+        raise ModelError(f"{name} has no weights (model.safetensors) in {inner}", "save or fetch the model again")
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where the first module lies: the folder itself, or (older models) its `0_Transformer`."""
+    modules = _read(folder / "modules.json", list) if (folder / "modules.json").exists() else []
+    first = modules[0] if modules and isinstance(modules[0], dict) else {}
+    return folder / str(first.get("path") or "")
+
+
+def saved_prompts(folder: Path) -> tuple[str, str]:
+    path = folder / "config_sentence_transformers.json"
+    prompts = _read(path).get("prompts") if path.exists() else None
+    if not isinstance(prompts, dict):
+        return "", ""
+    passage = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
+    return str(prompts.get("query") or ""), str(passage)
+
+
+def fingerprint(folder: Path) -> str:
+    """32 hex digits over the content of weights, tokenizer and settings, with their places in the folder."""
+    whole = hashlib.sha256()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", *_BESIDE)))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if path.suffix in _DECISIVE and not name.startswith("."):
+                whole.update(f"{path.relative_to(folder).as_posix()}\0{remembered_digest(path)}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+def _read(path: Path, kind: type[Any] = dict) -> Any:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", "save or fetch the model again") from None
+    if not isinstance(value, kind):
+        raise ModelError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}", "save the model again")
+    return value
