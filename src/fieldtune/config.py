@@ -29,6 +29,8 @@ class Documents(Section):
     """A PDF page whose blocks lose more than this share of the words pypdfium2 sees is named in the result."""
     workers: int = Field(0, ge=0)
     """Files read at once; 0 takes one per processor."""
+    max_seconds: float = Field(900, gt=0)
+    """A file whose reading takes longer is recorded as not read: a damaged file can hang a parser."""
 
 
 class Corpus(Section):
