@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.config import SplitConfig
-from fieldtune.dataset.leaks import audit_split, query_terms, similar_sets
-from fieldtune.dataset.split import split_queries
+from fieldtune.dataset.leaks import query_terms, similar_sets
+from fieldtune.dataset.split import _top_heading, audit_split, split_queries
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.types import Passage, Qrels, Query
 
@@ -39,15 +39,7 @@ def make(groups: dict[str, int], queries_each: int = 1) -> tuple[dict[str, Passa
 
 
 def leaks(passages, queries, split, threshold: int = 1) -> dict[str, int]:
-    found = audit_split(
-        passages,
-        queries,
-        split,
-        near_duplicate_query=CONFIG.near_duplicate_query,
-        near_duplicate_passage=0.9,
-        seed=13,
-        relevance_threshold=threshold,
-    ).counts
+    found = audit_split(passages, queries, split, CONFIG, 13, relevance_threshold=threshold).counts
     return {
         name: int(found[name]) for name in ("shared positives", "near-duplicate positives", "near-duplicate queries")
     }
@@ -130,6 +122,19 @@ def test_one_big_document_is_split_inside_by_heading():
             parts.setdefault(passages[next(iter(row))].title.split(" > ")[1], set()).add(side)
     assert all(len(sides) == 1 for sides in parts.values())
     assert min(len(rows) for rows in split.values()) >= 10
+
+
+@pytest.mark.parametrize(
+    ("title", "heading"),
+    [
+        ("ACME 2022 10-K > Item 7 > Liquidity", "Item 7"),
+        ("中华人民共和国民法典 第五十条（第一编 总则 > 第二章 自然人）", "第一编 总则"),
+        ("Banking Act Section 12 (Part II Supervision)", "Part II Supervision"),
+        ("Hearing loss", "Hearing loss"),
+    ],
+)
+def test_the_top_heading_is_read_from_paths_and_citations(title, heading):
+    assert _top_heading(title) == heading
 
 
 def test_a_query_about_everything_is_dropped_when_it_glues_all_passages():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _MAX_LOSS = 0.15
 """A way to split that drops more than this share of the queries gives way to the next, finer one."""
 _PRIORITY: tuple[Split, ...] = ("test", "dev", "train")
 """Where two sides cannot both keep a query, the earlier one does: a query is missed least in training."""
+
+_ABOVE = re.compile(r"[（(]([^（(]+)[)）]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +148,12 @@ def _ways(passages: Mapping[str, Passage], positives: Mapping[str, Sequence[str]
 
 
 def _top_heading(title: str) -> str:
-    """The first step below the document in "Document > Part > Section"."""
-    steps = [step.strip() for step in title.split(" > ")]
-    return steps[1] if len(steps) > 1 else steps[0]
+    """The first step below the document: of "Document > Part > Section", or of "Law Article 5 (Part > Chapter)"."""
+    cited = _ABOVE.search(title)
+    if cited:
+        return cited[1].split(" > ")[0].strip()
+    steps = title.split(" > ")
+    return (steps[1] if len(steps) > 1 else steps[0]).strip()
 
 
 def _first_good(ways: Iterable[_Way], links: _Links, shares: Mapping[Split, float], seed: int) -> _Outcome | None:
