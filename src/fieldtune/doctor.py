@@ -73,11 +73,14 @@ def examine(llm: Llm | None = None, *, folder: Path | None = None) -> list[Check
     return checks
 
 
-def rows(checks: Sequence[Check]) -> list[tuple[str, str, str]]:
-    """The checks as rows of a table: name, mark, what was found with the cure."""
-    marks: dict[Status, str] = {"ok": "ok", "info": "-", "problem": "!"}
+def rows(checks: Sequence[Check]) -> list[tuple[str, str]]:
+    """The checks as rows of a table: what was looked at, and its state with the cure."""
     return [
-        (check.name, marks[check.status], check.found + (f" -> {check.cure}" if check.cure else "")) for check in checks
+        (
+            check.name,
+            ("! " if check.status == "problem" else "") + check.found + (f" -> {check.cure}" if check.cure else ""),
+        )
+        for check in checks
     ]
 
 

@@ -102,9 +102,10 @@ def _result(
 def _check(passages: Sequence[Passage], vectors: NDArray[np.float32]) -> None:
     if vectors.ndim != 2 or len(vectors) != len(passages) or not len(passages) or not vectors.shape[1]:
         raise ValueError(f"{len(passages)} passages cannot be indexed with vectors of shape {vectors.shape}")
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.all(np.abs(lengths - 1) < 1e-2):  # NaN fails this too; bf16 rounds to about 3 digits
-        raise ValueError("vectors must be finite and of unit length")
+    for begin in range(0, len(vectors), 65_536):  # in blocks: vectors may be a memory-mapped file
+        lengths = np.linalg.norm(vectors[begin : begin + 65_536], axis=1)
+        if not np.all(np.abs(lengths - 1) < 1e-2):  # NaN fails this too; bf16 rounds to about 3 digits
+            raise ValueError("vectors must be finite and of unit length")
 
 
 def _portable(model: str | Path, path: Path) -> str:
