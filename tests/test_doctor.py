@@ -115,7 +115,7 @@ def test_little_disk_is_a_problem_even_in_a_folder_not_there_yet(
 
 
 def test_rows_show_the_cure() -> None:
-    assert rows([Check("a", "fine"), Check("b", "problem", "gone", "pip install b")]) == [
+    assert rows([Check("a", "ok", "fine"), Check("b", "problem", "gone", "pip install b")]) == [
         ("a", "fine"),
         ("b", "! gone -> pip install b"),
     ]
