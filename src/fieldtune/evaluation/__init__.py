@@ -1,0 +1,33 @@
+"""Before and after, side by side: measures with intervals, paired tests, a report that stands alone."""
+
+from fieldtune.evaluation.compare import evaluate, measures
+from fieldtune.evaluation.outputs import comparison_table, label, metrics, versions, write_metrics, write_per_query
+from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
+from fieldtune.evaluation.report import write_report
+from fieldtune.evaluation.results import Comparison, Evaluation, Scores, System
+from fieldtune.evaluation.statistics import Clusters, cluster
+from fieldtune.evaluation.verdict import Verdict, judge
+
+__all__ = [
+    "Clusters",
+    "Comparison",
+    "Evaluation",
+    "Ranking",
+    "Scores",
+    "System",
+    "Verdict",
+    "asked",
+    "bm25_ranking",
+    "cluster",
+    "comparison_table",
+    "dense_ranking",
+    "evaluate",
+    "judge",
+    "label",
+    "measures",
+    "metrics",
+    "versions",
+    "write_metrics",
+    "write_per_query",
+    "write_report",
+]

@@ -1,0 +1,94 @@
+"""What an evaluation found: per query, per system, and between systems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.evaluation.rankings import Ranking
+from fieldtune.evaluation.statistics import Clusters
+
+Kind = Literal["model", "lexical"]
+MAIN = "ndcg@10"
+"""The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A named ranking. Models come in the order of their making: the first is the base, the last the tuned one."""
+
+    name: str
+    run: Ranking
+    kind: Kind = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One system's numbers; arrays have one value per query, in the order of `Evaluation.queries`."""
+
+    name: str
+    kind: Kind
+    mean: Mapping[str, float]
+    interval: Mapping[str, tuple[float, float]]
+    """95%, by cluster; NaN where the test set is a single query or cluster."""
+    values: Mapping[str, NDArray[np.float64]]
+    first: NDArray[np.int64]
+    """1-based rank of the first relevant passage, 0 where none is among the ranks kept."""
+    top: tuple[str, ...]
+    """Id of the passage at rank 1, "" where nothing was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """System `a` against system `b` in one measure; a positive difference is in favour of `a`."""
+
+    a: str
+    b: str
+    measure: str
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    """Paired test by sign flips of clusters, two-sided, not corrected for the number of measures."""
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Systems side by side on one split."""
+
+    split: str
+    measures: tuple[str, ...]
+    queries: tuple[str, ...]
+    groups: tuple[str, ...]
+    """Document groups of each query's relevant passages, joined by " | "."""
+    clusters: Clusters
+    passages: int
+    left_out: int
+    """Judged queries without a relevant passage; no measure is defined for them."""
+    systems: tuple[Scores, ...]
+    comparisons: tuple[Comparison, ...]
+    seed: int
+    judged_only: bool = False
+    notes: tuple[str, ...] = ()
+    """Sentences on what limits the numbers."""
+
+    def system(self, name: str) -> Scores:
+        return next(system for system in self.systems if system.name == name)
+
+    def compared(self, a: str, b: str, measure: str) -> Comparison | None:
+        wanted = (a, b, measure)
+        return next((row for row in self.comparisons if (row.a, row.b, row.measure) == wanted), None)
+
+    def contest(self) -> tuple[str, str] | None:
+        """Who stands against whom in the verdict: tuned and base, or one model and BM25; None for a single system."""
+        models = [system.name for system in self.systems if system.kind == "model"]
+        others = [system.name for system in self.systems if system.kind == "lexical"]
+        if len(models) > 1:
+            return models[-1], models[0]
+        return (models[0], others[0]) if models and others else None
