@@ -11,7 +11,10 @@ from fieldtune.documents.encoding import detect_encoding
 from fieldtune.documents.parsed import Parsed, Report
 from fieldtune.documents.plain import read_plain, text_blocks
 
-STATUTE = "第一编　总　则\n第一章　基本规定\n　　第一条　为了保护民事主体的合法权益，制定本法。\n　　第二条　民法调整平等主体之间的人身关系和财产关系。\n"
+STATUTE = (
+    "第一编　总　则\n第一章　基本规定\n　　第一条　为了保护民事主体的合法权益，制定本法。\n"
+    "　　第二条　民法调整平等主体之间的人身关系和财产关系。\n"
+)
 
 
 def read(path: Path) -> tuple[list[Parsed], Report]:
@@ -73,14 +76,14 @@ def test_a_chinese_statute(tmp_path: Path) -> None:
 def test_hard_wrapped_text_is_joined_and_one_paragraph_a_line_is_not(tmp_path: Path) -> None:
     wrapped = tmp_path / "w.txt"
     wrapped.write_text(
-        "ARTICLE 5 TERMINATION\n\nEither party may end this agreement by notice in writing to the other, if that other\n"
-        "party commits a material breach and does not cure it within the thirty days that follow\nthe notice, or becomes "
-        "insolvent and cannot pay its debts as they fall due under the laws\nthat govern it, whatever the reason may be.\n\n"
+        "ARTICLE 5 TERMINATION\n\nEither party may end this contract by notice in writing to the other, if the other\n"
+        "party commits a material breach and does not cure it within the thirty days after\nthe notice, or becomes "
+        "insolvent and cannot pay its debts as they fall due under the laws\nthat govern it, for any reason.\n\n"
         "- first item\n- second item\n"
     )
     (document,), _ = read(wrapped)
     assert [b.kind for b in document.blocks] == ["heading", "paragraph", "list_item", "list_item"]
-    assert "if that other party commits" in document.blocks[1].text
+    assert "if the other party commits" in document.blocks[1].text
     assert document.blocks[2].text == "first item"
     lines = tmp_path / "l.txt"
     lines.write_text("Dose for adults.\nDose for children is lower.\nStore in a cool place.\nKeep dry.\nSee leaflet.\n")
@@ -107,9 +110,10 @@ def test_memory_stays_flat_on_a_huge_file(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         for _ in range(60):
             stream.write(line * (1_000_000 // len(line)) + b"\n")
-        stream.write(b"x" * 5_000_000)  # and a line without end
+        stream.write(b"x" * 2_000_000)  # and a line without end
     program = (
         "import resource, sys; from pathlib import Path; import charset_normalizer\n"
+        "from fieldtune.documents import plain; plain.PART_CHARACTERS = 300_000\n"
         "from fieldtune.documents.plain import read_plain; from fieldtune.documents.parsed import Report\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "size = sum(len(b.text) for d in read_plain(Path(sys.argv[1]), 'h.txt', Report()) for b in d.blocks)\n"
@@ -118,7 +122,7 @@ def test_memory_stays_flat_on_a_huge_file(tmp_path: Path) -> None:
     out = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     size, grown = map(int, out.stdout.split())
     assert size > 60_000_000
-    assert grown < 60, f"{grown} MB"
+    assert grown < 14, f"{grown} MB"
 
 
 def test_lines_keep_what_matters() -> None:

@@ -64,7 +64,7 @@ def test_text_that_is_no_heading(line: str) -> None:
 def test_hyphens_at_line_ends() -> None:
     assert dehyphenate("defen-\ndant") == "defendant"
     assert dehyphenate("soft\u00ad\nware") == "software"
-    assert dehyphenate("COVID-\n19") == "COVID-\n19"
+    assert dehyphenate("COVID-\n19") == "COVID-19"
     assert dehyphenate("brand-\nname", frozenset({"brand-name"})) == "brand-name"
     assert dehyphenate("over-\nall", frozenset({"overall"})) == "overall"
     assert join_lines(["民法调整平等", "主体之间的关系。"]) == "民法调整平等主体之间的关系。"

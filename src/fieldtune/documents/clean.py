@@ -10,6 +10,7 @@ _INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\ufffe\u0000-\u0008\u000
 _SOFT_HYPHEN = re.compile("[\u00ad\u0002\ufffe]\\s*\n\\s*")
 # A lower-case letter on both sides: "Defen-\ndant"; not "10-\n12", "COVID-\n19", "Anglo-\nAmerican".
 _LINE_HYPHEN = re.compile(r"(?<=[^\W\d_]{2})[-\u2010]\n(?=[a-z\u00df-\u00ff]{2})")
+_OTHER_HYPHEN = re.compile(r"(?<=\w)[-\u2010]\n(?=\w)")  # "10-\nK": the hyphen is the word's own
 _SPACE = re.compile("[ \t\r\f\v\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _CJK = "\u2e80-\u2fff\u3001-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60"
 _CJK_LINE = re.compile(f"(?<=[{_CJK}\u201d\u2019])\n(?=[{_CJK}\u201c\u2018])")
@@ -49,11 +50,13 @@ def dehyphenate(text: str, known: frozenset[str] = frozenset()) -> str:
             return "-"
         return ""
 
-    return _LINE_HYPHEN.sub(join, text)
+    return _OTHER_HYPHEN.sub("-", _LINE_HYPHEN.sub(join, text))
 
 
 def tidy(text: str) -> str:
     """Single spaces, no line breaks, no invisible characters; full-width spaces between Chinese become one space."""
+    if text.isascii():  # the common case, and many times as fast
+        return " ".join((text if text.isprintable() else _INVISIBLE.sub("", text)).split())
     text = _INVISIBLE.sub("", text.replace("\u00ad", ""))
     text = _CJK_LINE.sub("", text)
     return _SPACE.sub(" ", text.replace("\n", " ")).strip()

@@ -45,8 +45,36 @@ _LATIN: tuple[tuple[re.Pattern[str], int], ...] = (
 )
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})(?P<dot>\.?)\s+(?=\S)")
 _ROMAN_NUMBERED = re.compile(rf"{_ROMAN}\.\s+(?=[A-Z])")
+# Most lines are no headings: one look at the first word spares them the rest.
+_MAY_BE = re.compile(
+    r"(?i:part|title|book|division|annex|appendix|schedule|exhibit|chapter|item|subchapter|article|art\b|note|section|"
+    r"sec\b|rule|clause|regulation)\b|§|\d|[IVXLC]+\."
+)
 _VERB = re.compile(r"\b(?:shall|must|may|will|is|are|was|were|has|have|means|applies|provides|does|do)\b|[,;:]$")
-_SMALL = frozenset(["a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "of", "on", "or", "per", "the", "to", "under", "upon", "with", "within"])
+_SMALL = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "of",
+        "on",
+        "or",
+        "per",
+        "the",
+        "to",
+        "under",
+        "upon",
+        "with",
+        "within",
+    ]
+)
 
 
 def heading_level(line: str) -> int | None:
@@ -105,6 +133,8 @@ def _chinese(line: str) -> int | None:
 
 
 def _latin(line: str) -> int | None:
+    if not _MAY_BE.match(line):
+        return None
     for pattern, level in _LATIN:
         match = pattern.match(line)
         if match:

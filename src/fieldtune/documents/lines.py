@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,14 +146,18 @@ def _segments(words: list[Word], height: float) -> list[Segment]:
 
 def _spaced(words: list[Word]) -> str:
     out = words[0].text
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in itertools.pairwise(words):
         gap = word.x0 - before.x1
         tight = gap < 0.08 * min(word.height, before.height)
         raised = word.height < 0.8 * before.height or before.height < 0.8 * word.height
         chinese = is_cjk(word.text[0]) and is_cjk(before.text[-1]) and gap < 0.5 * word.height
         # A word that touches the one before it is its ordinal ending or its other half: "53" "rd".
         glued = tight and raised and before.text[-1].isdigit() and word.text.isalpha()
-        out += word.text if glued or chinese else f" {word.text}"
+        # "67" ".5": digits of one number, set apart by kerning.
+        decimal = (
+            before.text[-1].isdigit() and word.text[0] in ".," and word.text[1:2].isdigit() and gap < 0.4 * word.height
+        )
+        out += word.text if glued or chinese or decimal else f" {word.text}"
     return out
 
 

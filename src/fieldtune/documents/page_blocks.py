@@ -99,7 +99,8 @@ def _breaks(held: list[Line], line: Line, look: Look, right: float) -> bool:
         return True
     if heading_level(text) is not None or (len(held) == 1 and heading_level(before.text) is not None):
         return True
-    if _stands_out(before, look) != _stands_out(line, look):
+    outstanding = _stands_out(line, look)
+    if _stands_out(before, look) != outstanding or (outstanding and _style(before)[1:] != _style(line)[1:]):
         return True
     short = before.x1 < right - 6 * line.height
     ended = _END.search(before.text) is not None

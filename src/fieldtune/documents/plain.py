@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from fieldtune.documents.clean import is_cjk, join_lines, tidy, title_from_name
@@ -83,7 +83,7 @@ def own_title(blocks: list[Block]) -> str:
 def is_wrapped(lines: list[str]) -> bool:
     """Whether single line breaks lie inside paragraphs (hard-wrapped text) rather than between them."""
     full = [line.rstrip() for line in lines]
-    inner = [a for a, b in zip(full, full[1:], strict=False) if a.strip() and b.strip()]
+    inner = [a for a, b in pairwise(full) if a.strip() and b.strip()]
     if len(inner) < 4:
         return False
     widths = sorted(_width(line) for line in inner)
@@ -148,7 +148,7 @@ def heading_of(lines: list[str]) -> int | None:
     """The level of a heading that plain text can show: numbering, or one short line all in capitals."""
     text = tidy(" ".join(lines))
     level = heading_level(text)
-    if level is not None or len(lines) > 1:
+    if level is not None or len(lines) > 1 or len(text) > 160 or text[-1] in ".;,":
         return level
     letters = [character for character in text if character.isalpha()]
     capitals = len(letters) >= 4 and all(character.isupper() for character in letters if character.isascii())

@@ -54,11 +54,11 @@ def _next_row(lines: Sequence[Line], start: int, width: float) -> int | None:
         gap = line.top - before.bottom
         if gap > 3.2 * line.height or gap < -3 * line.height:
             return None
-        if not _has_number(line) and gap > 0.9 * line.height and len(line.segments) > 1:
+        if ((not _has_number(line) and len(line.segments) > 1) or _is_years(line)) and gap > 0.9 * line.height:
             return None  # the heads of another table
         if is_row(line):
             return ahead
-        if len(line.segments) == 1 and _is_prose(line, width):
+        if len(line.segments) == 1 and _is_prose(line, width, gap) and not _is_label(lines, ahead, gap):
             return None
     return None
 
@@ -67,9 +67,26 @@ def _has_number(line: Line) -> bool:
     return any(segment.numeric for segment in line.segments)
 
 
-def _is_prose(line: Line, width: float) -> bool:
+def _is_years(line: Line) -> bool:
+    filled = [s for s in line.segments if s.numeric or _YEAR.fullmatch(s.text)]
+    return bool(filled) and all(_YEAR.fullmatch(s.text) for s in filled)
+
+
+def _is_prose(line: Line, width: float, gap: float) -> bool:
     text = line.text
-    return line.x1 - line.x0 > 0.62 * width or (len(text.split()) > 6 and text.endswith(".")) or line.text[:1] == "•"
+    introduces = text.endswith(":") and gap > 0.9 * line.height
+    sentence = len(text.split()) > 6 and (text.endswith(".") or introduces)
+    return line.x1 - line.x0 > 0.62 * width or sentence or text[:1] == "•"
+
+
+def _is_label(lines: Sequence[Line], position: int, gap: float) -> bool:
+    """Whether a wide line is the first half of a row's label: its numbers follow closely."""
+    line = lines[position]
+    following = lines[position + 1 : position + 3]
+    steps = [a.top - b.bottom for a, b in zip(following, lines[position:], strict=False)]
+    rows = [is_row(other) for other in following]
+    tight = all(step < 0.5 * line.height for step in steps[: rows.index(True) + 1]) if any(rows) else False
+    return tight and gap < 0.8 * line.height and not line.text.endswith((".", ":", ";"))
 
 
 def _header_start(lines: Sequence[Line], first: int, floor: int, width: float) -> int:
@@ -79,7 +96,9 @@ def _header_start(lines: Sequence[Line], first: int, floor: int, width: float) -
     for position in range(first - 1, max(floor, first - 6) - 1, -1):
         line = lines[position]
         below = lines[position + 1]
-        if below.top - line.bottom > 1.6 * line.height or (line.x1 - line.x0 > 0.97 * width and len(line.segments) == 1):
+        if below.top - line.bottom > 1.6 * line.height or (
+            line.x1 - line.x0 > 0.97 * width and len(line.segments) == 1
+        ):
             break
         over = [segment for segment in line.segments if segment.x1 > edge - 20]
         if not over or (len(line.segments) == 1 and line.x0 < edge - 60):
@@ -111,11 +130,15 @@ def _is_head(row: list[str]) -> bool:
 
 def _column_spans(lines: Sequence[Line]) -> list[tuple[float, float]]:
     """Where the columns beside the labels lie, from the cells that hold numbers, then those that hold text."""
-    numbers = [s for line in lines if is_row(line) for s in line.segments[1:] if s.numeric]
+    # Years head columns; being centred, they would open columns of their own.
+    amounts = [line for line in lines if is_row(line) and not _is_years(line)] or [
+        line for line in lines if is_row(line)
+    ]
+    numbers = [s for line in amounts for s in line.segments[1:] if s.numeric]
     numbers += [
         line.segments[0]
-        for line in lines
-        if is_row(line) and all(s.numeric for s in line.segments) and line.x0 > min(other.x0 for other in lines) + 60
+        for line in amounts
+        if all(s.numeric for s in line.segments) and line.x0 > min(other.x0 for other in lines) + 60
     ]
     spans = _union([(_core(segment), segment.x1) for segment in numbers])
     texts = [s for line in lines for s in line.segments[1:] if not s.numeric]
