@@ -1,0 +1,36 @@
+# `make demo` and `make test` each work alone on a fresh machine with Python 3.11 or later and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# On a machine with a GPU, or to fetch a processor-only torch from another index: make install TORCH="torch==2.13.0 --index-url …"
+TORCH ?= torch==2.13.0
+
+.PHONY: install demo test check lock clean
+install: $(VENV)/.installed
+
+# torch comes first and pinned: left to itself, a resolver may fetch gigabytes of a newer build for another device.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fieldtune needs Python 3.11 or later; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/fieldtune demo
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+# Pins every package of the environment that was just tested.
+lock: install
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^torch==' | sort -f > constraints.txt
+	echo 'torch==2.13.0' >> constraints.txt
+
+clean:
+	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,234 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fieldtune import __version__
+from fieldtune.console import note, say, table
+from fieldtune.errors import FieldtuneError
+
+if TYPE_CHECKING:
+    from fieldtune.config import Config
+
+app = typer.Typer(
+    name="fieldtune",
+    help="A field's documents in; an embedding model that finds the right passage out, with proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
+Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
+BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/.")]
+ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        say(f"fieldtune {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    field: Annotated[str, typer.Argument(help="medicine")] = "medicine",
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("demo-run"),
+    set_: Set = None,
+) -> None:
+    """An example from start to report: the ICD-10-CM code book and the terms that clinicians write."""
+    from fieldtune.config import make_config, merge, parse_overrides
+    from fieldtune.demo import prepare_medicine
+    from fieldtune.errors import ConfigError
+    from fieldtune.summary import print_summary
+
+    if field != "medicine":
+        raise ConfigError(f"there is no demo {field!r}", "there is: medicine")
+    prepared = prepare_medicine(out)
+    config = make_config(merge(prepared.model_dump(by_alias=True), parse_overrides(set_ or [])))
+    _run(config, "", "")
+    print_summary(out)
+
+
+@app.command()
+def init(
+    docs: Annotated[Path, typer.Argument(help="A folder, file or pattern with your documents.")],
+    out: Annotated[Path, typer.Option(help="The config to write.")] = Path("fieldtune.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented config for your own folder."""
+    from fieldtune.starter import write_starter
+
+    say(write_starter(docs, out, force=force))
+
+
+@app.command()
+def plan(config: ConfigFile, set_: Set = None) -> None:
+    """What `run` would do: which stages are finished, which would run, on how many files."""
+    from fieldtune.config import load_config, parse_overrides
+    from fieldtune.pipeline import outlook
+
+    rows = outlook(load_config(config, parse_overrides(set_ or [])))
+    table(("stage", "state", "what"), rows)
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    from_: Annotated[str, typer.Option("--from", help="Run this stage and all to its right again.")] = "",
+    until: Annotated[str, typer.Option(help="Stop after this stage.")] = "",
+    set_: Set = None,
+) -> None:
+    """Documents to a tuned model, a report and an index; finished work is not repeated."""
+    from fieldtune.config import load_config, parse_overrides
+    from fieldtune.summary import print_summary
+
+    resolved = load_config(config, parse_overrides(set_ or []))
+    _run(resolved, from_, until)
+    print_summary(Path(resolved.out))
+
+
+@app.command()
+def train(
+    data: BeirFolder,
+    out: Annotated[Path, typer.Option(help="Becomes the model's folder; the run's files lie in OUT/run.")],
+    model: Annotated[str, typer.Option(help="Hub id, folder or builtin:NAME.")] = "builtin:all-MiniLM-L6-v2",
+    preset: Preset = "balanced",
+    set_: Set = None,
+) -> None:
+    """Tune a model on a BEIR folder's train split; the best weights are chosen on dev, test is not looked at."""
+    from fieldtune.config import make_config, merge, parse_overrides
+    from fieldtune.standalone import train_on_beir
+
+    settings = {"preset": preset, "model": {"base": model}}
+    config = make_config(merge(settings, parse_overrides(set_ or [])), where="--set")
+    for line in train_on_beir(config, data, out):
+        say(line)
+
+
+@app.command()
+def evaluate(
+    data: BeirFolder,
+    model: Annotated[list[str] | None, typer.Option(help="Hub id, folder or builtin:NAME; may be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="Which qrels.")] = "test",
+    bm25: Annotated[bool, typer.Option("--bm25", help="BM25 beside the models.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    set_: Set = None,
+) -> None:
+    """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
+    from fieldtune.config import make_config, parse_overrides
+    from fieldtune.standalone import evaluate_models
+
+    config = make_config(parse_overrides(set_ or []), where="--set")
+    shown = evaluate_models(
+        config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
+    )
+    table(*shown)
+
+
+@app.command()
+def generate(config: ConfigFile, set_: Set = None) -> None:
+    """Run until queries exist: read the documents, cut passages, make or read queries."""
+    from fieldtune.config import load_config, parse_overrides
+
+    resolved = load_config(config, parse_overrides(set_ or []))
+    _run(resolved, "", "queries")
+    say(f"queries: {Path(resolved.out) / 'queries' / 'queries.jsonl'}")
+
+
+@app.command()
+def mine(
+    data: BeirFolder,
+    out: Annotated[Path, typer.Option(help="The JSON lines file to write (query, pos, neg, scores).")],
+    model: Annotated[str, typer.Option(help="Hub id, folder or builtin:NAME.")] = "builtin:all-MiniLM-L6-v2",
+    set_: Set = None,
+) -> None:
+    """Mine hard negatives for a BEIR folder's train split from a model's own mistakes."""
+    from fieldtune.config import make_config, merge, parse_overrides
+    from fieldtune.standalone import mine_beir
+
+    config = make_config(merge({"model": {"base": model}}, parse_overrides(set_ or [])), where="--set")
+    for line in mine_beir(config, data, out):
+        say(line)
+
+
+@app.command()
+def index(run: RunFolder) -> None:
+    """Build a finished run's index again from its corpus and tuned model."""
+    from fieldtune.config import make_config
+    from fieldtune.pipeline import recorded_config
+
+    _run(make_config(recorded_config(run)), "index", "index")
+
+
+@app.command()
+def search(
+    run: RunFolder,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")] = False,
+) -> None:
+    """Ranked passages of a finished run, with document and page."""
+    from fieldtune.index import Index
+    from fieldtune.summary import print_hits
+
+    print_hits(Index.open(run).search(query, k), as_json=json)
+
+
+@app.command()
+def doctor() -> None:
+    """What is there: processor features, GPU, hub, models, versions."""
+    from fieldtune.doctor import examine, rows
+
+    table(("what", "state"), rows(examine()))
+
+
+def _run(config: Config, first: str, last: str) -> None:
+    from fieldtune.pipeline import run_pipeline
+
+    run_pipeline(config, first=first, last=last)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C."""
+    words = sys.argv[1:] if arguments is None else arguments
+    # Wherever it stands on the line: someone who just saw an error puts it at the end.
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        outcome: Any = app(words, standalone_mode=False)
+        sys.exit(outcome if isinstance(outcome, int) else 0)
+    except FieldtuneError as error:
+        if debug:
+            raise
+        note(f"error: {error.message}", style="bold red")
+        if error.hint:
+            note(f"  {error.hint}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on from here")
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            note(f"error: {error.format_message()}", style="bold red")
+            note("  fieldtune --help, or fieldtune COMMAND --help")
+            sys.exit(2)
+        if debug:
+            raise
+        note(f"bug: {type(error).__name__}: {error}", style="bold red")
+        note("  please report it with what --debug prints")
+        sys.exit(1)

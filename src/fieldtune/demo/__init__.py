@@ -1,0 +1,5 @@
+"""Examples from start to report on real data that a package index ships: no hub, no download, no account."""
+
+from fieldtune.demo.medicine import prepare_medicine
+
+__all__ = ["prepare_medicine"]

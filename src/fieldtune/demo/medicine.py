@@ -1,0 +1,81 @@
+"""ICD-10-CM: what clinicians write must find the code whose title never says it that way."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from fieldtune.beir import RetrievalData, write_beir, write_qrels
+from fieldtune.config import Config, make_config
+from fieldtune.errors import MissingExtraError
+from fieldtune.types import Passage, Qrels, Query
+
+_RANGE = re.compile(r"\s*\([A-Z0-9]{3}(-[A-Z0-9]{3})?\)$")  # "(E08-E13)" at the end of a block's title
+_NOTES = (("includes", "Includes"), ("excludes1", "Not coded here"), ("code_first", "Code first"))
+
+
+def prepare_medicine(folder: Path) -> Config:
+    """Write the code book as passages and its inclusion terms as labelled queries; return the config of the run.
+
+    `folder/source` becomes a BEIR folder: one passage per code, grouped by three-character category; one query per
+    inclusion term, not divided yet. Inclusion terms are synonyms for a code, written by clinicians; they do not stand
+    in the passages. Raises MissingExtraError without the package simple-icd-10-cm.
+    """
+    if importlib.util.find_spec("simple_icd_10_cm") is None:
+        raise MissingExtraError("simple-icd-10-cm", "builtin")
+    source = folder / "source"
+    codes = list(_codes())
+    passages = {code: _passage(code) for code in codes}
+    queries, qrels = _labels(codes)
+    write_beir(source, RetrievalData(passages, queries, {"all": qrels}))
+    write_qrels(source / "qrels" / "all.tsv", qrels)
+    return make_config(
+        {
+            "preset": "quick",
+            "out": str(folder),
+            "documents": {"paths": [str(source / "corpus.jsonl")]},
+            "queries": {"from": str(source)},
+            # Codes differ in a word ("left", "right"): near-duplicates of each other, and every one of them meant.
+            "corpus": {"near_duplicate": 1.0},
+            "model": {"base": "builtin:all-MiniLM-L6-v2", "max_tokens": 128},
+        },
+        where="demo",
+    )
+
+
+def _codes() -> Iterator[str]:
+    """Every category and subcategory; codes lengthened by an encounter letter ("initial encounter") are left out."""
+    import simple_icd_10_cm as icd
+
+    for code in icd.get_all_codes(True):
+        if not (icd.is_chapter(code) or icd.is_block(code) or icd.is_extended_subcategory(code)):
+            yield code
+
+
+def _passage(code: str) -> Passage:
+    import simple_icd_10_cm as icd
+
+    path = [_RANGE.sub("", icd.get_description(above)) for above in reversed(icd.get_ancestors(code))]
+    # Chapter, block, category: what lies between is nearly word for word in the title itself.
+    lines = [" > ".join(path[:3])]
+    for field, said in _NOTES:
+        value = getattr(icd, f"get_{field}")(code)
+        text = "; ".join(value) if isinstance(value, list) else " ".join(value.split())
+        if text:
+            lines.append(f"{said}: {text}")
+    return Passage(code, f"{code} {icd.get_description(code)}", "\n".join(lines), group=code[:3], source="ICD-10-CM")
+
+
+def _labels(codes: list[str]) -> tuple[dict[str, Query], Qrels]:
+    """One query per distinct term, relevant for every code that lists it."""
+    import simple_icd_10_cm as icd
+
+    numbers: dict[str, str] = {}
+    qrels: Qrels = {}
+    for code in codes:
+        for term in icd.get_inclusion_term(code):
+            text = " ".join(term.split())
+            qrels.setdefault(numbers.setdefault(text, f"term-{len(numbers) + 1:05d}"), {})[code] = 1
+    return {key: Query(key, text) for text, key in numbers.items()}, qrels

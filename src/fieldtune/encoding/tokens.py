@@ -1,0 +1,89 @@
+"""Texts tokenised once into one flat array, truncated but never padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+_BLOCK = 2_000  # texts handed to the tokenizer at once; it spreads them over threads
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStore:
+    """Token ids of n texts end to end."""
+
+    ids: NDArray[np.int32]
+    """(total tokens,)"""
+    starts: NDArray[np.int64]
+    """(n + 1,): text i is ids[starts[i]:starts[i + 1]]."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) tokens per text, special tokens included."""
+        return np.diff(self.starts)
+
+    def padded(self, rows: NDArray[np.integer[Any]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, int64 (len(rows), longest of them), padded on the right."""
+        import torch
+
+        lengths = self.lengths[rows]
+        width = int(lengths.max())
+        columns = np.arange(width)
+        mask = columns < lengths[:, None]
+        places = self.starts[rows][:, None] + columns
+        ids = np.where(mask, self.ids[np.minimum(places, len(self.ids) - 1)], pad)
+        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
+
+
+class Tokens:
+    """A model's tokenizer with the model's own length limit, set apart from the model so that nothing is shared."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        from tokenizers import Tokenizer
+
+        self.limit = int(model.max_seq_length or 512)
+        self.pad = int(model.tokenizer.pad_token_id or 0)
+        # A copy: the model's own tokenizer keeps its padding and truncation for whoever calls model.encode.
+        self._tokenizer: Any = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.limit)
+
+    def store(self, texts: Sequence[str], prompt: str = "") -> TokenStore:
+        """Tokenise prompt + text, cut at the model's limit as the model itself would."""
+        pieces: list[NDArray[np.int32]] = []
+        lengths = np.zeros(len(texts) + 1, np.int64)
+        for begin in range(0, len(texts), _BLOCK):
+            block = [prompt + text.strip() for text in texts[begin : begin + _BLOCK]]
+            for offset, encoding in enumerate(self._tokenizer.encode_batch_fast(block)):
+                ids = np.asarray(encoding.ids, np.int32)
+                pieces.append(ids)
+                lengths[begin + offset + 1] = len(ids)
+        flat = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+        return TokenStore(flat, np.cumsum(lengths))
+
+
+def budgeted(lengths: NDArray[np.integer[Any]], budget: int) -> list[NDArray[np.int64]]:
+    """Cut texts into batches of like length whose padded size stays within `budget` tokens, longest first.
+
+    Longest first shows at once whether memory suffices. A single longer text makes a batch of its own.
+    Equal lengths keep their order, so the same input always makes the same batches.
+    """
+    order = np.argsort(-lengths, kind="stable").astype(np.int64)
+    batches = []
+    begin = 0
+    while begin < len(order):
+        size = max(1, budget // max(1, int(lengths[order[begin]])))
+        batches.append(order[begin : begin + size])
+        begin += size
+    return batches

@@ -1,0 +1,52 @@
+"""Vectors on disk, keyed by model and texts: each corpus is encoded once per model, even if the run is killed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.console import Progress
+from fieldtune.encoding.encoder import Encoder
+from fieldtune.types import Side
+from fieldtune.workspace import read_json, write_json
+
+# Texts between two marks of progress on disk: a kill costs at most the encoding of these, and sorting by length within
+# them is as good as sorting everything.
+_BLOCK = 4_096
+
+
+def cached_vectors(
+    encoder: Encoder, texts: Sequence[str], side: Side, folder: Path, *, label: str = ""
+) -> NDArray[np.float32]:
+    """Unit vectors (len(texts), dimension) as a read-only memory map; what an earlier run computed is not repeated."""
+    key = _key(encoder, texts, side)
+    path, mark = folder / f"{key}.npy", folder / f"{key}.json"
+    done = int(read_json(mark)["done"]) if mark.exists() and path.exists() else 0
+    shape = (len(texts), encoder.dimension)
+    if not texts:
+        return np.zeros(shape, np.float32)
+    if done < len(texts):
+        folder.mkdir(parents=True, exist_ok=True)
+        out = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
+        with Progress(label or f"encoding {side} texts", len(texts), unit="texts") as progress:
+            progress.resume(done)
+            for begin in range(done, len(texts), _BLOCK):
+                block = texts[begin : begin + _BLOCK]
+                out[begin : begin + len(block)] = encoder.encode(block, side, advance=progress.advance)
+                out.flush()  # before the mark, which vouches for it
+                write_json(mark, {"done": begin + len(block), "model": encoder.name, "side": side})
+        del out
+    vectors: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return vectors
+
+
+def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
+    sha = hashlib.sha256(f"{encoder.fingerprint}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())
+    for text in texts:
+        sha.update(text.encode("utf-8", "surrogatepass"))
+        sha.update(b"\0")
+    return sha.hexdigest()[:20]

@@ -1,0 +1,336 @@
+"""From documents to a searchable index: one table of stages, run in order, finished work never repeated."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldtune import __version__
+from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries, write_corpus
+from fieldtune.config import Config
+from fieldtune.console import duration, note
+from fieldtune.errors import ConfigError, InputError
+from fieldtune.models import resolve_model, token_counter
+from fieldtune.types import Result
+from fieldtune.workspace import Workspace, digest, file_digest, read_json, read_jsonl, write_json
+
+PACKAGES = ("torch", "sentence-transformers", "transformers", "tokenizers", "numpy", "scipy", "lancedb", "liteparse")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every stage is given: the settings and the run's folder."""
+
+    config: Config
+    workspace: Workspace
+
+    def path(self, *parts: str) -> Path:
+        return self.workspace.path(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step; `outputs` are the files (below the run's folder) without which it has to run again."""
+
+    name: str
+    run: Callable[[Run], Result]
+    depends: Callable[[Config], Any]
+    """The settings and outside files that decide the result, apart from those of the stages before."""
+    outputs: tuple[str, ...]
+
+
+def _documents(run: Run) -> Result:
+    from fieldtune.documents import read_documents
+
+    if not run.config.documents.paths:
+        beir = _beir_source(run.config)
+        if beir is None:
+            raise ConfigError("documents.paths is empty", "give the folder that holds your documents")
+        note = f"No documents were given; the corpus of {beir} is used as it is."
+        return Result("documents", {"documents": 0}, notes=(note,))
+    return read_documents(
+        run.config.documents, run.path("documents", "documents.jsonl"), run.path("documents", "cache")
+    )
+
+
+def _corpus(run: Run) -> Result:
+    from fieldtune.corpus import build_corpus
+    from fieldtune.documents import load_documents
+
+    beir = _beir_source(run.config)
+    if not run.config.documents.paths and beir is not None:
+        passages = read_corpus(corpus_file(beir))
+        write_corpus(run.path("corpus", "corpus.jsonl"), passages.values())
+        run.path("corpus", "duplicates.jsonl").write_text("")
+        return Result("corpus", {"passages": len(passages)})
+    documents = load_documents(run.path("documents", "documents.jsonl"))
+    return build_corpus(run.config.corpus, documents, token_counter(run.config.model.base), run.path("corpus"))
+
+
+def _queries(run: Run) -> Result:
+    from fieldtune.queries import gather_queries
+
+    passages = read_corpus(run.path("corpus", "corpus.jsonl"))
+    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"))
+
+
+def _dataset(run: Run) -> Result:
+    from fieldtune.corpus import load_duplicates
+    from fieldtune.dataset import build_dataset
+    from fieldtune.encoding import Encoder
+
+    config = run.config
+    passages = read_corpus(run.path("corpus", "corpus.jsonl"))
+    queries = read_queries(run.path("queries", "queries.jsonl"))
+    files = sorted(run.path("queries", "qrels").glob("*.tsv"))
+    qrels = {path.stem: read_qrels(path, passages, queries)[0] for path in files}
+    meta = read_json(run.path("queries", "meta.json"))
+    data = RetrievalData(passages, queries, qrels, meta["relevance_threshold"], meta["evaluation"])
+    return build_dataset(
+        config,
+        data,
+        load_duplicates(run.path("corpus", "duplicates.jsonl")),
+        Encoder.load(config.model.base, settings=config.model),
+        run.path("data"),
+        run.path("vectors"),
+    )
+
+
+def _training(run: Run) -> Result:
+    from fieldtune.encoding import Encoder
+    from fieldtune.training import tune
+
+    config = run.config
+    encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
+    data = load_beir(run.path("data"))
+    return tune(config, data, run.path("data", "train.jsonl"), encoder, run.workspace.root, run.path("vectors"))
+
+
+def _evaluation(run: Run) -> Result:
+    from fieldtune.encoding import Encoder
+    from fieldtune.evaluation import (
+        System,
+        bm25_ranking,
+        evaluate,
+        model_ranking,
+        write_metrics,
+        write_per_query,
+        write_report,
+    )
+
+    config = run.config
+    data = load_beir(run.path("data"))
+    split = "test" if data.positives("test") else "dev"
+    systems = []
+    for name, model in (("base", config.model.base), ("tuned", str(run.path("model")))):
+        encoder = Encoder.load(model, settings=config.model if name == "base" else None)
+        systems.append(System(name, model_ranking(encoder, data, split, run.path("vectors"), label=name)))
+    if config.evaluation.bm25:
+        systems.append(System("BM25", bm25_ranking(data, split)))
+    evaluation = evaluate(data, split, systems, config.evaluation, config.seed)
+    funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
+    write_metrics(run.path("metrics.json"), evaluation)
+    write_per_query(run.path("per_query.csv"), evaluation, data)
+    write_report(
+        run.path("report.html"),
+        evaluation,
+        data,
+        [result for result, _ in funnel],
+        config.model_dump(by_alias=True),
+        examples=config.evaluation.examples,
+        training_log=learning_curve(run.workspace.root),
+        package_versions=versions(),
+    )
+    counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(systems)}
+    return Result("evaluation", counts)
+
+
+def _index(run: Run) -> Result:
+    from fieldtune.encoding import Encoder, cached_vectors
+    from fieldtune.index import build_index
+
+    passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
+    model = run.path("model")
+    encoder = Encoder.load(str(model))
+    texts = [passage.content for passage in passages]
+    return build_index(
+        run.config.index,
+        passages,
+        cached_vectors(encoder, texts, "passage", run.path("vectors"), label="encoding passages (tuned)"),
+        run.path("index"),
+        model_fingerprint=resolve_model(str(model)).fingerprint,
+        model=model,
+        seed=run.config.seed,
+    )
+
+
+def _settings(*sections: str, without: tuple[str, ...] = ()) -> Callable[[Config], Any]:
+    """The named sections without settings that change how fast a stage is and not what comes out."""
+
+    def depends(config: Config) -> Any:
+        return [config.seed, *(getattr(config, name).model_dump(exclude=set(without)) for name in sections)]
+
+    return depends
+
+
+def _document_files(config: Config) -> Any:
+    """The settings, and name and content of every file that would be read."""
+    from fieldtune.documents.find import find_files
+
+    if not config.documents.paths:
+        return None
+    found = find_files(config.documents.paths, (Path(config.out),))
+    content = [(source, _digest_or_cause(path)) for path, source in found.files]
+    return [config.documents.model_dump(exclude={"workers"}), content]
+
+
+def _label_files(config: Config) -> Any:
+    source = Path(config.queries.source)
+    files = [source] if source.is_file() else sorted(source.rglob("*")) if source.is_dir() else []
+    content = [(path.name, file_digest(path)) for path in files if path.is_file()]
+    llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
+    return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
+
+
+def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
+    return lambda config: [inner(config), resolve_model(config.model.base).fingerprint]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("documents", _documents, _document_files, ()),
+    Stage("corpus", _corpus, _with_model(_settings("corpus")), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
+    Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
+    Stage("dataset", _dataset, _settings("split", "negatives", "model"), ("data/corpus.jsonl", "data/train.jsonl")),
+    Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
+    Stage("evaluation", _evaluation, _settings("evaluation"), ("metrics.json", "per_query.csv", "report.html")),
+    Stage("index", _index, _settings("index"), ("index/meta.json",)),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Result]:
+    """Run the stages up to `last` that are not finished with these very settings and inputs.
+
+    With `first`, that stage and all to its right run in any case. Returns the results of all stages up to `last`.
+    Raises BusyError when another process works in the folder, ConfigError for an unknown stage.
+    """
+    begin, end = _position(first, 0), _position(last, len(STAGES) - 1)
+    if begin > end:
+        raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
+    results = []
+    with Workspace(Path(config.out)) as workspace:
+        run = Run(config, workspace)
+        _write_run(run)
+        fingerprint = digest([__version__])
+        for position, stage in enumerate(STAGES[: end + 1]):
+            fingerprint = digest([fingerprint, stage.name, stage.depends(config)])
+            result = workspace.finished(stage.name, fingerprint)
+            forced = bool(first) and position >= begin
+            if result is None or forced or not all(run.path(output).exists() for output in stage.outputs):
+                result = _run_stage(stage, run, fingerprint)
+            else:
+                note(f"{stage.name}: already done")
+            results.append(result)
+    return results
+
+
+def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
+    note(f"{stage.name} …", style="bold")
+    run.workspace.event("start", stage=stage.name, fingerprint=fingerprint)
+    began = time.monotonic()
+    result = stage.run(run)
+    seconds = time.monotonic() - began
+    run.workspace.record(fingerprint, result, seconds)
+    run.workspace.event("end", stage=stage.name, seconds=round(seconds, 3), counts=dict(result.counts))
+    shutil.rmtree(run.path(stage.name, "state"), ignore_errors=True)  # what was kept only to resume
+    counts = ", ".join(f"{name} {value:,}" for name, value in list(result.counts.items())[:6])
+    note(f"{stage.name}: {counts} ({duration(seconds)})")
+    return result
+
+
+def _position(name: str, default: int) -> int:
+    if not name:
+        return default
+    if name not in NAMES:
+        raise ConfigError(f"there is no stage {name!r}", f"stages: {', '.join(NAMES)}")
+    return NAMES.index(name)
+
+
+def _write_run(run: Run) -> None:
+    """The resolved config with versions and seeds, beside the results they lead to."""
+    record = {
+        "fieldtune": __version__,
+        "seed": run.config.seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+        "config": run.config.model_dump(by_alias=True),
+    }
+    write_json(run.path("run.json"), record)
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _beir_source(config: Config) -> Path | None:
+    source = Path(config.queries.source)
+    return source if source.is_dir() and (source / "queries.jsonl").exists() else None
+
+
+def _digest_or_cause(path: Path) -> str:
+    """A file that cannot be read is reported by the documents stage; here it only must not look like another."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def outlook(config: Config) -> list[tuple[str, str, str]]:
+    """What `run` would do, a row per stage: its name, whether it is finished, and why not or what it said.
+
+    Reads the inputs' contents and changes nothing.
+    """
+    workspace = Workspace(Path(config.out))
+    fingerprint, rows, waiting = digest([__version__]), [], False
+    for stage in STAGES:
+        fingerprint = digest([fingerprint, stage.name, stage.depends(config)])
+        result = None if waiting else workspace.finished(stage.name, fingerprint)
+        if result is not None and all(workspace.path(output).exists() for output in stage.outputs):
+            counts = ", ".join(f"{name} {value:,}" for name, value in list(result.counts.items())[:3])
+            rows.append((stage.name, "done", counts))
+            continue
+        if waiting:
+            why = "follows a stage that runs"
+        elif workspace.path("stages", f"{stage.name}.json").exists():
+            why = "settings, inputs or version changed"
+        else:
+            why = "not run yet"
+        waiting = True
+        rows.append((stage.name, "would run", why))
+    return rows
+
+
+def recorded_config(folder: Path) -> dict[str, Any]:
+    """The resolved settings of an earlier run. Raises InputError if there is none."""
+    if not (folder / "run.json").exists():
+        raise InputError("no run in it", "fieldtune run CONFIG makes one", path=folder)
+    settings: dict[str, Any] = read_json(folder / "run.json")["config"]
+    return settings | {"out": str(folder)}
+
+
+def learning_curve(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the training log, oldest first; empty if there is none."""
+    path = folder / "training" / "log.jsonl"
+    return [row for _, row in read_jsonl(path)] if path.exists() else []
+
+
+def stage_results(folder: Path, names: Sequence[str] = NAMES) -> list[tuple[Result, float]]:
+    """What the finished stages of a run said, with their seconds."""
+    return Workspace(folder).results(names)

@@ -1,0 +1,139 @@
+"""Single steps on a BEIR folder: train, evaluate and mine without a config file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from fieldtune.beir import load_beir
+from fieldtune.config import Config
+from fieldtune.errors import ConfigError
+from fieldtune.types import Result
+from fieldtune.workspace import atomic_file
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
+    """Tune on the train split of a BEIR folder; `out` becomes the model's folder, the run's files lie in `out/run`.
+
+    Returns lines that say what was made. Raises InputError for data that cannot be used.
+    """
+    from fieldtune.pipeline import run_pipeline
+
+    work = out / "run"
+    config = config.model_copy(
+        update={
+            "out": str(work),
+            "documents": config.documents.model_copy(update={"paths": ()}),
+            "queries": config.queries.model_copy(update={"source": str(data)}),
+        }
+    )
+    results = run_pipeline(config, last="training")
+    install_model(work / "model", out)
+    return [*_described(results[-1]), f"model: {out}"]
+
+
+def install_model(model: Path, out: Path) -> None:
+    """Put the files of a saved model into `out`, each atomically, `modules.json` (which makes it a model) last."""
+    files = sorted((path for path in model.rglob("*") if path.is_file()), key=lambda path: path.name == "modules.json")
+    for path in files:
+        target = out / path.relative_to(model)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)  # the same bytes once on disk
+        except OSError:  # another disk, or a file system without links
+            shutil.copy2(path, temporary)
+        temporary.replace(target)
+
+
+def evaluate_models(
+    config: Config,
+    data: Path,
+    split: str,
+    models: Sequence[str],
+    *,
+    bm25: bool,
+    precision: str,
+    json: Path | None,
+    per_query: Path | None,
+    report: Path | None,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Measure models (each `MODEL` or `NAME=MODEL`) and BM25 on one split; returns the table for the console.
+
+    The corpus is encoded once per model. Raises ConfigError when there is nothing to measure.
+    """
+    from fieldtune.encoding import Encoder
+    from fieldtune.evaluation import (
+        System,
+        bm25_ranking,
+        comparison_table,
+        evaluate,
+        model_ranking,
+        write_metrics,
+        write_per_query,
+        write_report,
+    )
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"--precision {precision} is unknown", "auto, fp32 or bf16")
+    if not models and not bm25:
+        raise ConfigError("there is nothing to evaluate", "give --model M, --bm25 or both")
+    named = [_named(model) for model in models]
+    if len({name for name, _ in named}) < len(named):
+        raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
+    loaded = load_beir(data)
+    systems = []
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        for name, model in named:
+            encoder = Encoder.load(model, precision=cast(Precision, precision))
+            systems.append(System(name, model_ranking(encoder, loaded, split, Path(folder), label=name)))
+    if bm25:
+        systems.append(System("BM25", bm25_ranking(loaded, split)))
+    evaluation = evaluate(loaded, split, systems, config.evaluation, config.seed)
+    if json:
+        write_metrics(json, evaluation)
+    if per_query:
+        write_per_query(per_query, evaluation, loaded)
+    if report:
+        write_report(report, evaluation, loaded, (), config.model_dump(by_alias=True))
+    columns, rows = comparison_table(evaluation)
+    return tuple(columns), [tuple(row) for row in rows]
+
+
+def mine_beir(config: Config, data: Path, out: Path) -> list[str]:
+    """Mine hard negatives for the train split of a BEIR folder and write them as FlagEmbedding rows to `out`.
+
+    Positives of the other splits are never taken. Raises InputError for data without a train split.
+    """
+    from fieldtune.dataset import build_dataset
+    from fieldtune.encoding import Encoder
+
+    loaded = load_beir(data)
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as name:
+        folder = Path(name)
+        encoder = Encoder.load(config.model.base, settings=config.model)
+        result = build_dataset(config, loaded, {}, encoder, folder / "data", folder / "vectors")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out, "wb") as stream, (folder / "data" / "train.jsonl").open("rb") as made:
+            shutil.copyfileobj(made, stream)
+    return [*_described(result), f"training rows: {out}"]
+
+
+def _named(model: str) -> tuple[str, str]:
+    """`NAME=MODEL` or a model that is its own name; a path that exists is never cut at its equals sign."""
+    name, equals, rest = model.partition("=")
+    if not equals or not rest or Path(model).expanduser().exists():
+        return model, model
+    return name, rest
+
+
+def _described(result: Result) -> list[str]:
+    lines = [f"{name}: {value:,}" for name, value in result.counts.items()]
+    return lines + [f"{reason}: {count:,} left out" for reason, count in result.dropped.items()] + list(result.notes)

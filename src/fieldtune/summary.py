@@ -1,0 +1,88 @@
+"""What the user reads when a command has done its work."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldtune.console import say, table
+from fieldtune.types import Hit
+from fieldtune.workspace import read_json
+
+_SHOWN = ("accuracy@1", "mrr@10", "ndcg@10", "recall@10")
+
+
+def print_summary(folder: Path) -> None:
+    """The table, the queries that moved up most, the paths, and what to try next."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return
+    metrics = read_json(path)
+    systems: dict[str, dict[str, Any]] = metrics["systems"]
+    rows = []
+    for name, values in systems.items():
+        cells = [f"{values[key]:.3f} [{values['ci'][key][0]:.3f}, {values['ci'][key][1]:.3f}]" for key in _SHOWN]
+        rows.append((name, *cells))
+    say()
+    table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
+    for comparison in metrics["comparisons"]:
+        if comparison["metric"] == "ndcg@10" and {comparison["a"], comparison["b"]} == {"tuned", "base"}:
+            low, high = comparison["ci"]
+            say(
+                f"\ntuned against base, nDCG@10: {comparison['difference']:+.3f} [{low:+.3f}, {high:+.3f}], "
+                f"p = {comparison['p']:.4f}"
+            )
+    say("\nmoved up most (rank of the right passage, base -> tuned):")
+    for query, before, after in moved_up(folder / "per_query.csv", 5):
+        say(f"  {before or '>100':>5} -> {after:<4} {query}")
+    here = shlex.quote(str(folder))
+    say(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}\nindex:  {folder / 'index'}")
+    say("\nnext:")
+    say(f'  fieldtune search {here} "your question"')
+    say(f"  python -c 'from sentence_transformers import SentenceTransformer as S; print(S(\"{folder / 'model'}\"))'")
+    say("  fieldtune init YOUR_DOCUMENTS && fieldtune run fieldtune.toml")
+
+
+def moved_up(path: Path, count: int) -> list[tuple[str, int | None, int]]:
+    """The queries whose right passage rose most in reciprocal rank: (text, rank by base or None, rank by tuned)."""
+    ranks: dict[str, dict[str, int | None]] = {}
+    texts: dict[str, str] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            texts[row["query"]] = row["text"]
+            rank = row["first_relevant_rank"]
+            ranks.setdefault(row["query"], {})[row["system"]] = int(rank) if rank else None
+    gains = []
+    for query, found in ranks.items():
+        after, before = found.get("tuned"), found.get("base")
+        if after is not None:
+            gains.append((1 / after - (1 / before if before else 0), before or 1_000, query, before, after))
+    gains.sort(key=lambda gain: (-gain[0], -gain[1], gain[2]))
+    return [(texts[query], before, after) for gain, _, query, before, after in gains[:count] if gain > 0]
+
+
+def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
+    for hit in hits:
+        passage = hit.passage
+        if as_json:
+            row = {
+                "rank": hit.rank,
+                "score": round(hit.score, 6),
+                "id": passage.id,
+                "title": passage.title,
+                "text": passage.text,
+                "source": passage.source,
+                "page": passage.page,
+            }
+            say(json.dumps(row, ensure_ascii=False))
+            continue
+        place = passage.source + (f", page {passage.page}" if passage.page is not None else "")
+        say(f"{hit.rank}. {passage.title or passage.id}   {hit.score:.3f}", style="bold")
+        if place:
+            say(f"   {place}", style="dim")
+        text = " ".join(passage.text.split())
+        say(f"   {text[:300]}{' …' if len(text) > 300 else ''}\n")

@@ -1,0 +1,90 @@
+"""The dev set as training sees it: a fixed sample, hard enough that the best checkpoint shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.beir import RetrievalData
+from fieldtune.encoding import Encoder, top_k
+from fieldtune.measures import measure
+
+_HARD = 20  # of the base model's top passages per dev query: the ones a tuned model must learn to push down
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """Queries of the dev split and the passages they are ranked against during training."""
+
+    queries: list[str]
+    passages: list[str]
+    qrels: list[dict[int, int]]
+    """Per query: passage row -> grade."""
+    relevance_threshold: int
+    whole: bool
+    """Whether the sample is the whole corpus and every dev query."""
+
+    def score(self, encoder: Encoder) -> NDArray[np.float64]:
+        """nDCG@10 of each query."""
+        queries = encoder.encode(self.queries, "query")
+        _, ranked = top_k(queries, encoder.encode(self.passages, "passage"), 10)
+        return ndcg_at_10(ranked, self.qrels, self.relevance_threshold)
+
+
+def ndcg_at_10(
+    ranked: NDArray[np.int64], qrels: Sequence[dict[int, int]], relevance_threshold: int
+) -> NDArray[np.float64]:
+    """nDCG@10 per query, given passage rows best first, (n, 10)."""
+    return measure(["ndcg@10"], ranked, qrels, relevance_threshold)["ndcg@10"]
+
+
+def development_sample(
+    data: RetrievalData,
+    query_vectors: NDArray[np.float32],
+    passage_vectors: NDArray[np.float32],
+    *,
+    queries: int,
+    passages: int,
+    seed: int,
+) -> Development | None:
+    """At most `queries` dev queries and about `passages` passages; None without dev labels.
+
+    The sample holds every positive of the sampled queries, the base model's top passages for them, and a random rest.
+    `query_vectors` are the base model's for the queries of `dev_queries(data, ...)`, `passage_vectors` its for the
+    whole corpus in order.
+    """
+    chosen = dev_queries(data, queries, seed)
+    if not chosen:
+        return None
+    ids = list(data.passages)
+    place = {key: row for row, key in enumerate(ids)}
+    judged = [{place[passage]: grade for passage, grade in data.qrels["dev"][query].items()} for query in chosen]
+    if len(ids) <= passages:
+        rows = np.arange(len(ids))
+    else:
+        needed = {row for grades in judged for row, grade in grades.items() if grade >= data.relevance_threshold}
+        _, hard = top_k(query_vectors, passage_vectors, _HARD)
+        needed.update(hard.ravel().tolist())
+        rest = np.setdiff1d(np.arange(len(ids)), np.fromiter(needed, np.int64))
+        drawn = np.random.default_rng((seed, 7)).permutation(rest)[: max(0, passages - len(needed))]
+        rows = np.sort(np.concatenate([np.fromiter(needed, np.int64), drawn]))
+    inside = {int(row): position for position, row in enumerate(rows)}
+    return Development(
+        queries=[data.queries[query].text for query in chosen],
+        passages=[data.passages[ids[row]].content for row in rows],
+        qrels=[{inside[row]: grade for row, grade in grades.items() if row in inside} for grades in judged],
+        relevance_threshold=data.relevance_threshold,
+        whole=len(rows) == len(ids) and len(chosen) == len(data.positives("dev")),
+    )
+
+
+def dev_queries(data: RetrievalData, count: int, seed: int) -> list[str]:
+    """Ids of the dev queries in the sample, in the data's order."""
+    labelled = list(data.positives("dev"))
+    if len(labelled) <= count:
+        return labelled
+    chosen = np.random.default_rng((seed, 6)).choice(len(labelled), count, replace=False)
+    return [labelled[i] for i in np.sort(chosen)]

@@ -1,0 +1,60 @@
+"""Training rows as numbered texts, so that equal texts are equal numbers when batches are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Every (query, positive) pair, with texts replaced by row numbers so that equal texts are equal numbers."""
+
+    queries: list[str]
+    passages: list[str]
+    query: NDArray[np.int64]
+    """(pairs,) row in `queries`."""
+    positive: NDArray[np.int64]
+    """(pairs,) row in `passages`."""
+    negatives: list[NDArray[np.int64]]
+    """Per query: rows of its hard negatives, best first."""
+    known: list[frozenset[int]]
+    """Per query: rows that must never count as wrong for it."""
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+def make_pairs(examples: Sequence[Example]) -> Pairs:
+    """Number the texts; rows with the same query text share what is known of it."""
+    queries: dict[str, int] = {}
+    passages: dict[str, int] = {}
+    pairs: dict[tuple[int, int], None] = {}
+    known: dict[int, set[int]] = {}
+    negatives: dict[int, dict[int, None]] = {}
+    for example in examples:
+        query = queries.setdefault(example.query, len(queries))
+        positives = [passages.setdefault(text, len(passages)) for text in example.pos]
+        for positive in positives:
+            pairs[query, positive] = None
+        known.setdefault(query, set()).update(positives)
+        known[query].update(passages.setdefault(text, len(passages)) for text in example.known)
+        for text in example.neg:
+            negatives.setdefault(query, {})[passages.setdefault(text, len(passages))] = None
+    rows = np.array(list(pairs), np.int64).reshape(-1, 2)
+    return Pairs(
+        queries=list(queries),
+        passages=list(passages),
+        query=rows[:, 0],
+        positive=rows[:, 1],
+        negatives=[
+            np.array([row for row in negatives.get(query, ()) if row not in known[query]], np.int64)
+            for query in range(len(queries))
+        ],
+        known=[frozenset(known[query]) for query in range(len(queries))],
+    )

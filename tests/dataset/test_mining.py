@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fieldtune.config import Negatives
+from fieldtune.dataset.mining import CLOSE, FIRST, HELD, KNOWN, NEAR, Mined, mine
+
+
+def unit(degrees: list[float]) -> np.ndarray:
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+# One query at 0 degrees; the passages in order of distance.
+TEXTS = [
+    "the right answer about the notice period of a lease",  # 0: positive
+    "the right answer about the notice period of a lease indeed",  # 1: near-duplicate of it
+    "unlabelled but surely an answer",  # 2: scores above 95% of the positive
+    "answer to another query that is held back for testing",  # 3
+    "a rule on deposits",  # 4
+    "a rule on rent",  # 5
+    "a rule on pets",  # 6
+    "another positive of the same query",  # 7
+]
+PASSAGES = unit([20, 21, 5, 30, 40, 50, 60, 70])
+
+
+def mined(held: frozenset[int] = frozenset({3}), labelled: tuple[int, ...] = (), **settings: object) -> Mined:
+    config = Negatives(**({"per_query": 2, "depth": 8} | settings))  # type: ignore[arg-type]
+    return mine(unit([0]), PASSAGES, [[0, 7]], [list(labelled)], TEXTS, {}, held, config)
+
+
+def test_the_hardest_wrong_passages_are_taken_and_every_skip_has_a_reason() -> None:
+    found = mined()
+    assert found.negatives == [[4, 5]]
+    assert found.skipped == {KNOWN: 1, NEAR: 1, CLOSE: 1, HELD: 1}
+    assert found.alike == [[1]]
+    np.testing.assert_allclose(found.scores[0], np.cos(np.radians([40, 50])), atol=1e-4)
+    np.testing.assert_allclose(found.positive_scores[0], np.cos(np.radians([20, 70])), atol=1e-4)
+
+
+def test_without_the_limit_the_unlabelled_answer_comes_in() -> None:
+    assert mined(max_share_of_positive=2.0).negatives == [[2, 4]]
+
+
+def test_a_positive_of_dev_or_test_is_never_a_negative() -> None:
+    assert mined(held=frozenset()).negatives == [[3, 4]]
+    assert 3 not in mined(per_query=8).negatives[0]
+
+
+def test_labelled_negatives_lead() -> None:
+    assert mined(labelled=(6,)).negatives == [[6, 4]]
+
+
+def test_the_first_wrong_ones_are_left_out_if_asked() -> None:
+    found = mined(skip_first=1)
+    assert found.negatives == [[4, 5]]
+    assert found.skipped[FIRST] == 1
+    assert CLOSE not in found.skipped
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_depth_bounds_the_search(depth: int) -> None:
+    assert mined(depth=depth).negatives == [[]]
+
+
+def test_known_copies_of_a_positive_are_skipped_too() -> None:
+    found = mine(
+        unit([0]), PASSAGES, [[0]], [[]], TEXTS, {0: frozenset({4})}, frozenset(), Negatives(per_query=1, depth=8)
+    )
+    assert found.negatives == [[3]]
+    assert set(found.alike[0]) == {1, 4}
+
+
+def test_blocks_of_queries_give_what_one_block_gives() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 4)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    texts = [f"text {number} about {number * 7}" for number in range(40)]
+    positives = [[number] for number in range(20)]
+    arguments = (rows[40:], rows[:40], positives, [[] for _ in positives], texts, {}, frozenset[int](), Negatives())
+    assert mine(*arguments, block=3) == mine(*arguments, block=1000)

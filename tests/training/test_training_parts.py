@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldtune.dataset import read_examples, write_examples
+from fieldtune.errors import InputError
+from fieldtune.training.batches import make_batch, plan
+from fieldtune.training.losses import in_batch_loss, matryoshka_dimensions
+from fieldtune.training.pairs import make_pairs
+from fieldtune.training.scale import fitting_scale
+from fieldtune.types import Example
+
+EXAMPLES = [
+    Example("q1", ("a", "b"), ("x", "y"), known=("a2",)),
+    Example("q2", ("b",), ("x", "c")),
+    Example("q3", ("c",), ()),
+    Example("q1", ("d",), ("a", "z")),  # the same query again: what it knows is shared
+]
+
+
+def test_examples_survive_the_file(tmp_path: Path) -> None:
+    rows = [Example("q", ("a",), ("b",), (0.9,), (0.1,), "find", ("c",)), Example("q2", ("a",))]
+    write_examples(tmp_path / "train.jsonl", rows)
+    assert read_examples(tmp_path / "train.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    "row", ['{"pos": ["a"]}', '{"query": "q", "pos": []}', '{"query": "q", "pos": "a"}', "[]", "{"]
+)
+def test_bad_rows_are_named_with_their_line(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"query": "q", "pos": ["a"]}\n' + row + "\n")
+    with pytest.raises(InputError, match=r"train\.jsonl:2: "):
+        read_examples(path)
+
+
+def test_pairs_know_all_positives_of_a_query_and_no_negative_among_them() -> None:
+    pairs = make_pairs(EXAMPLES)
+    assert pairs.queries == ["q1", "q2", "q3"]
+    assert {(pairs.queries[q], pairs.passages[p]) for q, p in zip(pairs.query, pairs.positive, strict=True)} == {
+        ("q1", "a"), ("q1", "b"), ("q1", "d"), ("q2", "b"), ("q3", "c"),
+    }  # fmt: skip
+    assert {pairs.passages[row] for row in pairs.known[0]} == {"a", "b", "d", "a2"}
+    assert [pairs.passages[row] for row in pairs.negatives[0]] == ["x", "y", "z"]
+
+
+def test_a_batch_masks_known_positives_and_holds_each_passage_once() -> None:
+    pairs = make_pairs(EXAMPLES)
+    batch = make_batch(pairs, np.arange(len(pairs)), hard=2, seed=0, step=0)
+    assert len(set(batch.passages.tolist())) == len(batch.passages)
+    for row, (query, label) in enumerate(zip(batch.queries, batch.labels, strict=True)):
+        assert batch.passages[label] == pairs.positive[row]
+        masked = {int(passage) for passage in batch.passages[batch.masked[row]]}
+        expected = (set(pairs.known[query]) & set(batch.passages.tolist())) - {int(pairs.positive[row])}
+        assert masked == expected
+
+
+@given(st.integers(2, 90), st.integers(2, 16), st.floats(0.2, 3), st.integers(0, 99))
+def test_each_epoch_takes_every_pair_at_most_once(count: int, size: int, epochs: float, seed: int) -> None:
+    pairs = make_pairs([Example(f"q{i}", (f"p{i}",)) for i in range(count)])
+    lengths = np.arange(count) % 7
+    steps = plan(pairs, lengths, size, epochs, seed)
+    taken = np.bincount(np.concatenate(steps), minlength=count)
+    assert taken.max() <= math.ceil(epochs)
+    assert all(min(size // 2, count) <= len(step) <= size for step in steps)
+    again = plan(pairs, lengths, size, epochs, seed)
+    assert all(np.array_equal(a, b) for a, b in zip(steps, again, strict=True))
+
+
+def reference_loss(
+    q: np.ndarray, p: np.ndarray, labels: np.ndarray, masked: np.ndarray, scale: float, size: int
+) -> float:
+    """The slow way, in float64, one query at a time."""
+    total = 0.0
+    for i in range(len(q)):
+        left = q[i, :size] / np.linalg.norm(q[i, :size])
+        scores = [
+            scale * float(left @ (p[j, :size] / np.linalg.norm(p[j, :size]))) for j in range(len(p)) if not masked[i, j]
+        ]
+        own = scale * float(left @ (p[labels[i], :size] / np.linalg.norm(p[labels[i], :size])))
+        total += math.log(sum(math.exp(score) for score in scores)) - own
+    return total / len(q)
+
+
+def test_the_loss_is_the_mean_over_dimensions_of_masked_cross_entropy() -> None:
+    rng = np.random.default_rng(0)
+    q, p = rng.normal(size=(5, 8)), rng.normal(size=(9, 8))
+    labels, masked = np.arange(5), rng.random((5, 9)) < 0.2
+    masked[np.arange(5), labels] = False
+    loss = in_batch_loss(
+        torch.from_numpy(q), torch.from_numpy(p), torch.from_numpy(labels), torch.from_numpy(masked),
+        scale=7.0, dimensions=(8, 4),
+    )  # fmt: skip
+    expected = np.mean([reference_loss(q, p, labels, masked, 7.0, size) for size in (8, 4)])
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_masked_passage_gets_no_gradient_from_the_query_that_knows_it() -> None:
+    q = torch.eye(2, 4)
+    p = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    masked = torch.tensor([[False, False, True], [False, False, True]])
+    in_batch_loss(q, p, torch.tensor([0, 1]), masked, scale=5.0, dimensions=(4,)).backward()
+    assert p.grad is not None
+    assert p.grad[2].abs().max() == 0
+    assert p.grad[0].abs().max() > 0
+
+
+def test_dimensions_halve_down_to_the_smallest() -> None:
+    assert matryoshka_dimensions(384) == (384, 192, 96)
+    assert matryoshka_dimensions(1024) == (1024, 512, 256, 128, 64)
+    assert matryoshka_dimensions(32) == (32,)
+
+
+def test_the_scale_grows_as_similarities_crowd_together() -> None:
+    rng = np.random.default_rng(0)
+
+    def unit(shift: float) -> np.ndarray:
+        rows = rng.normal(size=(400, 64)) + shift
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    wide, _ = fitting_scale(unit(0), unit(0), 0)
+    narrow, spread = fitting_scale(unit(2), unit(2), 0)
+    assert 10 <= wide < narrow <= 100
+    assert spread > 0
