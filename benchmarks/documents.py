@@ -20,16 +20,18 @@ from fieldtune.types import Block
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
+AMOUNT = re.compile(r"[\s$()%,.\d\u2013\u2014-]+")
+
 
 def numbers(text: str) -> Counter[str]:
-    """The numbers of a text without thousands separators: "$1,577.00" and "1577" are written differently, and count so."""
+    """The numbers of a text, as written but for thousands separators."""
     return Counter(match.replace(",", "") for match in NUMBER.findall(text))
 
 
 def is_table(evidence: str) -> bool:
     """Whether an evidence text was cut from a table: many short lines, most of them numbers."""
     lines = [line for line in evidence.splitlines() if line.strip()]
-    digits = sum(1 for line in lines if re.fullmatch(r"[\s$()%,.\d\u2013\u2014-]+", line))
+    digits = sum(1 for line in lines if AMOUNT.fullmatch(line))
     return len(lines) >= 8 and digits >= 0.3 * len(lines)
 
 
@@ -73,9 +75,8 @@ def main() -> None:
             f"{len(report.lossy_pages):5}"
         )
         for page in report.lossy_pages:
-            print(
-                f"    page {page['page']} lost {page['lost']:.1%} of {page['words']} words: {' '.join(page['missing'][:12])}"
-            )
+            missing = " ".join(page["missing"][:12])
+            print(f"    page {page['page']} lost {page['lost']:.1%} of {page['words']} words: {missing}")
     print(
         f"{len(blocks)} files, {pages} pages, {100 * seconds / pages:.2f} s per 100 pages (slowest file {worst:.2f}), "
         f"{tables} tables, {lossy} pages over the allowed word loss"
@@ -93,19 +94,20 @@ def main() -> None:
         got = (want & have).total()
         wanted, hit = wanted + want.total(), hit + got
         if got < want.total():
-            print(
-                f"    {name} page {page}: {want.total() - got} of {want.total()} numbers missing: {list((want - have).elements())[:10]}"
-            )
+            lost = " ".join(list((want - have).elements())[:10])
+            print(f"    {name} page {page}: {want.total() - got} of {want.total()} numbers missing: {lost}")
         if is_table(text):
             in_tables += 1
             cells = numbers("\n".join(block.text for block in own if block.kind == "table"))
-            share = (want & cells).total() / max(want.total(), 1)
+            amounts = numbers("\n".join(filter(AMOUNT.fullmatch, text.splitlines())))  # not those of titles and prose
+            share = (amounts & cells).total() / max(amounts.total(), 1)
             as_table += share >= 0.9
             if share < 0.9:
                 print(f"    {name} page {page}: {share:.0%} of the numbers of a table stand in table blocks")
         whole += got == want.total()
+    share = hit / max(wanted, 1)
     print(
-        f"{len(evidence)} evidence texts: {hit}/{wanted} numbers on the page named ({hit / max(wanted, 1):.2%}), {whole} texts complete"
+        f"{len(evidence)} evidence texts: {hit}/{wanted} numbers on the page named ({share:.2%}), {whole} texts complete"
     )
     print(f"{in_tables} evidence tables, {as_table} arrive as table blocks (at least 90% of their numbers in cells)")
 

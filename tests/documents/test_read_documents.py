@@ -212,5 +212,5 @@ def test_a_beir_folder_gives_its_corpus_but_neither_queries_nor_labels(tmp_path:
 def test_load_documents_names_the_line_that_is_no_document(tmp_path: Path) -> None:
     path = tmp_path / "documents.jsonl"
     path.write_text('{"id": "1", "source": "s", "title": "t", "blocks": []}\n{"id": "2"}\n')
-    with pytest.raises(InputError, match="documents.jsonl:2"):
+    with pytest.raises(InputError, match=r"documents\.jsonl:2"):
         list(load_documents(path))

@@ -145,7 +145,9 @@ def _latin(line: str) -> int | None:
             rest = rest.lstrip(" .:)\u2013\u2014-\t\u3000")
             words = rest.split()
             named = len(words) <= 12 and rest[:1].isupper() and not rest.endswith(".") and not _VERB.search(rest)
-            title = looks_like_title(rest) and not (rest.endswith(".") and len(words) > 8)
+            # The names of a filing's items are long, and close with a full stop: "Item 5. Market for …."
+            most, stopped = (30, 30) if level <= 2 else (14, 8)
+            title = looks_like_title(rest, most=most) and not (rest.endswith(".") and len(words) > stopped)
             return level if title or named else None
     match = _NUMBERED.match(line)
     if match:

@@ -97,9 +97,10 @@ def _breaks(held: list[Line], line: Line, look: Look, right: float) -> bool:
         return True
     if abs(line.height - before.height) > 0.12 * before.height or line.bold != before.bold:
         return True
-    if heading_level(text) is not None or (len(held) == 1 and heading_level(before.text) is not None):
-        return True
     outstanding = _stands_out(line, look)
+    numbered = len(held) == 1 and heading_level(before.text) is not None
+    if heading_level(text) is not None or (numbered and not (outstanding and _style(before) == _style(line))):
+        return True
     if _stands_out(before, look) != outstanding or (outstanding and _style(before)[1:] != _style(line)[1:]):
         return True
     short = before.x1 < right - 6 * line.height

@@ -96,7 +96,7 @@ def is_wrapped(lines: list[str]) -> bool:
 
 
 def _width(line: str) -> int:
-    return sum(2 if is_cjk(character) else 1 for character in line)
+    return sum(2 if is_cjk(character) else 1 for character in line[:200])
 
 
 def text_blocks(lines: Iterable[str], *, wrapped: bool, page: int | None = None) -> Iterator[Block]:

@@ -28,14 +28,15 @@ def is_row(line: Line) -> bool:
 def find_tables(lines: Sequence[Line], width: float) -> list[tuple[int, int]]:
     """Index ranges [start, end) of tables among the lines of a page; `width` is that of its text."""
     out: list[tuple[int, int]] = []
+    rows_at = _rows(lines)
     position = 0
     while position < len(lines):
-        if not is_row(lines[position]):
+        if position not in rows_at:
             position += 1
             continue
         end, rows = position + 1, 1
         while end < len(lines):
-            ahead = _next_row(lines, end, width)
+            ahead = _next_row(lines, rows_at, end, width)
             if ahead is None:
                 break
             end, rows = ahead + 1, rows + 1
@@ -47,7 +48,24 @@ def find_tables(lines: Sequence[Line], width: float) -> list[tuple[int, int]]:
     return out
 
 
-def _next_row(lines: Sequence[Line], start: int, width: float) -> int | None:
+def _rows(lines: Sequence[Line]) -> set[int]:
+    """Indices of rows: lines with numbers or many cells, and runs of three lines or more in two aligned columns."""
+    out = {index for index, line in enumerate(lines) if is_row(line)}
+    run: list[int] = []
+    for index, line in enumerate(lines):
+        pair = (
+            len(line.segments) == 2
+            and len(line.segments[0].text) <= 60
+            and not _BULLET.fullmatch(line.segments[0].text)
+        )
+        aligned = pair and (not run or abs(line.segments[1].x0 - lines[run[-1]].segments[1].x0) < 3)
+        run = [*run, index] if aligned else [index] if pair else []
+        if len(run) >= 3:
+            out.update(run)
+    return out
+
+
+def _next_row(lines: Sequence[Line], rows_at: set[int], start: int, width: float) -> int | None:
     """The next row of the same table: label lines and cells of text may come between, prose may not."""
     for ahead in range(start, min(start + 6, len(lines))):
         line, before = lines[ahead], lines[ahead - 1]
@@ -56,7 +74,7 @@ def _next_row(lines: Sequence[Line], start: int, width: float) -> int | None:
             return None
         if ((not _has_number(line) and len(line.segments) > 1) or _is_years(line)) and gap > 0.9 * line.height:
             return None  # the heads of another table
-        if is_row(line):
+        if ahead in rows_at:
             return ahead
         if len(line.segments) == 1 and _is_prose(line, width, gap) and not _is_label(lines, ahead, gap):
             return None
@@ -110,7 +128,8 @@ def _header_start(lines: Sequence[Line], first: int, floor: int, width: float) -
 def table_rows(lines: Sequence[Line]) -> list[list[str]]:
     """The cells of a table's lines, the head's lines folded into one row; every row has the same width."""
     columns = _column_spans(lines)
-    grid = [_cells(line, columns) for line in lines]
+    left = min(line.x0 for line in lines)
+    grid = [_cells(line, columns, left) for line in lines]
     rows = _join_labels(grid, lines)
     head = 0
     while head < len(rows) - 1 and head < 6 and _is_head(rows[head]):
@@ -165,11 +184,12 @@ def _union(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return out
 
 
-def _cells(line: Line, columns: list[tuple[float, float]]) -> list[str]:
+def _cells(line: Line, columns: list[tuple[float, float]], left: float) -> list[str]:
     cells = [""] * (len(columns) + 1)
     first = columns[0][0] if columns else 0.0
+    edge = left + 0.6 * (first - left)  # what begins further to the right heads a column, though it may overhang it
     for position, segment in enumerate(line.segments):
-        label = segment.x0 < first - 4 and position == 0 and (not segment.numeric or segment.x1 < first)
+        label = segment.x0 < min(first - 4, edge) and position == 0 and (not segment.numeric or segment.x1 < first)
         column = 0 if label else 1 + _nearest(segment, columns)
         cells[column] = f"{cells[column]} {segment.text}".strip()
     return cells
