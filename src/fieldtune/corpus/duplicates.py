@@ -22,7 +22,7 @@ _COPY = 0.9  # share of a document's characters that another document has too, f
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 # Words that turn a rule or a figure into another one, however much else is alike.
 _DECISIVE = re.compile(
-    r"\d+(?:[.,]\d+)*|[〇零一二三四五六七八九十百千万亿两]+|[不非未无禁]|应当|可以|必须|但|除外|以上|以下|上|下|"
+    r"\d+(?:[.,]\d+)*(?:[a-z]\b)?|\([a-z]{1,5}\)|\b[b-hj-rt-z]\b|\b[ivx]{2,5}\b|[〇零一二三四五六七八九十百千万亿两]+|[不非未无禁]|应当|可以|必须|但|除外|以上|以下|上|下|"
     r"\b(?:not|no|nor|never|none|without|except|unless|cannot|shall|must|may|should|will|un\w+|non\w*|"
     r"one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|fourth|more|less|least|most|above|below|"
     r"before|after|increased?|decreased?|higher|lower|gains?|loss(?:es)?|"
@@ -66,7 +66,11 @@ def find_duplicates(passages: Sequence[Passage], origins: Sequence[Origin], thre
     stay; the same prose pasted into two documents does not. A passage is compared with kept ones only: duplicates do
     not chain.
     """
-    texts = [_folded(passage.text) for passage in passages]
+    # A passage given by the user may say half of what it says in its title (a code and its name).
+    texts = [
+        _folded(passage.content if origin.ready else passage.text)
+        for passage, origin in zip(passages, origins, strict=True)
+    ]
     kinds: dict[str, int] = {}
     classes = [kinds.setdefault(text, len(kinds)) for text in texts]
     unique = list(kinds)

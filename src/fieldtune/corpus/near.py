@@ -15,8 +15,8 @@ Shingles = NDArray[np.uint64]
 
 _PERMUTATIONS = 128
 _MISS = 0.001  # chance that a pair exactly at the threshold shares no band
-_CROWD = 1_000  # a fuller band bucket is compared in a sliding window over its members sorted by size
-_WINDOW = 200
+_CROWD = 400  # a fuller band bucket is compared in a sliding window over its members sorted by size
+_WINDOW = 64
 # Scripts written without spaces count by character; a number keeps its separators, so 5,363 is one word.
 _WORD = re.compile(
     r"[\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\d+(?:[.,]\d+)*|[^\W\d_\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
@@ -149,8 +149,8 @@ def _candidates(signatures: NDArray[np.uint32], sizes: NDArray[np.int64], thresh
         for members in _buckets(band.view(np.dtype((np.void, 4 * rows))).ravel()):
             for first, second in _within(members, sizes):
                 low, high = np.minimum(first, second), np.maximum(first, second)
-                agree = (signatures[low] == signatures[high]).mean(axis=1)
-                found.append((low * count + high)[agree >= floor])
+                agree = np.count_nonzero(signatures[low] == signatures[high], axis=1)
+                found.append((low * count + high)[agree >= floor * _PERMUTATIONS])
     codes = np.unique(np.concatenate(found))
     return np.stack([codes // count, codes % count], axis=1)
 

@@ -181,7 +181,7 @@ def _settle(order: Sequence[Section | _Node], cleaned: str) -> Outline:
             if entry.has_children:
                 loose = None
                 continue
-            if last.get(entry.name.casefold(), 0) > position:
+            if entry.rank == _CONTENTS_RANK or last.get(entry.name.casefold(), 0) > position:
                 contents += 1
                 continue
             if loose is None or loose.path != entry.above or section.is_article:

@@ -35,9 +35,11 @@ def segments(document: Document) -> list[Segment]:
     begin = 0
     for block in document.blocks:
         if block.kind in ("heading", "table"):
-            if block.text.strip():
+            text = block.text.strip()
+            if text:
+                start = begin + len(block.text) - len(block.text.lstrip())
                 level = (block.level or 1) if block.kind == "heading" else None
-                out.append(Segment(begin, begin + len(block.text), block.kind, level, block.page))
+                out.append(Segment(start, start + len(text), block.kind, level, block.page))
         else:
             for start, end in _paragraphs(block.text):
                 # Only the first line of a list item is one; what follows on new lines may be anything.
