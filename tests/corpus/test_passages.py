@@ -231,3 +231,10 @@ def test_offsets_are_exact_and_nothing_is_lost(
             assert not missing or one.kind == "heading" or (one.kind != "table" and is_caption), line[0]
         begin += len(one.text) + 2
     assert len({passage.id for passage, _ in cut}) == len(cut)
+
+
+def test_a_sentence_parted_by_a_page_break_stays_whole(tmp_path: Path) -> None:
+    filler = " ".join(f"Filler sentence {n} says nothing much." for n in range(8))
+    parted = doc(p(filler), p("The option is not intended to"), p("replace any pension right of the participant."))
+    _, found, _ = build(tmp_path, parted, max_tokens=64, overlap_tokens=0, min_tokens=0)
+    assert texts(found)[-1] == "The option is not intended to\n\nreplace any pension right of the participant."

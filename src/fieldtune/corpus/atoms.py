@@ -93,9 +93,15 @@ def _text_atoms(cleaned: str, items: Sequence[Segment], is_article: bool) -> Ite
             last = index == len(spans) - 1
             in_group = opened is not None and (in_list or last)
             groups = tuple(g for g in (opened if in_group else None, own) if g is not None)
-            joined = item.kind == "heading" or (introduces and last)
+            # A page or a PDF's line break can part a sentence; its halves are kept together where they fit.
+            parted = last and following is not None and _goes_on(cleaned, item, following)
+            joined = item.kind == "heading" or (introduces and last) or parted
             yield Atom(start, end, item.page, joined=joined and following is not None, groups=groups)
         listing = opened
+
+
+def _goes_on(cleaned: str, item: Segment, following: Segment) -> bool:
+    return cleaned[item.end - 1].isalnum() and cleaned[following.start].islower() and following.kind == item.kind
 
 
 def _is_item(cleaned: str, item: Segment) -> bool:

@@ -33,7 +33,7 @@ _ITEM = re.compile(
 )
 _CONTENTS = re.compile(r"目 ?[录次]|(?:table of )?contents|index", re.IGNORECASE)
 _REFERS = re.compile("规定|所列|所称|所指|第|的|中|和|与|至|或|及|或者|、|，|。|；|款|项|以|之|内|情形")
-_CAPTION = re.compile(r"(?P<caption>[^.:;\u2014\n]{2,90}?)(?:\.(?=\s|$)|:|\s?\u2014|$)")
+_CAPTION = re.compile(r"(?P<caption>[^.:\u2014\n]{2,90}?)(?:\.(?=\s|$)|:|\s?\u2014|$)")
 _OPENING = re.compile("[A-Z0-9\"'“‘(\\[\u00c0-\u00de\u4e00-\u9fff§]")
 
 
