@@ -1,6 +1,8 @@
 """Before and after, side by side: measures with intervals, paired tests, a report that stands alone."""
 
 from fieldtune.evaluation.compare import evaluate, measures
+from fieldtune.evaluation.dense import model_ranking
+from fieldtune.evaluation.examples import Example, examples_of, movers
 from fieldtune.evaluation.outputs import comparison_table, label, metrics, versions, write_metrics, write_per_query
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
@@ -12,6 +14,7 @@ __all__ = [
     "Clusters",
     "Comparison",
     "Evaluation",
+    "Example",
     "Ranking",
     "Scores",
     "System",
@@ -22,10 +25,13 @@ __all__ = [
     "comparison_table",
     "dense_ranking",
     "evaluate",
+    "examples_of",
     "judge",
     "label",
     "measures",
     "metrics",
+    "model_ranking",
+    "movers",
     "versions",
     "write_metrics",
     "write_per_query",

@@ -67,7 +67,7 @@ def _score(data: RetrievalData, split: str, system: System, names: Sequence[str]
     values = measure(names, system.run.passages, qrels, data.relevance_threshold)
     return Scores(
         name=system.name,
-        kind=system.kind,
+        kind=system.run.kind,
         mean={name: float(values[name].mean()) for name in names},
         interval={},
         values=values,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.evaluation.results import Evaluation
-from fieldtune.evaluation.verdict import display
+from fieldtune.evaluation.verdict import display, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +59,11 @@ def measure_plot(evaluation: Evaluation, measure: str) -> str:
     axes.set_yticks(range(len(evaluation.systems)), [_short(display(system.name)) for system in evaluation.systems])
     axes.set_ylim(len(evaluation.systems) - 0.5, -0.5)
     axes.set_xlim(low, high)
-    axes.set_xticks(np.linspace(low, high, 5 if round((high - low) * 20) % 4 == 0 else 3))
+    step = 0.2 if high - low > 0.45 else 0.1 if high - low > 0.15 else 0.05
+    ticks = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
+    axes.set_xticks(ticks, [f"{tick:.2f}" if step < 0.1 else f"{tick:.1f}" for tick in ticks])
     axes.grid(axis="x", color=_LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.2, right=0.86, top=0.97, bottom=0.3 if len(evaluation.systems) < 3 else 0.24)
+    figure.subplots_adjust(left=0.19, right=0.86, top=0.97, bottom=0.3 if len(evaluation.systems) < 3 else 0.24)
     return _svg(figure, f"measure {measure}", f"{measure} of each system with its 95% interval")
 
 
@@ -79,7 +81,7 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
     """How many queries gained and lost how much; those that did not change are left to the caption."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(7.2, 2.3)
+    figure, axes = _figure(9.6, 2.7)
     edges = np.linspace(-1, 1, 21)
     changed = differences[np.abs(differences) > 1e-9]
     # A change on a bin's border belongs to the bin nearer zero, on either side alike.
@@ -89,17 +91,18 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
     axes.bar(middles, counts, width=0.086, color=[_LOSS if middle < 0 else _GAIN for middle in middles])
     axes.axvline(0, color=_QUIET, linewidth=1)
     axes.set_xlim(-1.02, 1.02)
-    axes.set_xticks(np.linspace(-1, 1, 9), [f"{tick:+.2f}".replace("-", "−") for tick in np.linspace(-1, 1, 9)])
+    ticks = np.linspace(-1, 1, 9)
+    axes.set_xticks(ticks, [signed(tick, 2) if tick else "0" for tick in ticks])
     axes.set_ylabel("queries", color=_QUIET, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     axes.grid(axis="y", color=_LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.96, bottom=0.13)
+    figure.subplots_adjust(left=0.06, right=0.98, top=0.96, bottom=0.12)
     return _svg(figure, "gains", "Number of queries by change of nDCG@10")
 
 
 def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
     """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `ndcg@10`."""
-    figure, left = _figure(7.2, 2.5)
+    figure, left = _figure(9.6, 3)
     right = left.twinx()
     loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
     dev = [(row["step"], row["ndcg@10"]) for row in log if _is_number(row.get("ndcg@10"))]
@@ -112,7 +115,7 @@ def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
     right.set_ylabel("dev nDCG@10 (dots)", color=LAST, fontsize=9)
     _plain(right)
     left.grid(axis="y", color=_LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.09, right=0.91, top=0.95, bottom=0.2)
+    figure.subplots_adjust(left=0.06, right=0.93, top=0.95, bottom=0.17)
     return _svg(figure, "learning", "Training loss and dev nDCG@10 by step")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from fieldtune.encoding.search import top_k
 from fieldtune.errors import InputError
 from fieldtune.lexical import BM25
 
+Kind = Literal["model", "lexical"]
 DEPTH = 100
 """Ranks kept of each ranking; deeper ones are neither measured nor shown."""
 
@@ -24,6 +26,8 @@ class Ranking:
     queries: tuple[str, ...]
     passages: tuple[tuple[str, ...], ...]
     scores: tuple[tuple[float, ...], ...]
+    kind: Kind = "model"
+    """What made it; BM25 is a yardstick and never the base or the tuned model of a verdict."""
 
 
 def asked(data: RetrievalData, split: str) -> tuple[str, ...]:
@@ -78,9 +82,9 @@ def bm25_ranking(data: RetrievalData, split: str, depth: int = DEPTH, index: BM2
     if data.evaluation == "judged-only":
         rows = _judged_rows(data, split, names)
         scores = [index.scores(text)[row] for text, row in zip(texts, rows, strict=True)]
-        return _among(data, names, rows, scores, depth, above=0.0)
-    scores_, found = index.top_k(texts, depth)
-    return _ranking(data, names, found, scores_)
+        return replace(_among(data, names, rows, scores, depth, above=0.0), kind="lexical")
+    best, found = index.top_k(texts, depth)
+    return replace(_ranking(data, names, found, best), kind="lexical")
 
 
 def _judged_rows(data: RetrievalData, split: str, names: Sequence[str]) -> list[NDArray[np.int64]]:

@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation import plots
+from fieldtune.evaluation.examples import examples_of
 from fieldtune.evaluation.outputs import label, versions
 from fieldtune.evaluation.results import MAIN, Evaluation
 from fieldtune.evaluation.verdict import bounds, display, judge, p_value, signed
-from fieldtune.types import Passage, Result
+from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
-
-_LONGEST = 420  # characters of a passage shown
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A passage as an example shows it."""
-
-    role: str
-    id: str
-    title: str
-    text: str
-    where: str
-    relevant: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Example:
-    """A query that gained or lost, with the passages that explain it."""
-
-    query: str
-    style: str
-    group: str
-    before: str
-    after: str
-    change: str
-    passages: tuple[_Shown, ...]
 
 
 def write_report(
@@ -75,7 +47,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"label": label, "display": display, "number": _number}
+    environment.filters |= {"label": label, "display": display, "number": _number, "unbroken": _unbroken}
     contest = evaluation.contest()
     text = environment.get_template("report.html.j2").render(
         title=title or "Evaluation",
@@ -88,8 +60,8 @@ def write_report(
         figures=[(label(name), plots.measure_plot(evaluation, name)) for name in evaluation.measures],
         gains=_gains(evaluation),
         examples=[
-            ("Queries that gained most", _examples(evaluation, data, examples, best=True)),
-            ("Queries that lost most", _examples(evaluation, data, examples, best=False)),
+            ("Queries that gained most", examples_of(evaluation, data, examples, best=True)),
+            ("Queries that lost most", examples_of(evaluation, data, examples, best=False)),
         ]
         if contest
         else [],
@@ -140,55 +112,6 @@ def _gains(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"figure": plots.gains_plot(a - b), "wins": row.wins, "ties": row.ties, "losses": row.losses}
 
 
-def _examples(evaluation: Evaluation, data: RetrievalData, count: int, *, best: bool) -> list[_Example]:
-    contest = evaluation.contest()
-    if contest is None:
-        return []
-    a, b = (evaluation.system(name) for name in contest)
-    change = (a.values[MAIN] - b.values[MAIN]) * (1 if best else -1)
-    positives = data.positives(evaluation.split)
-    out = []
-    for n in np.argsort(-change, kind="stable")[:count].tolist():
-        if change[n] <= 1e-9:
-            break
-        query = evaluation.queries[n]
-        right = positives[query]
-        shown = [(name, f"first from {display(one.name)}") for one, name in ((b, b.top[n]), (a, a.top[n])) if name]
-        if not any(name in right for name, _ in shown):
-            shown.append((right[0], "right passage"))
-        merged: dict[str, list[str]] = {}
-        for name, role in shown:
-            merged.setdefault(name, []).append(role)
-        out.append(
-            _Example(
-                query=data.queries[query].text,
-                style=data.queries[query].style,
-                group=evaluation.groups[n],
-                before=_rank(int(b.first[n])),
-                after=_rank(int(a.first[n])),
-                change=signed(float(a.values[MAIN][n] - b.values[MAIN][n]), 2),
-                passages=tuple(
-                    _show(data.passages[name], _roles(roles), name in right) for name, roles in merged.items()
-                ),
-            )
-        )
-    return out
-
-
-def _roles(roles: Sequence[str]) -> str:
-    return roles[0] if len(roles) == 1 else "first from both"
-
-
-def _rank(rank: int) -> str:
-    return f"rank {rank}" if rank else "not found"
-
-
-def _show(passage: Passage, role: str, relevant: bool) -> _Shown:
-    text = passage.text if len(passage.text) <= _LONGEST else passage.text[:_LONGEST].rstrip() + " …"
-    where = passage.source + (f", page {passage.page}" if passage.page is not None else "")
-    return _Shown(role, passage.id, passage.title, text, where.removeprefix(", "), relevant)
-
-
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows = []
     for key, value in settings.items():
@@ -196,7 +119,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
             rows += _flat(value, f"{prefix}{key}.")
         else:
             listed = isinstance(value, list | tuple)
-            rows.append((f"{prefix}{key}", ", ".join(map(str, value)) if listed else str(value)))
+            text = ", ".join(map(str, value)) if listed else str(value)
+            rows.append((f"{prefix}{key}", text or "–"))
     return rows
 
 
@@ -204,3 +128,8 @@ def _number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _unbroken(sentence: str) -> str:
+    """Keep "p < 0.001" and "[a, b]" on one line."""
+    return re.sub(r"\bp ([<=]) |, (?=[+−0][\d.]*\])", lambda m: m[0].replace(" ", "\u00a0"), sentence)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.evaluation.rankings import Ranking
+from fieldtune.evaluation.rankings import Kind, Ranking
 from fieldtune.evaluation.statistics import Clusters
 
-Kind = Literal["model", "lexical"]
 MAIN = "ndcg@10"
 """The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
 
@@ -23,7 +21,6 @@ class System:
 
     name: str
     run: Ranking
-    kind: Kind = "model"
 
 
 @dataclass(frozen=True, slots=True)
