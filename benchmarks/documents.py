@@ -106,9 +106,7 @@ def main() -> None:
                 print(f"    {name} page {page}: {share:.0%} of the numbers of a table stand in table blocks")
         whole += got == want.total()
     share = hit / max(wanted, 1)
-    print(
-        f"{len(evidence)} evidence texts: {hit}/{wanted} numbers on the page named ({share:.2%}), {whole} texts complete"
-    )
+    print(f"{len(evidence)} evidence texts: {hit}/{wanted} numbers on their page ({share:.2%}), {whole} texts complete")
     print(f"{in_tables} evidence tables, {as_table} arrive as table blocks (at least 90% of their numbers in cells)")
 
 

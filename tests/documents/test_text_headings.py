@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fieldtune.documents.clean import dehyphenate, join_lines, markdown_table, tidy, title_from_name
 from fieldtune.documents.headings import heading_level
-from fieldtune.documents.words import word_loss
+from fieldtune.documents.words import restorer, word_loss
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,9 @@ def test_word_loss_counts_each_missing_word_once() -> None:
     total, missing = word_loss("the fee the fee\r\nof $ 5,363", ["the fee of", "| $ 5,363 |"])
     assert (total, missing) == (7, ["the", "fee"])
     assert word_loss("Note 16 and a defen-\r\ndant 甲方", ["Note16 and a defendant", "甲方"])[1] == []
+
+
+def test_typographic_marks_come_back_in_their_places() -> None:
+    restore = restorer("“Fee” means – under the Lender’s non-GAAP terms\r\n制定“本法”——包括")
+    given = ['"Fee"', "-", "Lender's", "non-GAAP", '制定"本法"--包括', "other-word"]
+    assert [restore(word) for word in given] == ["“Fee”", "–", "Lender’s", "non-GAAP", "制定“本法”——包括", "other-word"]

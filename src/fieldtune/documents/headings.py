@@ -91,7 +91,7 @@ def heading_level(line: str) -> int | None:
 def numbered_by(line: str) -> bool:
     """Whether the numbering itself names the unit (PART, Item, 第…章), so that it outranks what fonts say."""
     line = line.strip(" \t\u3000\u00a0")
-    return any(pattern.match(line) for pattern, _ in (*_CHINESE, *_LATIN))
+    return any(pattern.match(line) for pattern, _ in (*_CHINESE, *_LATIN)) or _ARTICLE_ZH.fullmatch(line) is not None
 
 
 def looks_like_title(text: str, *, most: int = 14) -> bool:

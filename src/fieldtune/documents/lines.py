@@ -150,9 +150,13 @@ def _spaced(words: list[Word]) -> str:
         gap = word.x0 - before.x1
         tight = gap < 0.08 * min(word.height, before.height)
         raised = word.height < 0.8 * before.height or before.height < 0.8 * word.height
-        chinese = is_cjk(word.text[0]) and is_cjk(before.text[-1]) and gap < 0.5 * word.height
+        ends = before.text[-1], word.text[0]
+        chinese = all(map(is_cjk, ends)) and gap < 0.5 * word.height
+        # Chinese quotation marks and dashes are as wide as a character, their ink is not.
+        chinese |= any(map(is_cjk, ends)) and any(end in "“”‘’—…" for end in ends)
         # A word that touches the one before it is its ordinal ending or its other half: "53" "rd".
-        glued = tight and raised and before.text[-1].isdigit() and word.text.isalpha()
+        bracket = word.text[0] in ")]" or before.text[-1] in "(["
+        glued = bracket or (tight and raised and before.text[-1].isdigit() and word.text.isalpha())
         # "67" ".5": digits of one number, set apart by kerning.
         decimal = (
             before.text[-1].isdigit() and word.text[0] in ".," and word.text[1:2].isdigit() and gap < 0.4 * word.height

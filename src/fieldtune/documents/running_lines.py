@@ -15,6 +15,9 @@ _BARE = re.compile(
     r"(?i)(?:[-\u2013\u2014|~·]\s*)?(?:page\s+)?([A-Z]{1,2}-)?(\d{1,4}|[ivxlc]{1,7})(?:\s*(?:of|/)\s*\d{1,4})?(?:\s*[-\u2013\u2014|~·])?"
 )
 _BARE_ZH = re.compile(r"第\s*(\d{1,4})\s*页(?:\s*[,，/]?\s*共\s*\d{1,4}\s*页)?|(\d{1,4})\s*/\s*\d{1,4}")
+_CERTAIN = re.compile(
+    r"(?i)page\s+\d{1,4}(?:\s*(?:of|/)\s*\d{1,4})?|第\s*\d{1,4}\s*页(?:\s*[,，/]?\s*共\s*\d{1,4}\s*页)?"
+)
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 
@@ -46,7 +49,8 @@ def running_lines(pages: Sequence[Sequence[Line]]) -> list[set[int]]:
     pairs = max(2, least - 1) if len(pages) < 8 else least
     for page, found in enumerate(edges):
         for index in found:
-            if any(numbered[key] >= pairs for key in _with_number(_key(pages[page][index]), page)):
+            certain = _CERTAIN.fullmatch(_key(pages[page][index]))
+            if certain or any(numbered[key] >= pairs for key in _with_number(_key(pages[page][index]), page)):
                 out[page].add(index)
     return [_from_the_edges(chosen, lines) for chosen, lines in zip(out, pages, strict=True)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fieldtune.documents.lines import Line, Segment
+from fieldtune.documents.lines import NUMBER, Line, Segment
 
 _YEAR = re.compile(
     r"(?:FY\s?)?(?:19|20)\d\d(?:\s*\([a-z\d]\))?|(?:[A-Z][a-z]{2,8}\.?\s+\d{1,2},?\s*)(?:(?:19|20)\d\d)?|[1-4]Q\s?(?:\d\d)+|Q[1-4].*"
@@ -131,20 +131,22 @@ def table_rows(lines: Sequence[Line]) -> list[list[str]]:
     left = min(line.x0 for line in lines)
     grid = [_cells(line, columns, left) for line in lines]
     rows = _join_labels(grid, lines)
-    head = 0
-    while head < len(rows) - 1 and head < 6 and _is_head(rows[head]):
-        head += 1
+    head = _head_rows(rows)
     merged = [" ".join(filter(None, (row[column] for row in rows[:head]))) for column in range(len(columns) + 1)]
     return [merged, *rows[head:]]
 
 
-def _is_head(row: list[str]) -> bool:
-    filled = [cell for cell in row[1:] if cell]
-    return (
-        bool(filled)
-        and all(_YEAR.fullmatch(cell) or not re.search(r"\d", cell) for cell in filled)
-        and (not row[0] or not any(re.fullmatch(r"[-\u2013\u2014]+|N/?[AM]", cell) for cell in filled))
-    )
+def _head_rows(rows: list[list[str]]) -> int:
+    """How many rows at the top head the columns: years, or words over the columns, with a label in the last at most."""
+    for count, row in enumerate(rows[:6]):
+        filled = [cell for cell in row[1:] if cell]
+        years = bool(filled) and all(_YEAR.fullmatch(cell) for cell in filled)
+        words = bool(filled) and all(_YEAR.fullmatch(cell) or not NUMBER.fullmatch(cell) for cell in filled)
+        if not words:
+            return count
+        if row[0] and not years:
+            return count + 1 if count + 1 < len(rows) else count
+    return 0 if len(rows) <= 6 else 1
 
 
 def _column_spans(lines: Sequence[Line]) -> list[tuple[float, float]]:

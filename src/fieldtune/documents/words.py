@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from fieldtune.documents.clean import dehyphenate
@@ -32,7 +32,7 @@ _FOLD = str.maketrans(
         "\u00ad": "-",
     }
 )
-_FOLDED = re.compile("[\u2010-\u2015\u2018-\u201e\u2032\u2033\u2212\u00ad]")
+_FOLDS_TO = re.compile("[\"'-]")
 
 
 def tokens(text: str) -> list[str]:
@@ -59,25 +59,26 @@ def word_loss(seen: str, kept: Iterable[str]) -> tuple[int, list[str]]:
 
 
 def restorer(seen: str) -> Callable[[str], str]:
-    """A function that gives words their typographic quotes and dashes back, in the order of the page.
+    """A function that gives words their typographic quotes and dashes back, found in the page's text.
 
     liteparse writes “ and – as " and -; for Chinese text and defined terms the difference matters.
     """
-    originals: dict[str, deque[str]] = defaultdict(deque)
-    for word in seen.replace("\ufffe", "").split():
-        if _FOLDED.search(word):
-            originals[word.translate(_FOLD)].append(word)
-    plain = Counter(word for word in seen.split() if word in originals)
-    curly_double = '"' not in seen and ("\u201d" in seen or "\u201c" in seen)
-    curly_single = "'" not in seen and "\u2019" in seen
+    original = f" {' '.join(seen.split())} "
+    folded = original.translate(_FOLD)  # character for character, so that places agree
+    cursor = 0
 
     def restore(word: str) -> str:
-        queue = originals.get(word)
-        if not queue or plain[word]:
-            # Divided otherwise by the two libraries: go by the side on which the mark stands.
-            if curly_double and '"' in word:
-                word = re.sub(r'^([(\[]*)"', "\\1\u201c", word).replace('"', "\u201d")
-            return word.replace("'", "\u2019") if curly_single else word
-        return queue.popleft() if len(queue) > 1 else queue[0]
+        nonlocal cursor
+        if not _FOLDS_TO.search(word):
+            return word
+        edge = 1 if len(word) < 3 else 0  # a dash must stand alone there too
+        wanted = f" {word} " if edge else word
+        place = folded.find(wanted, cursor)
+        if place < 0:
+            place = folded.find(wanted)
+        if place < 0:
+            return word
+        cursor = place + len(wanted) - edge
+        return original[place + edge : place + edge + len(word)]
 
     return restore
