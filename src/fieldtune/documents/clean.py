@@ -38,6 +38,8 @@ def join_lines(lines: list[str], known: frozenset[str] = frozenset()) -> str:
 
 def dehyphenate(text: str, known: frozenset[str] = frozenset()) -> str:
     """Join words that a line break cut: "Defen-\\ndant" becomes "Defendant", "self-\\nemployed" keeps its hyphen."""
+    if "\n" not in text:
+        return text
     text = _SOFT_HYPHEN.sub("", text)
 
     def join(match: re.Match[str]) -> str:
