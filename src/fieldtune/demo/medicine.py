@@ -39,7 +39,8 @@ def prepare_medicine(folder: Path) -> Config:
             "queries": {"from": str(source)},
             # Codes differ in a word ("left", "right"): near-duplicates of each other, and every one of them meant.
             "corpus": {"near_duplicate": 1.0},
-            "model": {"base": "builtin:all-MiniLM-L6-v2", "max_tokens": 128},
+            "training": {"dev_passages": 2_000},
+            "model": {"base": "builtin:all-MiniLM-L6-v2", "max_tokens": 64},
         },
         where="demo",
     )
@@ -58,8 +59,8 @@ def _passage(code: str) -> Passage:
     import simple_icd_10_cm as icd
 
     path = [_RANGE.sub("", icd.get_description(above)) for above in reversed(icd.get_ancestors(code))]
-    # Chapter, block, category: what lies between is nearly word for word in the title itself.
-    lines = [" > ".join(path[:3])]
+    # Block and category: what lies below is nearly word for word in the title itself, the chapter says little more.
+    lines = [" > ".join(path[1:3])]
     for field, said in _NOTES:
         value = getattr(icd, f"get_{field}")(code)
         text = "; ".join(value) if isinstance(value, list) else " ".join(value.split())

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
+from fieldtune.errors import BusyError, ConfigError, InputError
+from fieldtune.pipeline import NAMES, outlook, recorded_config, run_pipeline
+from fieldtune.workspace import Workspace
+
+RUN = "import sys, json; from fieldtune.config import make_config; from fieldtune.pipeline import run_pipeline\n"
+RUN += "run_pipeline(make_config(json.loads(sys.argv[1])))"
+
+
+def settings(beir: Path, model: str, out: Path, **training: object) -> dict[str, object]:
+    return {
+        "out": str(out),
+        "documents": {"paths": [str(beir / "corpus.jsonl")]},
+        "queries": {"from": str(beir)},
+        "split": {"dev": 0.15, "test": 0.25},
+        "negatives": {"depth": 20},
+        "model": {"base": model},
+        "training": {"batch_size": 8, "epochs": 3, "learning_rate": 1e-3, "evaluations": 3, "precision": "fp32"}
+        | training,
+        "evaluation": {"bootstrap": 100, "permutations": 100},
+    }
+
+
+def config(beir: Path, model: str, out: Path, **training: object) -> Config:
+    return make_config(settings(beir, model, out, **training))
+
+
+def systems(out: Path) -> dict[str, dict[str, float]]:
+    return json.loads((out / "metrics.json").read_text())["systems"]
+
+
+def ran(out: Path) -> list[str]:
+    """The stages that were started, in order, over the life of the folder."""
+    rows = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    return [row["stage"] for row in rows if row["event"] == "start"]
+
+
+def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from fieldtune.index import Index
+
+    out = tmp_path / "run"
+    results = run_pipeline(config(tiny_beir, tiny_model, out))
+    assert [result.stage for result in results] == list(NAMES)
+    tuned = SentenceTransformer(str(out / "model"), device="cpu")
+    assert tuned.prompts["query"] == "query: "
+    base = SentenceTransformer(tiny_model, device="cpu")
+    assert np.abs(tuned.encode(["lease ends 7"]) - base.encode(["lease ends 7"])).max() > 1e-3
+    assert systems(out)["tuned"]["ndcg@10"] > systems(out)["base"]["ndcg@10"] + 0.1
+    assert set(systems(out)) == {"base", "tuned", "BM25"}
+    assert "<html" in (out / "report.html").read_text()
+    record = json.loads((out / "run.json").read_text())
+    assert record["seed"] == 13
+    assert record["packages"]["torch"]
+    assert record["config"]["training"]["epochs"] == 3
+    hits = Index.open(out).search("when requires 7", 3)
+    assert len(hits) == 3
+    assert hits[0].passage.source == "corpus.jsonl"
+
+
+def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and_those_to_the_right(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    first = config(tiny_beir, tiny_model, out)
+    run_pipeline(first)
+    before = (out / "metrics.json").read_bytes()
+    run_pipeline(first)
+    assert ran(out) == list(NAMES)
+    assert {state for _, state, _ in outlook(first)} == {"done"}
+    changed = config(tiny_beir, tiny_model, out, epochs=1)
+    assert [state for _, state, _ in outlook(changed)] == ["done"] * 4 + ["would run"] * 3
+    run_pipeline(changed)
+    assert ran(out)[len(NAMES) :] == ["training", "evaluation", "index"]
+    assert (out / "metrics.json").read_bytes() != before
+    (out / "report.html").unlink()
+    run_pipeline(changed)
+    assert ran(out)[len(NAMES) + 3 :] == ["evaluation"]
+    run_pipeline(changed, first="index", last="index")
+    assert ran(out)[-1] == "index"
+
+
+def test_a_changed_file_reruns_from_the_start(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_pipeline(config(tiny_beir, tiny_model, out), last="corpus")
+    with (tiny_beir / "corpus.jsonl").open("a") as stream:
+        stream.write(json.dumps({"_id": "new", "title": "", "text": "audit covers equity"}) + "\n")
+    run_pipeline(config(tiny_beir, tiny_model, out), last="corpus")
+    assert ran(out) == ["documents", "corpus"] * 2
+    assert "audit covers equity" in (out / "corpus" / "corpus.jsonl").read_text()
+
+
+def wait_for(folder: Path, stage: str, sign: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the stage has begun and left its sign, or fail with what the process said."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        started = (folder / "events.jsonl").exists() and stage in ran(folder)
+        if started and (not sign or list(folder.glob(sign))):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{stage} never got that far")
+
+
+@pytest.mark.parametrize(
+    ("stage", "sign"),
+    [
+        ("corpus", ""),
+        ("dataset", "vectors/*.json"),
+        ("training", "training/state/checkpoint.pt"),
+        ("evaluation", ""),
+        ("index", ""),
+    ],
+)
+def test_a_killed_run_ends_with_the_same_metrics_as_an_undisturbed_one(
+    stage: str, sign: str, tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    slow = {"epochs": 20, "evaluations": 5, "checkpoint_seconds": 0.05}
+    run_pipeline(config(tiny_beir, tiny_model, calm, **slow))
+    arguments = [sys.executable, "-c", RUN, json.dumps(settings(tiny_beir, tiny_model, killed, **slow))]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(arguments, stdout=said, stderr=said)
+        wait_for(killed, stage, sign, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = [name for name in NAMES if (killed / "stages" / f"{name}.json").exists()]
+    assert len(finished) < len(NAMES)
+    run_pipeline(config(tiny_beir, tiny_model, killed, **slow))
+    assert systems(killed) == systems(calm)
+    starts = ran(killed)
+    assert all(starts.count(name) == 1 for name in finished)  # nothing finished is done again
+    if stage == "training":
+        steps = [row["step"] for row in map(json.loads, (killed / "training" / "log.jsonl").read_text().splitlines())]
+        assert sorted(set(steps)) == sorted(
+            {row["step"] for row in map(json.loads, (calm / "training" / "log.jsonl").read_text().splitlines())}
+        )
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with Workspace(out), pytest.raises(BusyError, match="another fieldtune process is working in"):
+        run_pipeline(config(tiny_beir, tiny_model, out))
+
+
+def test_unknown_stages_and_folders_without_a_run_are_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no stage 'trainig'"):
+        run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run"), first="trainig")
+    with pytest.raises(ConfigError, match="lies behind"):
+        run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run"), first="index", last="corpus")
+    with pytest.raises(InputError, match="no run in it"):
+        recorded_config(tmp_path)
+    with pytest.raises(ConfigError, match=r"documents\.paths is empty"):
+        run_pipeline(make_config({"out": str(tmp_path / "empty"), "model": {"base": tiny_model}}))
+
+
+def test_settings_come_from_the_preset_the_file_and_the_command_line_in_this_order(tmp_path: Path) -> None:
+    path = tmp_path / "fieldtune.toml"
+    path.write_text('preset = "quick"\nout = "here"\n[training]\nbatch_size = 8\n[documents]\npaths = ["docs"]\n')
+    loaded = load_config(path, parse_overrides(["training.seed_is=1"][:0] + ["training.learning_rate=1e-4"]))
+    assert loaded.training.batch_size == 8
+    assert loaded.training.learning_rate == 1e-4
+    assert loaded.training.epochs == make_config({"preset": "quick"}).training.epochs
+    assert loaded.out == str(tmp_path / "here")
+    assert loaded.documents.paths == (str(tmp_path / "docs"),)
+    assert merge({"a": {"b": 1}}, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("[training]\nepoch = 3\n", "training.epoch is not a setting", "did you mean epochs?"),
+        ("[training]\nepochs = -1\n", "training.epochs", "init"),
+        ('preset = "fast"\n', "preset 'fast' is unknown", "quick"),
+        ("[training\n", "not valid TOML", "mend"),
+    ],
+)
+def test_a_wrong_config_names_file_setting_and_cure(text: str, says: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "fieldtune.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in caught.value.message
+    assert says in caught.value.message
+    assert hint in caught.value.hint
