@@ -1,0 +1,5 @@
+"""Queries with labels: the user's own, or made from the documents."""
+
+from fieldtune.queries.stage import gather_queries
+
+__all__ = ["gather_queries"]

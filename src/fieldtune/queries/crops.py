@@ -1,0 +1,49 @@
+"""Key sentences cropped out of their passage: the query is a sentence, the answer is the rest."""
+
+from __future__ import annotations
+
+import re
+
+from fieldtune.lexical import STOP_WORDS, tokenize
+from fieldtune.queries.keywords import Keywords
+from fieldtune.queries.wording import Language, Sentence
+
+# A sentence that leans on the one before says nothing by itself.
+_LEANS = re.compile(
+    r"^(?:this|that|these|those|it|they|he|she|such|however|therefore|thus|also|in addition|furthermore|moreover|"
+    r"for example|for instance|as a result|see|the following|other|others|another|and|but|or|if so|in this case|"
+    r"\(|\[)\b|^(?:但是?|因此|所以|此外|另外|其中|前款|上述|该|其|这|那|同时|并且?|而且|例如|如下|下列|有前款|依照前款)",
+    re.I,
+)
+_ANNOUNCES = re.compile(r"(?:[:：]|the following|as follows|下列(?:情形|条件|规定)?之?一?的?)\W*$", re.I)
+
+
+def key_sentence(sentences: list[Sentence], text: str, words: Keywords, language: Language) -> Sentence | None:
+    """The sentence that says most of what the rest of the passage is about, None where none stands alone.
+
+    The rest must be as long as the sentence at least, for it is what training shows when the sentence is cut out.
+    """
+    best: tuple[float, Sentence] | None = None
+    for sentence in sentences:
+        length = len(sentence.text) if language == "zh" else len(sentence.text.split())
+        low, high = (16, 80) if language == "zh" else (8, 35)
+        if not low <= length <= high or 2 * len(sentence.text) > len(text):
+            continue
+        # Without a full stop it is a heading or an item of a list, whose subject stands elsewhere.
+        if sentence.text.rstrip("”\"’')）")[-1:] not in "。！？.!?":
+            continue
+        if _LEANS.match(sentence.text) or _ANNOUNCES.search(sentence.text) or _is_figures(sentence.text):
+            continue
+        rest = set(tokenize(text[: sentence.start] + "\n" + text[sentence.end :]))
+        shared = [
+            token for token in dict.fromkeys(tokenize(sentence.text)) if token in rest and token not in STOP_WORDS
+        ]
+        # What it shares with the rest, rare words counting more, and the share of it that this is.
+        score = sum(words.rarity(token) for token in shared) / (4 + len(set(tokenize(sentence.text)))) if shared else 0
+        if score > 0 and (best is None or score > best[0]):
+            best = (score, sentence)
+    return best[1] if best else None
+
+
+def _is_figures(text: str) -> bool:
+    return sum(char.isdigit() for char in text) > 0.25 * len(text)

@@ -1,0 +1,135 @@
+"""The queries and qrels of a BEIR folder, moved onto our corpus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fieldtune.beir import corpus_file, read_corpus, read_qrels, read_queries
+from fieldtune.errors import InputError
+from fieldtune.queries.made import Made
+from fieldtune.queries.match import PassageFinder, fold
+from fieldtune.types import SPLITS, Passage, Qrels, Query
+from fieldtune.workspace import read_json
+
+_LISTED = 1_000
+_OTHER_NAMES = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
+
+
+def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: float) -> Made:
+    """Each labelled passage is taken by its id where ours has the same text, else found by its text.
+
+    A folder with train and one of dev and test keeps its split; any other is handed over undivided. Raises InputError
+    for a file that load_beir would refuse, and when no labelled passage is in our corpus.
+    """
+    queries = read_queries(folder / "queries.jsonl")
+    theirs = read_corpus(corpus_file(folder)) if corpus_file(folder).exists() else dict(passages)
+    files = sorted((folder / "qrels").glob("*.tsv"))
+    if not files:
+        raise InputError("no qrels/*.tsv in it", "add qrels/all.tsv with query-id, corpus-id, score", path=folder)
+    meta = read_json(folder / "meta.json") if (folder / "meta.json").exists() else {}
+    relevant_from = meta.get("relevance_threshold", 1)
+    if not isinstance(relevant_from, int) or isinstance(relevant_from, bool):
+        raise InputError(
+            f"relevance_threshold must be a whole number, got {relevant_from!r}", path=folder / "meta.json"
+        )
+    mover = _Mover(passages, theirs, threshold, relevant_from)
+    qrels: dict[str, Qrels] = {}
+    notes: list[str] = []
+    for path in files:
+        given, repeated = read_qrels(path, theirs, queries)
+        if repeated:
+            notes.append(f"{path.name}: {repeated} repeated rows, counted once")
+        split = _OTHER_NAMES.get(path.stem, path.stem)
+        for query, row in mover.move(given, path.name).items():
+            qrels.setdefault(split, {}).setdefault(query, {}).update(row)
+    if not any(qrels.values()):
+        raise InputError(
+            "none of its labelled passages is in the corpus",
+            "check that documents.paths holds the labelled documents, or give no documents to use the folder's own",
+            path=folder,
+        )
+    if not ("train" in qrels and set(qrels) <= set(SPLITS) and len(qrels) > 1):
+        qrels = {"all": _together(qrels.values())}
+    asked = {query for rows in qrels.values() for query in rows}
+    return Made(
+        "labels",
+        {key: Query(key, query.text, query.style, query.metadata) for key, query in queries.items() if key in asked},
+        qrels,
+        {"queries": len(asked)}
+        | ({split: len(qrels[split]) for split in SPLITS if split in qrels})
+        | {f"found: {how}": count for how, count in sorted(mover.how.items())},
+        dict(sorted(mover.dropped.items())),
+        (*notes, *mover.notes()),
+        {"not_found": mover.not_found[:_LISTED]},
+        tuple(mover.not_found),
+        relevant_from,
+        "judged-only" if meta.get("evaluation") == "judged-only" else "full-corpus",
+    )
+
+
+class _Mover:
+    """Translates ids of the folder's corpus to ours."""
+
+    def __init__(
+        self, ours: Mapping[str, Passage], theirs: Mapping[str, Passage], threshold: float, relevant_from: int
+    ) -> None:
+        self._ours, self._theirs, self._threshold, self._relevant_from = ours, theirs, threshold, relevant_from
+        self._finder: PassageFinder | None = None
+        self._known: dict[str, tuple[str, ...]] = {}
+        self.how: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.not_found: list[dict[str, Any]] = []
+
+    def move(self, qrels: Qrels, name: str) -> Qrels:
+        moved: Qrels = {}
+        for query, row in qrels.items():
+            target: dict[str, int] = {}
+            for passage, grade in row.items():
+                for ours in self._find(passage, f"{name} {query}", grade):
+                    target[ours] = max(grade, target.get(ours, 0))
+            if any(grade >= self._relevant_from for grade in target.values()):
+                moved[query] = target
+            else:
+                self.dropped["query without a passage in the corpus"] += 1
+        return moved
+
+    def notes(self) -> list[str]:
+        if not self.not_found:
+            return []
+        return [f"{len(self.not_found):,} labelled passages are not in the corpus; not_found.jsonl lists them."]
+
+    def _find(self, passage: str, where: str, grade: int) -> tuple[str, ...]:
+        if passage in self._known:
+            return self._known[passage]
+        theirs, ours = self._theirs[passage], self._ours.get(passage)
+        # The same id may be another passage in another corpus: "1", "2", "3" are common.
+        if ours is not None and (ours.text == theirs.text or fold(ours.text) == fold(theirs.text)):
+            self.how["by id"] += 1
+            found: tuple[str, ...] = (passage,)
+        else:
+            if self._finder is None:
+                self._finder = PassageFinder(self._ours, self._threshold)
+            match = self._finder.find(theirs.text, theirs.title)
+            found = match.passages
+            if found:
+                self.how[match.how] += 1
+            else:
+                reason = "fits too many passages" if match.how == "ambiguous" else "not found in the corpus"
+                self.dropped[f"labelled passage {reason}"] += 1
+                entry = {"where": where, "id": passage, "text": theirs.text[:120], "relevant": grade > 0}
+                self.not_found.append(
+                    entry | {"reason": reason, "best": match.best, "similarity": round(match.similarity, 3)}
+                )
+        self._known[passage] = found
+        return found
+
+
+def _together(parts: Any) -> Qrels:
+    merged: Qrels = {}
+    for rows in parts:
+        for query, row in rows.items():
+            merged.setdefault(query, {}).update(row)
+    return merged

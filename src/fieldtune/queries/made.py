@@ -1,0 +1,63 @@
+"""What every source of queries hands over, and how it is written to the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fieldtune.beir import write_qrels, write_queries
+from fieldtune.types import Qrels, Query
+from fieldtune.workspace import digest, write_json, write_jsonl
+
+MadeBy = Literal["labels", "structure", "llm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Queries with their qrels, and the account of how they came about."""
+
+    made_by: MadeBy
+    queries: Mapping[str, Query]
+    qrels: Mapping[str, Qrels]
+    """By split, or "all"."""
+    counts: Mapping[str, int | float] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    not_found: tuple[Mapping[str, Any], ...] = ()
+    """Labelled passages that are not in the corpus: where they stand, how they begin, and what came closest."""
+    relevance_threshold: int = 1
+    evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
+
+
+def query_id(*key: str) -> str:
+    """A stable id made from what identifies the query."""
+    return f"q-{digest(key)[:12]}"
+
+
+def write_made(folder: Path, made: Made) -> None:
+    """Write queries.jsonl, qrels/*.tsv, meta.json and, if labels were not found, not_found.jsonl.
+
+    Files that an earlier run left and this one does not write are removed; meta.json comes last.
+    """
+    (folder / "meta.json").unlink(missing_ok=True)
+    write_queries(folder / "queries.jsonl", made.queries.values())
+    for old in sorted((folder / "qrels").glob("*.tsv")):
+        if old.stem not in made.qrels:
+            old.unlink()
+    for split, qrels in made.qrels.items():
+        write_qrels(folder / "qrels" / f"{split}.tsv", qrels)
+    if made.not_found:
+        write_jsonl(folder / "not_found.jsonl", made.not_found)
+    else:
+        (folder / "not_found.jsonl").unlink(missing_ok=True)
+    write_json(
+        folder / "meta.json",
+        {
+            "relevance_threshold": made.relevance_threshold,
+            "evaluation": made.evaluation,
+            "made_by": made.made_by,
+        },
+    )

@@ -1,0 +1,100 @@
+"""Cross-references: the sentence that refers to section 12 says what section 12 is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from fieldtune.queries.draft import Draft
+from fieldtune.queries.wording import Language, Sentence, read_title
+from fieldtune.types import Passage
+
+_NUMERAL = "[一二三四五六七八九十百千零〇○两\\d]+"
+_HAN = re.compile(
+    rf"(?:《([^《》]{{2,40}})》|(?:本|该)(?:法|条例|办法|规定|规则|解释|细则|章程|合同|协议|准则|指引))?"
+    rf"第({_NUMERAL})条(之{_NUMERAL})?"
+)
+_FOREIGN = re.compile(
+    rf"(?<![本该])(?:法|典|条例|办法|规定|规则|解释|细则|通则|决定|意见|规范|公约)(?:[（(][^）)]*[)）])?第{_NUMERAL}条"
+)
+_HAN_CUT = re.compile(
+    rf"(?:违反|依照|按照|根据|依据|适用|符合|参照)?了?(?:《[^《》]{{2,40}}》|(?:本|该)[一-鿿]{{1,3}})?"
+    rf"第{_NUMERAL}条(?:之{_NUMERAL})?(?:第{_NUMERAL}款)?(?:第?[（(]?{_NUMERAL}[）)]?项)?"
+    rf"(?:(?:、|和|或者?|至|及)(?:本法)?第{_NUMERAL}[条款项](?:第{_NUMERAL}款)?)*(?:的?有?关?规定)?(?:的?[，,])?"
+)
+_KIND = r"(section|sec\.|§+|article|art\.|rule|clause|paragraph|note|item|schedule|annex|appendix|exhibit|part|chapter)"
+_NUMBER = r"(\d+[A-Z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?![a-z])|[IVX]+\b)"
+_LATIN = re.compile(rf"\b{_KIND}s?\s*{_NUMBER}(?:\([a-zA-Z\d]+\))*(?!\s+of\s+(?:the|Regulation|Directive))", re.I)
+_LATIN_CUT = re.compile(
+    r"[\s,(“\"]*(?:\b(?:as|pursuant|subject|according|refer|see|also|in accordance|set out|set forth|described|defined|"
+    r"specified|provided|referred|discussed|disclosed|included|contained|with|to|in|under|by|of|and|the|please)\s+)*"
+    rf"\b{_KIND}s?\s*{_NUMBER}(?:\([a-zA-Z\d]+\))*[)”\"]?",
+    re.I,
+)
+_SAME = {"sec.": "section", "art.": "article", "paragraph": "section", "clause": "section", "rule": "section"}
+_HEAD = re.compile(rf"^\s*(?:{_KIND}\s*)?{_NUMBER}(?:[.:\s—–-]|$)", re.I)
+
+Targets = Mapping[tuple[str, str], tuple[str, ...]]
+"""(document, "section 12" or "第十二条") -> ids of its passages."""
+
+
+def reference_targets(passages: Mapping[str, Passage]) -> Targets:
+    """Where each numbered unit of each document stands; a document goes by its group and by its name."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for key, passage in passages.items():
+        title = read_title(passage.title)
+        label = _label(title.number)
+        if not label:
+            head = _HEAD.match(passage.text)
+            label = _label(f"{head[1] or 'section'} {head[2]}") if head and head[1] else ""
+        if label:
+            for document in {passage.group, _short(title.document)} - {""}:
+                found.setdefault((document, label), []).append(key)
+    return {where: tuple(keys) for where, keys in found.items() if len(keys) <= 2}
+
+
+def reference_drafts(
+    key: str, passage: Passage, sentences: list[Sentence], targets: Targets, language: Language
+) -> Iterator[Draft]:
+    """Sentences that refer to another passage, the reference cut out, labelled with that passage and their own."""
+    own = {passage.group, _short(read_title(passage.title).document)} - {""}
+    for sentence in sentences:
+        pattern, cut = (_HAN, _HAN_CUT) if language == "zh" else (_LATIN, _LATIN_CUT)
+        if language == "zh" and _FOREIGN.search(sentence.text):
+            continue  # a law named without brackets: its articles are not ours
+        aims: list[str] = []
+        for match in pattern.finditer(sentence.text):
+            if language == "zh":
+                documents = {_short(match[1])} if match[1] else own
+                label = f"第{match[2]}条{match[3] or ''}"
+            else:
+                documents, label = own, _label(match[0])
+            aims += [aim for document in sorted(documents) for aim in targets.get((document, label), ())]
+        aims = [aim for aim in dict.fromkeys(aims) if aim != key]
+        if not 1 <= len(aims) <= 2:
+            continue
+        text = re.sub(r"\s+", " ", cut.sub(_joint, sentence.text)).strip(" ,，;；:：、.")
+        length = len(text) if language == "zh" else len(text.split())
+        if (16 <= length <= 120) if language == "zh" else (8 <= length <= 45):
+            yield Draft(text.replace(" ", "") if language == "zh" else text, (*aims, key), "reference")
+
+
+def _joint(match: re.Match[str]) -> str:
+    """What takes a reference's place: the comma that it ended with, or a blank."""
+    return "，" if match[0][-1] in "，," else " "
+
+
+def _label(text: str) -> str:
+    """`Sec. 12(b)` and `§ 12` as `section 12`; a Chinese article as it is."""
+    if text.startswith("第"):
+        return text
+    match = _LATIN.match(text)
+    if not match:
+        return ""
+    kind = match[1].lower()
+    return f"{'section' if kind.startswith('§') else _SAME.get(kind, kind)} {match[2].upper()}"
+
+
+def _short(name: str) -> str:
+    """A law's name as other laws cite it."""
+    return re.sub(r"[（(][^）)]*[)）]$", "", name.removeprefix("中华人民共和国")).strip()

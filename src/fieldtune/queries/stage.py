@@ -1,0 +1,35 @@
+"""The queries stage: one of three sources, one form of output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fieldtune.config import Config
+from fieldtune.errors import InputError
+from fieldtune.queries.generate import generate_queries
+from fieldtune.queries.labels import read_labels
+from fieldtune.queries.made import write_made
+from fieldtune.queries.structure import structure_queries
+from fieldtune.types import Passage, Result
+
+
+def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path, cache: Path) -> Result:
+    """Write `output/queries.jsonl`, `output/qrels/` and `output/meta.json`.
+
+    `config.queries.source` decides: "structure" makes queries from the documents alone, "llm" asks an endpoint and
+    keeps its answers in the folder `cache`, anything else is the path of labels. The qrels are train, dev and test
+    where labels come divided, else one file "all". Labelled negatives are kept with grade 0. Raises InputError when
+    there is no usable query, EndpointError when the endpoint fails.
+    """
+    settings = config.queries
+    if not passages:
+        raise InputError("the corpus is empty", "check documents.paths")
+    if settings.source == "structure":
+        made = structure_queries(settings, passages, config.seed)
+    elif settings.source == "llm":
+        made = generate_queries(settings, config.llm, passages, config.seed, cache)
+    else:
+        made = read_labels(Path(settings.source), passages, settings.fuzzy_match)
+    write_made(output, made)
+    return Result("queries", made.counts, made.dropped, made.notes, made.details)

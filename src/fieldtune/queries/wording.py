@@ -1,0 +1,96 @@
+"""A passage's language, its sentences, and what its title says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import regex
+
+from fieldtune.corpus.atoms import sentence_spans
+
+Language = Literal["zh", "en", "other"]
+
+_HAN = regex.compile(r"\p{Han}")
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Hangul}]")
+_LETTER = regex.compile(r"\p{L}")
+_LATIN = regex.compile(r"\p{Latin}")
+_MARKER = re.compile(
+    r"^\s*(?:[-•·*▪●○◦–]|[(（][\da-zA-Z一二三四五六七八九十]{1,4}[)）]|\d{1,3}[.、)](?!\d)|[一二三四五六七八九十]{1,3}、|[①-⑳])+\s*"
+)
+_NUMERAL = "[一二三四五六七八九十百千零〇○两\\d]+"
+_ARTICLE = re.compile(rf"第{_NUMERAL}(?:条|編|编|章|节|款)(?:之{_NUMERAL})?")
+_LATIN_NUMBER = re.compile(
+    r"(?:(?:section|sec\.|article|art\.|rule|clause|part|chapter|title|item|note|schedule|annex|appendix|exhibit)\s+"
+    r"(?:\d+[a-z]?|[ivxlc]+\b|[a-z]\b)|§+\s*\d+|\d+(?:\.\d+)*[.)]?(?=\s|$))(?:\.\d+)*(?:\([a-z\d]+\))*\s*[.:—–-]?\s*",
+    re.I,
+)
+_ABOVE = re.compile(r"\s*[（(]([^（(]{2,})[)）]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """`passage.text[start:end]` without a list marker in front."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """A passage's title, taken apart."""
+
+    document: str
+    """The law, filing or topic; empty without a title."""
+    caption: str
+    """The last heading without its number; empty where there is none."""
+    number: str
+    """As cited, with what it counts: "第五十条", "Section 12", "Note 4"; empty where there is none."""
+
+
+def language_of(text: str) -> Language:
+    """By script: Chinese characters without kana, Latin letters, or neither."""
+    letters = len(_LETTER.findall(text)) or 1
+    if len(_KANA.findall(text)) > 0.05 * letters:
+        return "other"
+    if len(_HAN.findall(text)) > 0.3 * letters:
+        return "zh"
+    return "en" if len(_LATIN.findall(text)) > 0.7 * letters else "other"
+
+
+def sentences(text: str) -> Iterator[Sentence]:
+    """The sentences outside of tables; a line break always ends one."""
+    position = 0
+    for line in text.split("\n"):
+        if line.strip() and not line.lstrip().startswith("|"):
+            for start, end in sentence_spans(text, position, position + len(line)):
+                marker = _MARKER.match(text[start:end])
+                begin = start + (marker.end() if marker else 0)
+                if begin < end:
+                    yield Sentence(text[begin:end], begin, end)
+        position += len(line) + 1
+
+
+def read_title(title: str) -> Title:
+    """Take apart "Document > Part > Heading", "Law 第五十条（第二章 自然人）" or "Act Section 12 Capital (Part II)"."""
+    above = _ABOVE.search(title)
+    cited = title[: above.start()] if above and not title.startswith("(") else title
+    steps = [step.strip() for step in cited.split(" > ") if step.strip()]
+    if not steps:
+        return Title("", "", "")
+    article = _ARTICLE.search(steps[-1])
+    if article:
+        before, after = steps[-1][: article.start()].strip(), steps[-1][article.end() :].strip(" 　:：")
+        document = before if len(steps) == 1 else steps[0]
+        return Title(document, after, article[0])
+    number = _LATIN_NUMBER.search(steps[-1])
+    if number and (len(steps) > 1 and number.start() == 0):
+        return Title(steps[0], steps[-1][number.end() :].strip(), number[0].strip(" .:—–-"))
+    if number and len(steps) == 1 and number.start() > 0 and not number[0][0].isdigit():
+        return Title(
+            steps[0][: number.start()].strip(" ,"), steps[0][number.end() :].strip(), number[0].strip(" .:—–-")
+        )
+    return Title(steps[0], steps[-1] if len(steps) > 1 else "", "")
