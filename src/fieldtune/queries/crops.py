@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from fieldtune.lexical import STOP_WORDS, tokenize
 from fieldtune.queries.keywords import Keywords
@@ -24,22 +25,21 @@ def key_sentence(sentences: list[Sentence], text: str, words: Keywords, language
     The rest must be as long as the sentence at least, for it is what training shows when the sentence is cut out.
     """
     best: tuple[float, Sentence] | None = None
+    every = Counter(tokenize(text))
     for sentence in sentences:
         length = len(sentence.text) if language == "zh" else len(sentence.text.split())
         low, high = (16, 80) if language == "zh" else (8, 35)
         if not low <= length <= high or 2 * len(sentence.text) > len(text):
             continue
-        # Without a full stop it is a heading or an item of a list, whose subject stands elsewhere.
-        if sentence.text.rstrip("”\"’')）")[-1:] not in "。！？.!?":
+        # Without a full stop it is a heading; the subject of a list's item stands elsewhere.
+        if sentence.is_item or sentence.text.rstrip("”\"’')）")[-1:] not in "。！？.!?":
             continue
         if _LEANS.match(sentence.text) or _ANNOUNCES.search(sentence.text) or _is_figures(sentence.text):
             continue
-        rest = set(tokenize(text[: sentence.start] + "\n" + text[sentence.end :]))
-        shared = [
-            token for token in dict.fromkeys(tokenize(sentence.text)) if token in rest and token not in STOP_WORDS
-        ]
+        own = Counter(tokenize(sentence.text))
+        shared = [token for token in own if every[token] > own[token] and token not in STOP_WORDS]
         # What it shares with the rest, rare words counting more, and the share of it that this is.
-        score = sum(words.rarity(token) for token in shared) / (4 + len(set(tokenize(sentence.text)))) if shared else 0
+        score = sum(words.rarity(token) for token in shared) / (4 + len(own)) if shared else 0
         if score > 0 and (best is None or score > best[0]):
             best = (score, sentence)
     return best[1] if best else None

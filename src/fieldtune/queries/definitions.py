@@ -19,10 +19,13 @@ _IS_A = re.compile(
     r"(?:is|are) (?:an? |the name|one of|any |when |(?:rare|common|inherited|chronic) "
     r"|the (?:\w+ ){0,2}(?:process|inability|abnormal|term))"
 )
-_NO_TERM = frozenset(
-    ["a", "above", "all", "also", "an", "and", "another", "any", "as", "at", "below", "both", "but", "by", "each", "either", "everything", "following", "for", "from", "he", "her", "here", "his", "however", "i", "if", "in", "it", "its", "many", "most", "neither", "no", "not", "nothing", "on", "one", "or", "other", "our", "part", "she", "so", "some", "such", "that", "the", "their", "there", "therefore", "these", "they", "this", "those", "thus", "to", "we", "what", "when", "where", "which", "who", "with", "you", "your"]
-)
-_HAN_TERM = r"[^\s，。；：、？！“”\"《》（）()的了所]{2,16}"
+_NO_TERM_WORDS = """
+a above all also an and another any as at below both but by each either everything following for from he her here
+his however i if in it its many most neither no not nothing on one or other our part she so some such that the
+their there therefore these they this those thus to we what when where which who with you your
+"""
+_NO_TERM = frozenset(_NO_TERM_WORDS.split())
+_HAN_TERM = r"[^\s，。；：、？！“”\"《》（）()的了所]{2,16}?"
 _CALLED = re.compile(
     rf"所称(?:的)?[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*(?:是|系|均|包括|即)?(?:指|包括)"
 )
@@ -32,7 +35,7 @@ _MEANS = re.compile(
 # 刑法: "……的，是正当防卫。"
 _IS = re.compile(r"的[，,](?:是|属于|为)([^\s，。；：、“”《》（）的了]{3,8})[。；]$")
 _NO_HAN_TERM = re.compile(
-    r"^(?:本|其|该|此|前|下列|上述|这|那|以上|以下|不|可|应|有|无|所|何|我国|第)|(?:时|后|等|者外)$"
+    r"^(?:本|其|该|此|前|下列|上述|这|那|以上|以下|不(?!可抗力|动产|正当|当得利|良)|可|应|有|无|所|何|我国|第)|(?:时|后|等|者外)$"
 )
 
 

@@ -14,12 +14,23 @@ from fieldtune.queries.wording import language_of
 
 _WORD = regex.compile(r"[\p{L}][\p{L}\p{M}\p{N}]*(?:['’&/-][\p{L}\p{N}]+)*|[^\p{L}\s]+|\s*\n\s*")
 # Words that link or qualify; a phrase ends where one begins. Beside the stop words of BM25.
-_LINKS = STOP_WORDS | frozenset(
-    ["not", "no", "may", "also", "more", "most", "other", "such", "shall", "must", "upon", "under", "over", "within", "between", "through", "during", "after", "before", "include", "includes", "including", "included", "use", "used", "using", "called", "known", "following", "respectively", "however", "therefore", "therein", "thereof", "hereof", "herein", "whether", "because", "while", "although", "each", "both", "all", "some", "many", "much", "few", "only", "very", "often", "usually", "sometimes", "make", "makes", "made", "take", "takes", "taken", "see", "get", "gets", "given", "give", "gives", "cause", "causes", "caused", "occur", "occurs", "due", "based", "related", "certain", "various", "several", "part", "parts", "example", "provide", "provides", "provided", "set", "forth", "either", "neither", "among", "per", "via", "one", "two", "three", "four", "five", "six", "first", "second", "third", "new", "well", "same", "own", "further", "further", "less", "least", "than", "without", "against", "until", "unless", "where", "else", "even", "still", "yet", "ever", "just", "like", "likely", "need", "needs", "help", "helps", "become", "becomes", "relate", "relates", "involve", "involves", "affect", "affects", "result", "results", "refer", "refers", "mean", "means", "apply", "applies", "have", "having", "person", "people", "something", "someone", "want", "go", "come", "keep", "put", "know", "show", "shows", "follow", "follows", "up", "down", "out", "off", "away", "etc", "january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december", "million", "millions", "thousand", "thousands", "billion", "billions", "year", "years", "ended", "total"]
-)
+_LINK_WORDS = """
+not no may also more most other such shall must upon under over within between through during after before include
+includes including included use used using called known following respectively however therefore therein thereof
+hereof herein whether because while although each both all some many much few only very often usually sometimes
+make makes made take takes taken see get gets given give gives cause causes caused occur occurs due based related
+certain various several part parts example provide provides provided set forth either neither among per via one two
+three four five six first second third new well same own further less least than without against until unless where
+else even still yet ever just like likely need needs help helps become becomes relate relates involve involves
+affect affects result results refer refers mean means apply applies have having person people something someone
+want go come keep put know show shows follow follows up down out off away etc january february march april june
+july august september october november december million millions thousand thousands billion billions year years
+ended total
+"""
+_LINKS = STOP_WORDS | frozenset(_LINK_WORDS.split())
 # Chinese has no spaces: phrases end at function words. Words that merely contain such a character come first.
 _KEPT = (
-    "行为|作为|成为|所有权|共有|国有|占有|持有|有限|有效|有偿|参与|给予|授予|赠与|和解|和平|平等|等级|同等|合并|并购|"
+    "有期徒刑|无期徒刑|有期|无期|中国|我国|永久|相应|后期|海洛因|行为|作为|成为|所有权|共有|国有|占有|持有|有限|有效|有偿|参与|给予|授予|赠与|和解|和平|平等|等级|同等|合并|并购|"
     "自由|理由|事由|相对|对象|核对|对方|本人|本金|成本|资本|基本|根本|文本|样本|将来|被告|被害|被保险|目的|标的|是非|"
     "在职|在校|存在|现在|所在|了解|上市|上诉|上级|下级|内部|内容|国内|境内|前期|事前|后果|售后|善后|中介|中止|中心|"
     "不动产|不可抗力|不正当|不当|不良|不服|无效|无罪|未成年|未遂|可转让|许可|认可|向量|方向|应收|应付|应急|应用|响应|"
@@ -31,12 +42,14 @@ _BREAKS = (
     "应当|可以|不得|必须|依法|按照|依照|根据|依据|或者|以及|并且|但是|如果|因为|所以|对于|除外|除了|下列|前款|前条|规定|"
     "情形|有关|相关|其他|具有|享有|进行|予以|属于|由于|用于|关于|之间|之日|以上|以下|以内|以外|自己|他人|需要|能够|没有|"
     "不能|不予|是否|如何|什么|我们|他们|它们|这些|那些|这个|那个|一个|一种|通过|为了|并处|处以|至少|认为|视为|作出|提出|"
-    "使用|包括|下述|上述|第[一二三四五六七八九十百千零〇]+[条款项章节]|百分之[一二三四五六七八九十百]+|"
+    "本(?:法|条例|规定|办法|规则|解释|细则|章程|合同|协议)|按期|定期|使用|包括|下述|上述|第[一二三四五六七八九十百千零〇]+[条款项章节]?|百分之[一二三四五六七八九十百]+|"
     "[一二三四五六七八九十百千万零〇两]+(?:年|个?月|日|条|款|项|倍|个|元|人|次|种|份|名|天|小时)(?:以上|以下|以内)?|"
     "的|了|和|与|或|及|并|在|对|由|被|将|为|以|有|是|其|该|等|之|于|从|向|至|自|但|而|因|且|所|则|即|均|应|可|不|未|无|也|"
     "都|就|又|还|使|让|把|给|到|时|后|前|中|内|上|下|各|每|某|此|本|经|已|按|依|比|凡|若|第"
 )
 _CHINESE = regex.compile(rf"(?P<kept>{_KEPT})|(?P<break>{_BREAKS})|(?P<han>\p{{Han}})|(?P<other>[^\p{{Han}}]+)")
+# What a function word that is itself cut apart leaves at the ends.
+_LOOSE = re.compile("^(?:指|除|项|简称)+|(?:除|指)+$")
 _MOST_WORDS = 4
 
 
@@ -75,12 +88,13 @@ class Keywords:
             length = len(tokenize(folded))
             return min(limit, self.rarity(folded)) * (1 + math.log(count[folded])) * math.sqrt(min(3, length))
 
+        order = {folded: position for position, folded in enumerate(first)}
+        weights = {folded: weight(folded) for folded in first}
         chosen: list[str] = []
         taken: set[str] = set()
-        order = {folded: position for position, folded in enumerate(first)}
-        for folded in sorted(first, key=lambda folded: (-weight(folded), order[folded])):
+        for folded in sorted(first, key=lambda folded: (-weights[folded], order[folded])):
             tokens = set(tokenize(folded))
-            if weight(folded) > 0 and not tokens & taken:
+            if weights[folded] > 0 and not tokens & taken:
                 chosen.append(folded)
                 taken |= tokens
                 if len(chosen) == most:
@@ -118,6 +132,7 @@ def _chinese(text: str) -> list[str]:
         if match["kept"] or match["han"]:
             run += match[0]
         else:
+            run = _LOOSE.sub("", run)
             if 2 <= len(run) <= 8:
                 out.append(run)
             run = ""

@@ -77,7 +77,7 @@ def _read_file(path: Path, passages: Mapping[str, Passage], finder: PassageFinde
             key = label.query_id or query_id(label.query)
             if (
                 any(mark in key for mark in "\t\n\r")
-                or gathered.queries.get(key, Query(key, label.query)).text != row.query
+                or gathered.queries.get(key, Query(key, label.query)).text != label.query
             ):
                 gathered.dropped["broken row"] += 1
                 gathered.broken.append(f"{path.name}:{line}: query id {key!r} holds a tab or belongs to another text")

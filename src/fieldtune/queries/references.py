@@ -22,6 +22,10 @@ _HAN_CUT = re.compile(
     rf"第{_NUMERAL}条(?:之{_NUMERAL})?(?:第{_NUMERAL}款)?(?:第?[（(]?{_NUMERAL}[）)]?项)?"
     rf"(?:(?:、|和|或者?|至|及)(?:本法)?第{_NUMERAL}[条款项](?:第{_NUMERAL}款)?)*(?:的?有?关?规定)?(?:的?[，,])?"
 )
+# The reference carried the sentence: what is left of it says nothing.
+_TORN = re.compile(
+    r"^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b"
+)
 _KIND = r"(section|sec\.|§+|article|art\.|rule|clause|paragraph|note|item|schedule|annex|appendix|exhibit|part|chapter)"
 _NUMBER = r"(\d+[A-Z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?![a-z])|[IVX]+\b)"
 _LATIN = re.compile(rf"\b{_KIND}s?\s*{_NUMBER}(?:\([a-zA-Z\d]+\))*(?!\s+of\s+(?:the|Regulation|Directive))", re.I)
@@ -74,6 +78,8 @@ def reference_drafts(
         if not 1 <= len(aims) <= 2:
             continue
         text = re.sub(r"\s+", " ", cut.sub(_joint, sentence.text)).strip(" ,，;；:：、.")
+        if _TORN.search(text):
+            continue
         length = len(text) if language == "zh" else len(text.split())
         if (16 <= length <= 120) if language == "zh" else (8 <= length <= 45):
             yield Draft(text.replace(" ", "") if language == "zh" else text, (*aims, key), "reference")

@@ -110,7 +110,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
                 number += 1
                 yield number, _named(row)
     except pyarrow.ArrowException as error:
-        raise InputError(f"not a Parquet file that can be read ({error})", path=path) from None
+        raise InputError(f"not a Parquet file that can be read ({error})", "write the file again", path=path) from None
 
 
 def _named(value: Any) -> Row:

@@ -37,6 +37,8 @@ class Sentence:
     text: str
     start: int
     end: int
+    is_item: bool = False
+    """Of a list: its subject may stand elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def sentences(text: str) -> Iterator[Sentence]:
                 marker = _MARKER.match(text[start:end])
                 begin = start + (marker.end() if marker else 0)
                 if begin < end:
-                    yield Sentence(text[begin:end], begin, end)
+                    yield Sentence(text[begin:end], begin, end, marker is not None)
         position += len(line) + 1
 
 
