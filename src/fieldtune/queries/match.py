@@ -17,8 +17,8 @@ Grams = NDArray[np.uint64]
 """Sorted, without repeats."""
 
 _SIGNS = regex.compile(r"[^\p{L}\p{N}]+")
-_MANY_CHARACTERS = 30_000_000
-"""A larger corpus is indexed by every fourth gram, which keeps the index below a few hundred MB."""
+_MANY_CHARACTERS = 8_000_000
+"""A larger corpus is indexed by every fourth gram, which keeps building it within a few hundred MB for a large field."""
 _ASKED = 160
 """Grams of the labelled text that are looked up to find candidates, the rarest in the corpus first."""
 _CANDIDATES = 16
@@ -42,7 +42,7 @@ class Match:
 class PassageFinder:
     """Looks up labelled texts in a corpus; `threshold` is the similarity that counts as found.
 
-    Signs, spacing, case and width do not count. Building is linear in the corpus, a look-up takes about a millisecond.
+    Signs, spacing, case and width do not count. Building is linear in the corpus, a look-up takes some milliseconds.
     """
 
     def __init__(self, passages: Mapping[str, Passage], threshold: float) -> None:

@@ -78,11 +78,13 @@ def reference_drafts(
         if not 1 <= len(aims) <= 2:
             continue
         text = re.sub(r"\s+", " ", cut.sub(_joint, sentence.text)).strip(" ,，;；:：、.")
+        if language == "zh":
+            text = text.replace(" ", "")
         if _TORN.search(text):
             continue
         length = len(text) if language == "zh" else len(text.split())
         if (16 <= length <= 120) if language == "zh" else (8 <= length <= 45):
-            yield Draft(text.replace(" ", "") if language == "zh" else text, (*aims, key), "reference")
+            yield Draft(text, (*aims, key), "reference")
 
 
 def _joint(match: re.Match[str]) -> str:
