@@ -18,7 +18,7 @@ Grams = NDArray[np.uint64]
 
 _SIGNS = regex.compile(r"[^\p{L}\p{N}]+")
 _MANY_CHARACTERS = 8_000_000
-"""A larger corpus is indexed by every fourth gram, which keeps building it within a few hundred MB for a large field."""
+"""A larger corpus is indexed by every fourth gram, which keeps building the index small."""
 _ASKED = 160
 """Grams of the labelled text that are looked up to find candidates, the rarest in the corpus first."""
 _CANDIDATES = 16
