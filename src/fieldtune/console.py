@@ -32,7 +32,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     """Print a table; every column but the first is right-aligned."""
     shown = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
-        shown.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=position > 0)
+        shown.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*map(escape, row))
     _out.print(shown)

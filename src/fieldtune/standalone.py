@@ -26,9 +26,13 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     from fieldtune.pipeline import run_pipeline
 
     work = out / "run"
+    split = config.split
+    if not (data / "qrels" / "test.tsv").exists():  # what there is to learn from is not put aside for a test
+        split = split.model_copy(update={"test": 0.0})
     config = config.model_copy(
         update={
             "out": str(work),
+            "split": split,
             "documents": config.documents.model_copy(update={"paths": ()}),
             "queries": config.queries.model_copy(update={"source": str(data)}),
         }

@@ -25,8 +25,8 @@ def print_summary(folder: Path) -> None:
     systems: dict[str, dict[str, Any]] = metrics["systems"]
     rows = []
     for name, values in systems.items():
-        cells = [f"{values[key]:.3f} [{values['ci'][key][0]:.3f}, {values['ci'][key][1]:.3f}]" for key in _SHOWN]
-        rows.append((name, *cells))
+        rows.append((name, *(f"{values[key]:.3f}" for key in _SHOWN)))
+        rows.append(("", *(f"[{low:.3f}, {high:.3f}]" for low, high in (values["ci"][key] for key in _SHOWN))))
     say()
     table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
     for comparison in metrics["comparisons"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fieldtune.beir import RetrievalData, write_beir
@@ -12,7 +13,10 @@ from fieldtune.dataset.mining import Mined, mine
 from fieldtune.dataset.split import audit_split, split_queries
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import InputError
-from fieldtune.types import Example, Qrels, Result
+from fieldtune.types import Example, Passage, Qrels, Query, Result
+from fieldtune.workspace import digest
+
+_LITTLE = "give more labelled queries, or lower split.dev and split.test"
 
 
 def build_dataset(
@@ -45,9 +49,6 @@ def build_dataset(
         f"negative candidate: {reason}": count for reason, count in mined.skipped.items()
     }
     return Result("dataset", counts, dropped, divided.notes, divided.details)
-
-
-_LITTLE = "give more labelled queries, or lower split.dev and split.test"
 
 
 def divide(
@@ -143,20 +144,35 @@ def _examples(
         )
     else:
         mined = Mined([[] for _ in rows], [[] for _ in rows], [[] for _ in rows], [[] for _ in rows])
-    examples = [
-        Example(
-            query=query,
-            pos=tuple(texts[row] for row in own),
-            neg=tuple(texts[row] for row in negatives),
-            pos_scores=tuple(own_scores),
-            neg_scores=tuple(scores),
-            known=tuple(texts[row] for row in alike),
+    examples = []
+    for number, (key, own) in enumerate(zip(positives, rows, strict=True)):
+        shown = [_without_crop(data.queries[key], data.passages[ids[row]], config.seed) for row in own]
+        whole = [texts[row] for row, text in zip(own, shown, strict=True) if text != texts[row]]
+        examples.append(
+            Example(
+                query=queries[number],
+                pos=tuple(shown),
+                neg=tuple(texts[row] for row in mined.negatives[number]),
+                pos_scores=tuple(mined.positive_scores[number]),
+                neg_scores=tuple(mined.scores[number]),
+                known=(*whole, *(texts[row] for row in mined.alike[number])),
+            )
         )
-        for query, own, negatives, own_scores, scores, alike in zip(
-            queries, rows, mined.negatives, mined.positive_scores, mined.scores, mined.alike, strict=True
-        )
-    ]
     return examples, mined
+
+
+_CUT = 0.9  # share of cropped sentences taken out of their passage (inverse cloze task, arXiv:1906.00300)
+
+
+def _without_crop(query: Query, passage: Passage, seed: int) -> str:
+    """The passage as training shows it: mostly without the very sentence that was made the query, for copying a
+    sentence teaches nothing, but sometimes with it, for equal words do count."""
+    crop = query.metadata.get("crop")
+    if not crop or crop["passage"] != passage.id or int(digest([seed, query.id]), 16) % 100 >= 100 * _CUT:
+        return passage.content
+    start, end = crop["span"]
+    rest = f"{passage.text[:start].rstrip()} {passage.text[end:].lstrip()}".strip()
+    return replace(passage, text=rest).content
 
 
 def _twins(duplicates: Mapping[str, Sequence[str]], place: Mapping[str, int]) -> dict[int, frozenset[int]]:

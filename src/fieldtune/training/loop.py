@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,12 @@ from fieldtune.training.pairs import Pairs
 if TYPE_CHECKING:
     import torch
 
-_BUDGET = {"cpu": 4_096, "cuda": 131_072}  # padded tokens per forward pass
+# Padded tokens per forward pass. Small passes stay in a processor's cache: training MiniLM on passages of 36 tokens,
+# 1,024 were 1.4 times as fast as 4,096; on passages of 250 tokens there was no difference.
+_BUDGET = {"cpu": 1_024, "cuda": 131_072}
+# The backward pass of the processor's fused attention kernel is slow on short texts: plain attention was 1.5 times as
+# fast over the whole step at 36 tokens, and no longer faster at 250.
+_FUSED_FROM = 128
 _LOG_EVERY = 10  # steps
 
 
@@ -133,10 +139,24 @@ def _embed_all(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> 
     assert encoder.tokens is not None
     budget = _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]
     parts = budgeted(store.lengths[rows], budget)
-    output = torch.cat([embed(encoder.model, store, rows[part], encoder.tokens.pad) for part in parts])
+    outputs = []
+    for part in parts:  # longest first, so part[0] is the longest of its part
+        with _attention(encoder.device, int(store.lengths[rows[part[0]]])):
+            outputs.append(embed(encoder.model, store, rows[part], encoder.tokens.pad))
+    output = torch.cat(outputs)
     back = np.empty(len(rows), np.int64)
     back[np.concatenate(parts)] = np.arange(len(rows))
     return output[torch.from_numpy(back).to(output.device)]
+
+
+def _attention(device: str, tokens: int) -> AbstractContextManager[Any]:
+    """The attention kernel that is fastest forward and backward for texts of this length."""
+    if not device.startswith("cpu") or tokens >= _FUSED_FROM:
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    kernel: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
+    return kernel
 
 
 def _evaluate(encoder: Encoder, development: Development | None, state: Progressed, best: Path) -> None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.config import make_config
+from fieldtune.dataset import build_dataset, read_examples
+from fieldtune.encoding import Encoder
+from fieldtune.errors import InputError
+from fieldtune.types import Passage, Qrels, Query
+
+SENTENCE = "rent covers lease when notice starts"
+
+
+def data(qrels: dict[str, Qrels], count: int = 40) -> RetrievalData:
+    passages = {
+        f"p{n}": Passage(f"p{n}", f"article {n}", f"deposit {n}. {SENTENCE} {n}. audit {n}.", group=f"g{n // 2}")
+        for n in range(count)
+    }
+    queries = {}
+    for n in range(count):
+        start = passages[f"p{n}"].text.index(SENTENCE)
+        crop = {"passage": f"p{n}", "span": [start, start + len(f"{SENTENCE} {n}.")]}
+        queries[f"q{n}"] = Query(f"q{n}", f"{SENTENCE} {n}.", "crop", {"crop": crop})
+    return RetrievalData(passages, queries, qrels)
+
+
+def all_pairs(numbers: range) -> Qrels:
+    return {f"q{n}": {f"p{n}": 1} for n in numbers}
+
+
+def test_a_cropped_sentence_is_mostly_cut_out_of_the_passage_that_training_shows(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    given = data({"train": all_pairs(range(36)), "dev": all_pairs(range(36, 40))})
+    build_dataset(make_config({}), given, {}, Encoder.load(tiny_model), tmp_path / "data", tmp_path / "vectors")
+    rows = read_examples(tmp_path / "data" / "train.jsonl")
+    cut = [row for row in rows if SENTENCE not in row.pos[0]]
+    assert 0.7 * len(rows) < len(cut) <= len(rows)
+    for row in cut:
+        number = row.query.removesuffix(".").split()[-1]
+        assert row.pos == (f"article {number}\ndeposit {number}. audit {number}.",)
+        assert f"article {number}\ndeposit {number}. {SENTENCE} {number}. audit {number}." in row.known
+
+
+def test_undivided_labels_are_divided_and_the_folder_is_a_beir_folder(tmp_path: Path, tiny_model: str) -> None:
+    result = build_dataset(
+        make_config({"negatives": {"per_query": 0}}),
+        data({"all": all_pairs(range(40))}),
+        {},
+        Encoder.load(tiny_model),
+        tmp_path / "data",
+        tmp_path / "vectors",
+    )
+    made = load_beir(tmp_path / "data")
+    assert set(made.qrels) == {"train", "dev", "test"}
+    assert sum(len(rows) for rows in made.qrels.values()) + sum(result.dropped.values()) == 40
+    assert result.counts["training queries"] == len(made.qrels["train"])
+    assert not any(row.neg for row in read_examples(tmp_path / "data" / "train.jsonl"))
+
+
+def test_a_missing_dev_side_is_cut_from_train_and_a_given_test_side_is_untouched(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    given = data({"train": all_pairs(range(30)), "test": all_pairs(range(30, 40))})
+    result = build_dataset(
+        make_config({}), given, {}, Encoder.load(tiny_model), tmp_path / "data", tmp_path / "vectors"
+    )
+    made = load_beir(tmp_path / "data")
+    assert made.qrels["test"] == given.qrels["test"]
+    assert made.qrels["dev"]
+    assert set(made.qrels["dev"]) | set(made.qrels["train"]) <= set(given.qrels["train"])
+    assert "no dev split" in " ".join(result.notes)
+
+
+def test_labels_without_a_train_side_are_refused(tmp_path: Path, tiny_model: str) -> None:
+    with pytest.raises(InputError, match="no train split"):
+        build_dataset(
+            make_config({}), data({"test": all_pairs(range(9))}), {}, Encoder.load(tiny_model), tmp_path, tmp_path
+        )

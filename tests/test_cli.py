@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldtune.cli import main
+from fieldtune.config import Config, Section, load_config
+from fieldtune.starter import starter_text
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def divided(tiny_beir: Path) -> Path:
+    """`tiny_beir` with train, dev and test by topic."""
+    qrels = tiny_beir / "qrels"
+    rows = (qrels / "all.tsv").read_text().splitlines()[1:]
+    sides: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for row in rows:
+        topic = int(row.split("\t")[1][1:]) % 20
+        sides["test" if topic < 5 else "dev" if topic < 8 else "train"].append(row)
+    for side, kept in sides.items():
+        (qrels / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
+    (qrels / "all.tsv").unlink()
+    return tiny_beir
+
+
+TRAINING = ["--set", "training.epochs=6", "--set", "training.learning_rate=1e-3", "--set", "training.batch_size=8"]
+
+
+def test_train_and_evaluate_agree_with_plain_sentence_transformers(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.evaluation import InformationRetrievalEvaluator
+
+    out, figures = tmp_path / "tuned", tmp_path / "figures.json"
+    assert call("train", "--data", str(divided), "--model", tiny_model, "--out", str(out), *TRAINING) == 0
+    assert f"model: {out}" in capsys.readouterr().out
+    words = ["evaluate", "--data", str(divided), "--model", f"before={tiny_model}", "--model", str(out), "--bm25"]
+    assert call(*words, "--precision", "fp32", "--json", str(figures), "--report", str(tmp_path / "r.html")) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert list(found["systems"]) == ["before", str(out), "BM25"]
+    assert "nDCG@10" in printed
+    assert (tmp_path / "r.html").exists()
+
+    model = SentenceTransformer(str(out), device="cpu")
+    corpus = {row["_id"]: row["title"] + "\n" + row["text"] for row in _rows(divided / "corpus.jsonl")}
+    texts = {row["_id"]: row["text"] for row in _rows(divided / "queries.jsonl")}
+    relevant: dict[str, set[str]] = {}
+    for line in (divided / "qrels" / "test.tsv").read_text().splitlines()[1:]:
+        query, passage, _ = line.split("\t")
+        relevant.setdefault(query, set()).add(passage)
+    reference = InformationRetrievalEvaluator(
+        {query: texts[query] for query in relevant}, corpus, relevant,
+        query_prompt_name="query", corpus_prompt_name="document", write_csv=False,
+    )(model)  # fmt: skip
+    for ours, theirs in (("ndcg@10", "cosine_ndcg@10"), ("mrr@10", "cosine_mrr@10"), ("recall@10", "cosine_recall@10")):
+        assert found["systems"][str(out)][ours] == pytest.approx(reference[theirs], abs=1e-4)
+    assert found["systems"][str(out)]["ndcg@10"] > found["systems"]["before"]["ndcg@10"]
+    low, high = found["systems"][str(out)]["ci"]["ndcg@10"]
+    assert low <= found["systems"][str(out)]["ndcg@10"] <= high
+    assert np.isfinite(found["comparisons"][0]["p"])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_mined_rows_can_be_read_by_other_tools(divided: Path, tiny_model: str, tmp_path: Path) -> None:
+    out = tmp_path / "mined.jsonl"
+    assert call("mine", "--data", str(divided), "--model", tiny_model, "--out", str(out)) == 0
+    rows = _rows(out)
+    held = {line.split("\t")[1] for side in ("dev", "test") for line in (divided / "qrels" / f"{side}.tsv").open()}
+    texts = {row["_id"]: row["title"] + "\n" + row["text"] for row in _rows(divided / "corpus.jsonl")}
+    forbidden = {texts[passage] for passage in held if passage in texts}
+    assert len(rows) == 72
+    assert sum(len(row["neg"]) for row in rows) > 0
+    assert all(not forbidden & set(row["neg"]) and not set(row["pos"]) & set(row["neg"]) for row in rows)
+
+
+def test_init_writes_a_config_that_loads_with_every_setting_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.md").write_text("# Lease\n\nThe lease ends.\n")
+    out = tmp_path / "fieldtune.toml"
+    assert call("init", str(docs), "--out", str(out)) == 0
+    assert "1 .md" in capsys.readouterr().out
+    assert load_config(out).documents.paths == (str(docs),)
+    text = out.read_text()
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            assert f"[{name}]" in text
+            assert all(f"{inner.alias or key} = " in text for key, inner in section.model_fields.items())
+    # Every default shown is the default: taking all the # away changes nothing.
+    shown = starter_text(docs, out).splitlines()
+    settings = [line.removeprefix("# ") for line in shown if " = " in line and not line.endswith("(not set)")]
+    sections = {line: line for line in shown if line.startswith("[")}
+    uncommented = [line for line in shown if line in sections or line.removeprefix("# ") in settings]
+    out.write_text("\n".join(line.removeprefix("# ") for line in uncommented))
+    assert load_config(out).model_dump(exclude={"out", "documents"}) == Config().model_dump(
+        exclude={"out", "documents"}
+    )
+    assert call("init", str(docs), "--out", str(out)) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "absent.toml"], "no such file"),
+        (["evaluate", "--data", "absent"], "nothing to evaluate"),
+        (["evaluate", "--data", "absent", "--bm25"], "not a folder"),
+        (["search", "absent", "query"], "no index in it"),
+        (["index", "absent"], "no run in it"),
+        (["demo", "astrology"], "no demo 'astrology'"),
+        (["train", "--data", "absent", "--out", "x", "--set", "training.epochs"], "section.key=value"),
+        (["train", "--data", "absent", "--out", "x", "--preset", "fast"], "preset 'fast' is unknown"),
+        (["wrong"], "No such command"),
+        (["search"], "Missing argument"),
+    ],
+)
+def test_what_the_user_must_change_ends_with_2_and_no_traceback(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*words) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_in_which_nothing_can_be_read_ends_with_2(
+    tmp_path: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7\nnot really")
+    (docs / "empty.txt").write_bytes(b"")
+    path = tmp_path / "fieldtune.toml"
+    path.write_text(f'out = "run"\n[documents]\npaths = ["docs"]\n[model]\nbase = "{tiny_model}"\n')
+    assert call("run", str(path)) == 2
+    said = capsys.readouterr().err
+    assert "broken.pdf" in said
+    assert "empty.txt" in said
+
+
+def test_a_bug_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> list[object]:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("fieldtune.doctor.examine", fail)
+    assert call("doctor") == 1
+    assert "bug: RuntimeError: boom" in capsys.readouterr().err
+
+
+def test_help_is_there_at_once() -> None:
+    code = "import sys, fieldtune.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert loaded.stdout.strip() == "[]"
