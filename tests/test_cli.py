@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -130,6 +131,8 @@ def test_init_writes_a_config_that_loads_with_every_setting_in_it(
         (["demo", "astrology"], "no demo 'astrology'"),
         (["train", "--data", "absent", "--out", "x", "--set", "training.epochs"], "section.key=value"),
         (["train", "--data", "absent", "--out", "x", "--preset", "fast"], "preset 'fast' is unknown"),
+        (["train", "--data", "absent", "--out", "x"], "absent/corpus.jsonl: no such file"),
+        (["evaluate", "--data", "absent", "--bm25", "--set", "split=1"], "split is a section"),
         (["wrong"], "No such command"),
         (["search"], "Missing argument"),
     ],
@@ -157,6 +160,37 @@ def test_a_folder_in_which_nothing_can_be_read_ends_with_2(
     said = capsys.readouterr().err
     assert "broken.pdf" in said
     assert "empty.txt" in said
+
+
+def test_settings_that_train_takes_from_elsewhere_are_refused(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", str(divided), "--model", tiny_model, "--out", str(tmp_path / "x")]
+    assert call(*words, "--set", "documents.paths=elsewhere") == 2
+    assert "train takes no --set documents.paths" in capsys.readouterr().err
+
+
+def test_a_folder_given_as_output_file_is_named(divided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", "--data", str(divided), "--bm25", "--json", str(divided)) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fieldtune.doctor.examine", stop)
+    assert call("doctor") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_called_a_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> list[object]:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/model")
+
+    monkeypatch.setattr("fieldtune.doctor.examine", full)
+    assert call("doctor") == 2
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_a_bug_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

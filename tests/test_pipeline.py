@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.errors import BusyError, ConfigError, InputError
-from fieldtune.pipeline import NAMES, outlook, recorded_config, run_pipeline
+from fieldtune.pipeline import NAMES, STAGES, Run, outlook, recorded_config, run_pipeline
+from fieldtune.types import Result
 from fieldtune.workspace import Workspace
 
 RUN = "import sys, json; from fieldtune.config import make_config; from fieldtune.pipeline import run_pipeline\n"
@@ -152,6 +154,40 @@ def test_a_killed_run_ends_with_the_same_metrics_as_an_undisturbed_one(
         )
 
 
+def test_what_a_stage_left_unfinished_is_not_taken_for_finished_when_its_settings_come_back(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    first = config(tiny_beir, tiny_model, out)
+    run_pipeline(first, last="queries")
+    before = (out / "queries" / "queries.jsonl").read_bytes()
+
+    def torn(run: Run) -> Result:
+        run.path("queries", "queries.jsonl").write_text("half of something else")
+        raise KeyboardInterrupt
+
+    whole = STAGES[NAMES.index("queries")]
+    stages = [dataclasses.replace(whole, run=torn) if stage is whole else stage for stage in STAGES]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("fieldtune.pipeline.STAGES", tuple(stages))
+        run_pipeline(first.model_copy(update={"queries": first.queries.model_copy(update={"fuzzy_match": 0.5})}))
+    run_pipeline(first, last="queries")
+    assert (out / "queries" / "queries.jsonl").read_bytes() == before
+
+
+def test_what_a_stage_decided_and_left_out_is_said_while_it_runs(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    known = json.loads((tiny_beir / "corpus.jsonl").read_text().splitlines()[0])["text"]
+    labels.write_text(f'question,passage\none?,"{known}"\ntwo?,"quite unlike anything that stands there"\n')
+    given = settings(tiny_beir, tiny_model, tmp_path / "run") | {"queries": {"from": str(labels)}}
+    run_pipeline(make_config(given), last="queries")
+    said = capsys.readouterr().err
+    assert "left out, labelled passage not found in the corpus: 1" in said
+    assert "1 labelled passages are not in the corpus; not_found.jsonl lists them." in said
+
+
 def test_two_runs_in_one_folder_are_refused(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with Workspace(out), pytest.raises(BusyError, match="another fieldtune process is working in"):
@@ -188,6 +224,10 @@ def test_settings_come_from_the_preset_the_file_and_the_command_line_in_this_ord
         ("[training]\nepochs = -1\n", "training.epochs", "init"),
         ('preset = "fast"\n', "preset 'fast' is unknown", "quick"),
         ("[training\n", "not valid TOML", "mend"),
+        ("training = 3\n", "training is a section, got 3", "init"),
+        ("[split]\ndev = 0.5\ntest = 0.5\n", "split: dev and test together must be less than 1", "init"),
+        ("[corpus]\noverlap_tokens = 300\n", "corpus: overlap_tokens and min_tokens must be smaller", "init"),
+        ("[evaluation]\ncutoffs = [0]\n", "evaluation.cutoffs.0", "init"),
     ],
 )
 def test_a_wrong_config_names_file_setting_and_cure(text: str, says: str, hint: str, tmp_path: Path) -> None:

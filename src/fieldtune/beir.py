@@ -11,6 +11,9 @@ from fieldtune.errors import InputError
 from fieldtune.types import SPLITS, Passage, Qrels, Query
 from fieldtune.workspace import atomic_file, read_json, read_jsonl, write_json, write_jsonl
 
+Protocol = Literal["full-corpus", "judged-only"]
+"""Rank the whole corpus, or only passages that have a judgement for the query."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalData:
@@ -21,7 +24,7 @@ class RetrievalData:
     qrels: dict[str, Qrels]
     """Split name -> qrels, every judged row with its grade, 0 included."""
     relevance_threshold: int = 1
-    evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
+    evaluation: Protocol = "full-corpus"
     notes: tuple[str, ...] = field(default=())
     """What reading mended or wondered at (duplicate rows, for instance)."""
 
@@ -43,7 +46,7 @@ def load_beir(folder: Path) -> RetrievalData:
     """
     if not folder.is_dir():
         raise InputError("not a folder", "give a BEIR folder with corpus.jsonl, queries.jsonl and qrels/", path=folder)
-    meta = read_json(folder / "meta.json") if (folder / "meta.json").exists() else {}
+    threshold, evaluation = read_meta(folder)
     passages = read_corpus(corpus_file(folder))
     queries = read_queries(folder / "queries.jsonl")
     files = sorted((folder / "qrels").glob("*.tsv"))
@@ -54,13 +57,21 @@ def load_beir(folder: Path) -> RetrievalData:
         qrels[path.stem], repeated = read_qrels(path, passages, queries)
         if repeated:
             notes.append(f"{path.name}: {repeated} repeated rows, counted once")
-    threshold = meta.get("relevance_threshold", 1)
+    return RetrievalData(passages, queries, qrels, threshold, evaluation, tuple(notes))
+
+
+def read_meta(folder: Path) -> tuple[int, Protocol]:
+    """The relevance threshold and how the folder wants to be evaluated; 1 and full-corpus without a meta.json."""
+    path = folder / "meta.json"
+    meta = read_json(path) if path.exists() else {}
+    if not isinstance(meta, dict):
+        raise InputError(f"expected a JSON object, found {type(meta).__name__}", "mend or remove the file", path=path)
+    threshold, evaluation = meta.get("relevance_threshold", 1), meta.get("evaluation", "full-corpus")
     if not isinstance(threshold, int) or isinstance(threshold, bool):
-        raise InputError(f"relevance_threshold must be a whole number, got {threshold!r}", path=folder / "meta.json")
-    judged_only = str(meta.get("evaluation", "full-corpus")) == "judged-only"
-    return RetrievalData(
-        passages, queries, qrels, threshold, "judged-only" if judged_only else "full-corpus", tuple(notes)
-    )
+        raise InputError(f"relevance_threshold must be a whole number, got {threshold!r}", path=path)
+    if evaluation not in ("full-corpus", "judged-only"):
+        raise InputError(f"evaluation {evaluation!r} is unknown", "full-corpus or judged-only", path=path)
+    return threshold, "judged-only" if evaluation == "judged-only" else "full-corpus"
 
 
 def corpus_file(folder: Path) -> Path:
@@ -76,16 +87,16 @@ def read_corpus(path: Path) -> dict[str, Passage]:
         metadata = row.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise InputError("metadata must be an object", path=path, line=line)
+        # What others write there may mean something else ("page": "iv"); it then stays metadata.
+        places = {k: v for k, v in metadata.items() if k in ("page", "start", "end") and type(v) is int}
         out[key] = Passage(
             id=key,
             title=_text(row, "title", path, line, ""),
             text=_text(row, "text", path, line),
             group=str(metadata.get("group", "")),
             source=str(metadata.get("source", "")),
-            page=metadata.get("page"),
-            start=metadata.get("start"),
-            end=metadata.get("end"),
-            metadata={k: v for k, v in metadata.items() if k not in ("group", "source", "page", "start", "end")},
+            **places,
+            metadata={k: v for k, v in metadata.items() if k not in ("group", "source", *places)},
         )
     if not out:
         raise InputError("the corpus is empty", "it needs one JSON object per passage: _id, title, text", path=path)
@@ -112,7 +123,7 @@ def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, An
     out: Qrels = {}
     repeated = 0
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # an id may hold any other sign that splitlines() breaks at
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 ({error})", "save the file as UTF-8", path=path) from None
     for line, text in enumerate(lines, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,19 @@ Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
 BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/.")]
 ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
+
+
+_INTERRUPTED = 130
+# What the machine refuses and the user can mend.
+_CURABLE = {
+    errno.ENOSPC: "the disk is full; free some space and start the same command again",
+    errno.EDQUOT: "your share of the disk is used up; free some space and start the same command again",
+    errno.EACCES: "check the permissions, or write to another folder",
+    errno.EPERM: "check the permissions, or write to another folder",
+    errno.EROFS: "this disk cannot be written to; choose another folder",
+    errno.ENOTDIR: "a part of that path is a file; choose another",
+    errno.EISDIR: "that is a folder; give the name of a file",
+}
 
 
 @app.callback()
@@ -75,7 +89,7 @@ def init(
 
 @app.command()
 def plan(config: ConfigFile, set_: Set = None) -> None:
-    """What `run` would do: which stages are finished, which would run, on how many files."""
+    """What `run` would do: which stages are finished, which would run, and why."""
     from fieldtune.config import load_config, parse_overrides
     from fieldtune.pipeline import outlook
 
@@ -95,8 +109,9 @@ def run(
     from fieldtune.summary import print_summary
 
     resolved = load_config(config, parse_overrides(set_ or []))
-    _run(resolved, from_, until)
-    print_summary(Path(resolved.out))
+    # Figures that an earlier run left in the folder are not this one's.
+    if "evaluation" in _run(resolved, from_, until):
+        print_summary(Path(resolved.out))
 
 
 @app.command()
@@ -197,10 +212,11 @@ def doctor() -> None:
     table(("what", "state"), rows(examine()))
 
 
-def _run(config: Config, first: str, last: str) -> None:
+def _run(config: Config, first: str, last: str) -> list[str]:
+    """Run the stages; returns their names."""
     from fieldtune.pipeline import run_pipeline
 
-    run_pipeline(config, first=first, last=last)
+    return [result.stage for result in run_pipeline(config, first=first, last=last)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -211,6 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     try:
         outcome: Any = app(words, standalone_mode=False)
+        if outcome == _INTERRUPTED:  # typer makes an exit status of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(outcome if isinstance(outcome, int) else 0)
     except FieldtuneError as error:
         if debug:
@@ -220,8 +238,17 @@ def main(arguments: list[str] | None = None) -> None:
             note(f"  {error.hint}")
         sys.exit(2)
     except KeyboardInterrupt:
-        note("stopped; the same command goes on from here")
-        sys.exit(130)
+        note("stopped; what is finished is kept, and the same command goes on from there")
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        if debug:
+            raise
+        note(f"error: {error}", style="bold red")
+        if error.errno not in _CURABLE:
+            note("  if nothing is wrong with that file, please report it with what --debug prints")
+            sys.exit(1)
+        note(f"  {_CURABLE[error.errno]}")
+        sys.exit(2)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             note(f"error: {error.format_message()}", style="bold red")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fieldtune.errors import ConfigError
 
@@ -32,6 +32,11 @@ class Documents(Section):
     max_seconds: float = Field(900, gt=0)
     """A file whose reading takes longer is recorded as not read: a damaged file can hang a parser."""
 
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
 
 class Corpus(Section):
     """How documents are cut into passages."""
@@ -46,6 +51,12 @@ class Corpus(Section):
     """A passage never crosses a heading of level 1 to this."""
     near_duplicate: float = Field(0.9, gt=0, le=1)
     """Estimated Jaccard similarity of word 3-shingles from which passages count as near-duplicates."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Corpus:
+        if max(self.overlap_tokens, self.min_tokens) >= self.max_tokens:
+            raise ValueError("overlap_tokens and min_tokens must be smaller than max_tokens")
+        return self
 
 
 class Queries(Section):
@@ -67,10 +78,15 @@ class Llm(Section):
     base_url: str = ""
     """For instance http://127.0.0.1:8000/v1; empty means that no LLM is used."""
     model: str = ""
+    """The endpoint's name of the model."""
     temperature: float = Field(0.7, ge=0, le=2)
+    """0 gives the plainest questions, higher values more varied ones."""
     concurrency: int = Field(4, ge=1)
+    """Calls under way at once."""
     timeout_seconds: float = Field(60, gt=0)
+    """A call that takes longer is tried again."""
     max_retries: int = Field(5, ge=0)
+    """Further tries of a call that failed."""
 
 
 class SplitConfig(Section):
@@ -79,10 +95,17 @@ class SplitConfig(Section):
     dev: float = Field(0.1, ge=0, lt=1)
     """Share of the labelled groups."""
     test: float = Field(0.2, ge=0, lt=1)
+    """Share of the labelled groups; nothing is chosen by them."""
     keep_given: bool = True
     """Keep the split of a BEIR folder that has one; leaks in it are still counted."""
     near_duplicate_query: float = Field(0.9, gt=0, le=1)
     """Jaccard similarity of words (Chinese: character pairs) from which two queries stay on one side."""
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitConfig:
+        if self.dev + self.test > 1 - 1e-9:
+            raise ValueError("dev and test together must be less than 1, or nothing is left to train on")
+        return self
 
 
 class Negatives(Section):
@@ -110,7 +133,9 @@ class Model(Section):
     query_prompt: str | None = None
     """Put before each query; None keeps the model's own."""
     passage_prompt: str | None = None
+    """Put before each passage; None keeps the model's own."""
     trust_remote_code: bool = False
+    """Run Python code that the model's folder brings along."""
 
 
 class Training(Section):
@@ -150,9 +175,10 @@ class Training(Section):
 class Evaluation(Section):
     """What is measured on the test split."""
 
-    cutoffs: tuple[int, ...] = (1, 3, 6, 10)
-    """The k of Recall@k."""
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 6, 10)
+    """The k of Recall@k; Recall@1 and Recall@10 are always among them."""
     bm25: bool = True
+    """BM25 beside the models, as a yardstick."""
     bootstrap: int = Field(1_000, ge=100)
     """Resamples behind each 95% interval."""
     permutations: int = Field(10_000, ge=100)
@@ -178,6 +204,7 @@ class Config(Section):
     out: str = "run"
     """The run's folder."""
     seed: int = Field(13, ge=0)
+    """Of every random choice."""
     documents: Documents = Documents()
     corpus: Corpus = Corpus()
     queries: Queries = Queries()
@@ -290,7 +317,12 @@ def _explain(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{name} is not a setting"
-    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+    if error["type"] == "model_type":
+        return f"{name} is a section, got {error['input']!r}; set one of its keys, such as {name}.KEY=VALUE"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[0].lower()}{message[1:]}" + (
+        "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    )
 
 
 def _nearest(error: ValidationError) -> str:

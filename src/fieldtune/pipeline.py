@@ -127,6 +127,12 @@ def _evaluation(run: Run) -> Result:
     config = run.config
     data = load_beir(run.path("data"))
     split = "test" if data.positives("test") else "dev"
+    if not data.positives(split):
+        raise InputError(
+            "no labelled query is left to measure on: the split put none into test or dev",
+            "raise split.test, or give labels for more documents",
+            path=run.path("data"),
+        )
     systems = []
     for name, model in (("base", config.model.base), ("tuned", str(run.path("model")))):
         encoder = Encoder.load(model, settings=config.model if name == "base" else None)
@@ -192,8 +198,11 @@ def _document_files(config: Config) -> Any:
 
 def _label_files(config: Config) -> Any:
     source = Path(config.queries.source)
-    files = [source] if source.is_file() else sorted(source.rglob("*")) if source.is_dir() else []
-    content = [(path.name, file_digest(path)) for path in files if path.is_file()]
+    files = [source] if source.is_file() else []
+    if source.is_dir():  # what is read of it, and nothing that a run or an editor may leave beside that
+        inside = [*source.glob("*"), *source.glob("qrels/*.tsv")]
+        files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
+    content = [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
     llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
     return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
 
@@ -242,6 +251,7 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
 
 def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     note(f"{stage.name} …", style="bold")
+    run.workspace.forget(stage.name)
     run.workspace.event("start", stage=stage.name, fingerprint=fingerprint)
     began = time.monotonic()
     result = stage.run(run)
@@ -251,6 +261,10 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     shutil.rmtree(run.path(stage.name, "state"), ignore_errors=True)  # what was kept only to resume
     counts = ", ".join(f"{name} {value:,}" for name, value in list(result.counts.items())[:6])
     note(f"{stage.name}: {counts} ({duration(seconds)})")
+    for reason, count in result.dropped.items():
+        note(f"  left out, {reason}: {count:,}", style="dim")
+    for sentence in result.notes:
+        note(f"  {sentence}")
     return result
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from fieldtune.beir import load_beir
+from fieldtune.beir import corpus_file, load_beir
 from fieldtune.config import Config
-from fieldtune.errors import ConfigError
+from fieldtune.errors import ConfigError, InputError
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
 
@@ -25,6 +25,14 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     """
     from fieldtune.pipeline import run_pipeline
 
+    _require_beir(data)
+    for key, given in (
+        ("documents.paths", bool(config.documents.paths)),
+        ("queries.from", config.queries.source != "structure"),
+        ("out", config.out != "run"),
+    ):
+        if given:
+            raise ConfigError(f"train takes no --set {key}", "--data and --out say it; fieldtune run takes the rest")
     work = out / "run"
     split = config.split
     if not (data / "qrels" / "test.tsv").exists():  # what there is to learn from is not put aside for a test
@@ -40,6 +48,16 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     results = run_pipeline(config, last="training")
     install_model(work / "model", out)
     return [*_described(results[-1]), f"model: {out}"]
+
+
+def _require_beir(data: Path) -> None:
+    """Say before any work that a folder lacks a part."""
+    labels = "all" if (data / "qrels" / "all.tsv").exists() else "train"
+    for part in (corpus_file(data), data / "queries.jsonl", data / "qrels" / f"{labels}.tsv"):
+        if not part.exists():
+            raise InputError(
+                "no such file", "--data takes a BEIR folder: corpus.jsonl, queries.jsonl, qrels/train.tsv", path=part
+            )
 
 
 def install_model(model: Path, out: Path) -> None:

@@ -36,8 +36,10 @@ def print_summary(folder: Path) -> None:
                 f"\ntuned against base, nDCG@10: {comparison['difference']:+.3f} [{low:+.3f}, {high:+.3f}], "
                 f"p = {comparison['p']:.4f}"
             )
-    say("\nmoved up most (rank of the right passage, base -> tuned):")
-    for query, before, after in moved_up(folder / "per_query.csv", 5):
+    risen = moved_up(folder / "per_query.csv", 5)
+    if risen:
+        say("\nmoved up most (rank of the right passage, base -> tuned):")
+    for query, before, after in risen:
         say(f"  {before or '>100':>5} -> {after:<4} {query}")
     here = shlex.quote(str(folder))
     say(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}\nindex:  {folder / 'index'}")

@@ -36,6 +36,8 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path` that takes its place only when the block ends without an error."""
+    if path.is_dir():
+        raise InputError("is a folder", "give the name of a file to write", path=path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
@@ -62,7 +64,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            old = temporary.with_suffix(".old")
+            old = temporary.with_name(f"{temporary.name}.old.tmp")  # goes with the leftovers if we are killed here
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old)
@@ -186,6 +188,10 @@ class Workspace:
             notes=tuple(saved["notes"]),
             details=saved["details"],
         )
+
+    def forget(self, stage: str) -> None:
+        """Unmark a stage that is about to run: what it leaves if it is killed belongs to no record."""
+        self.path("stages", f"{stage}.json").unlink(missing_ok=True)
 
     def record(self, fingerprint: str, result: Result, seconds: float) -> None:
         """Mark a stage as finished; called after its last output is in place."""

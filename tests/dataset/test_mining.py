@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fieldtune.config import Negatives
-from fieldtune.dataset.mining import CLOSE, FIRST, HELD, KNOWN, NEAR, Mined, mine
+from fieldtune.dataset.mining import CLOSE, FIRST, HELD, JUDGED, KNOWN, NEAR, Mined, mine
 
 
 def unit(degrees: list[float]) -> np.ndarray:
@@ -47,6 +47,12 @@ def test_without_the_limit_the_unlabelled_answer_comes_in() -> None:
 def test_a_positive_of_dev_or_test_is_never_a_negative() -> None:
     assert mined(held=frozenset()).negatives == [[3, 4]]
     assert 3 not in mined(per_query=8).negatives[0]
+
+
+def test_a_passage_judged_half_right_is_never_a_negative() -> None:
+    found = mine(unit([0]), PASSAGES, [[0]], [[]], TEXTS, {}, frozenset({3}), Negatives(per_query=2), [[4]])
+    assert found.negatives == [[5, 6]]
+    assert found.skipped[JUDGED] == 1
 
 
 def test_labelled_negatives_lead() -> None:

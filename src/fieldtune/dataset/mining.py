@@ -47,13 +47,15 @@ def mine(
     twins: Mapping[int, AbstractSet[int]],
     held: AbstractSet[int],
     config: Negatives,
+    partly: Sequence[Sequence[int]] = (),
     block: int = 1_024,
 ) -> Mined:
     """Mine up to `config.per_query` negatives for each query from the base model's top `config.depth` passages.
 
     `query_vectors` (n, dim) and `passage_vectors` (m, dim) are unit vectors of the base model; `positives` and
     `labelled_negatives` hold corpus rows per query; `texts` the m passages; `twins` rows known to be near-duplicates of
-    a row; `held` rows that are positives of dev or test. A candidate above `max_share_of_positive` times the score of
+    a row; `held` rows that are positives of dev or test; `partly` rows per query whose grade lies between
+    irrelevant and relevant. A candidate above `max_share_of_positive` times the score of
     the query's best positive is skipped (TopK-PercPos of NV-Retriever, arXiv:2407.15831).
     """
     out = Mined([], [], [], [])
@@ -77,6 +79,7 @@ def mine(
                 wrong = [row for row in labelled_negatives[begin + i] if row not in own]
                 found = [(row, float(passage_vectors[row] @ vector)) for row in wrong[: config.per_query]]
                 alike = sorted(set().union(*(twins.get(row, frozenset()) for row in own)) - set(own))
+                half = partly[begin + i] if partly else ()
                 passed = 0
                 for score, row in zip(scores[i].tolist(), rows[i].tolist(), strict=True):
                     if len(found) >= config.per_query:
@@ -89,6 +92,8 @@ def mine(
                         skipped[NEAR] += 1
                         if row not in alike:
                             alike.append(row)
+                    elif row in half:
+                        skipped[JUDGED] += 1
                     elif row in held:
                         skipped[HELD] += 1
                     elif passed < config.skip_first:

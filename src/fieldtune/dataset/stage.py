@@ -131,6 +131,10 @@ def _examples(
     judged: list[list[int]] = [
         [place[passage] for passage, grade in data.qrels["train"][query].items() if grade == 0] for query in positives
     ]
+    partly: list[list[int]] = [
+        [place[p] for p, grade in data.qrels["train"][query].items() if 0 < grade < data.relevance_threshold]
+        for query in positives
+    ]
     if config.negatives.per_query:
         mined = mine(
             cached_vectors(encoder, queries, "query", vectors, label="encoding training queries (base model)"),
@@ -141,6 +145,7 @@ def _examples(
             _twins(duplicates, place),
             _held(data, duplicates, place),
             config.negatives,
+            partly,
         )
     else:
         mined = Mined([[] for _ in rows], [[] for _ in rows], [[] for _ in rows], [[] for _ in rows])
@@ -155,7 +160,7 @@ def _examples(
                 neg=tuple(texts[row] for row in mined.negatives[number]),
                 pos_scores=tuple(mined.positive_scores[number]),
                 neg_scores=tuple(mined.scores[number]),
-                known=(*whole, *(texts[row] for row in mined.alike[number])),
+                known=(*whole, *(texts[row] for row in (*mined.alike[number], *partly[number]))),
             )
         )
     return examples, mined

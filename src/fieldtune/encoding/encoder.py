@@ -74,7 +74,7 @@ class Encoder:
         distinct = list(dict.fromkeys(texts))
         vectors = np.zeros((len(distinct), self.dimension), np.float32)
         if self.tokens is None:
-            self._encode_whole(distinct, side, vectors)
+            self._encode_whole(distinct, side, vectors, advance if len(distinct) == len(texts) else None)
         else:
             store = self.tokens.store(distinct, self.prompts[side])
             for rows in budgeted(store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
@@ -101,11 +101,15 @@ class Encoder:
         unit = torch.nn.functional.normalize(output.float(), dim=-1)
         return np.asarray(unit.cpu().numpy(), np.float32)
 
-    def _encode_whole(self, texts: list[str], side: Side, out: NDArray[np.float32]) -> None:
+    def _encode_whole(
+        self, texts: list[str], side: Side, out: NDArray[np.float32], advance: Callable[[int], None] | None
+    ) -> None:
         encode = self.model.encode_query if side == "query" else self.model.encode_document
         for begin in range(0, len(texts), 1_000):
             block = texts[begin : begin + 1_000]
             out[begin : begin + len(block)] = encode(block, normalize_embeddings=True, show_progress_bar=False)
+            if advance is not None:
+                advance(len(block))
 
 
 def embed(model: Any, store: TokenStore, rows: NDArray[np.integer[Any]], pad: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ FEW = 10  # effective clusters below which an interval is called rough
 
 def measures(config: settings.Evaluation) -> tuple[str, ...]:
     """The measures of a report, in its order."""
-    return ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in sorted(set(config.cutoffs))), "hit@10", "accuracy@1")
+    return ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in sorted({1, 10, *config.cutoffs})), "hit@10", "accuracy@1")
 
 
 def evaluate(

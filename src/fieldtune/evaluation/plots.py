@@ -74,7 +74,7 @@ def span(evaluation: Evaluation) -> tuple[float, float]:
         end for system in evaluation.systems for pair in system.interval.values() for end in pair if not np.isnan(end)
     ]
     low, high = np.floor(10 * min(ends) + 1e-9) / 10, np.ceil(10 * max(ends) - 1e-9) / 10
-    return max(0.0, float(low)), min(1.0, float(max(high, low + 0.1)))
+    return max(0.0, float(min(low, 0.9))), min(1.0, float(max(high, low + 0.1)))
 
 
 def gains_plot(differences: NDArray[np.float64]) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fieldtune.beir import corpus_file, read_corpus, read_qrels, read_queries
+from fieldtune.beir import corpus_file, read_corpus, read_meta, read_qrels, read_queries
 from fieldtune.errors import InputError
 from fieldtune.queries.made import Made
 from fieldtune.queries.match import PassageFinder, fold
 from fieldtune.types import SPLITS, Passage, Qrels, Query
-from fieldtune.workspace import read_json
 
 _LISTED = 1_000
 _OTHER_NAMES = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
@@ -29,12 +28,7 @@ def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: f
     files = sorted((folder / "qrels").glob("*.tsv"))
     if not files:
         raise InputError("no qrels/*.tsv in it", "add qrels/all.tsv with query-id, corpus-id, score", path=folder)
-    meta = read_json(folder / "meta.json") if (folder / "meta.json").exists() else {}
-    relevant_from = meta.get("relevance_threshold", 1)
-    if not isinstance(relevant_from, int) or isinstance(relevant_from, bool):
-        raise InputError(
-            f"relevance_threshold must be a whole number, got {relevant_from!r}", path=folder / "meta.json"
-        )
+    relevant_from, evaluation = read_meta(folder)
     mover = _Mover(passages, theirs, threshold, relevant_from)
     qrels: dict[str, Qrels] = {}
     notes: list[str] = []
@@ -66,7 +60,7 @@ def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: f
         {"not_found": mover.not_found[:_LISTED]},
         tuple(mover.not_found),
         relevant_from,
-        "judged-only" if meta.get("evaluation") == "judged-only" else "full-corpus",
+        evaluation,
     )
 
 

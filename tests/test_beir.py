@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fieldtune.beir import load_beir, read_corpus, read_qrels, write_corpus
+from fieldtune.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("meta.json", "[1]", "meta.json: expected a JSON object, found list"),
+        ("meta.json", '{"relevance_threshold": "2"}', "relevance_threshold must be a whole number"),
+        ("meta.json", '{"evaluation": "some"}', "evaluation 'some' is unknown"),
+        ("corpus.jsonl", '{"_id": "1", "text": 5}', 'corpus.jsonl:1: no "text" text'),
+        ("queries.jsonl", '{"_id": "q", "text": " "}', "queries.jsonl:1: the query has no text"),
+        ("qrels/test.tsv", "q\t1\tone\n", "test.tsv:1: score 'one' is not a whole number"),
+        ("qrels/test.tsv", "q\t2\t1\n", "test.tsv:1: passage '2' is not in the corpus"),
+    ],
+)
+def test_a_damaged_folder_is_refused_with_file_and_line(name: str, text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "1", "text": "alpha"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "alpha?"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t1\t1\n")
+    assert load_beir(tmp_path).positives("test") == {"q": ["1"]}
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_beir(tmp_path)
+    assert says in caught.value.message
+
+
+def test_a_page_that_is_no_number_stays_what_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"_id": "1", "text": "a", "metadata": {"page": "iv", "start": 3}}\n')
+    passage = read_corpus(path)["1"]
+    assert (passage.page, passage.start, passage.metadata) == (None, 3, {"page": "iv"})
+    write_corpus(path, [passage])
+    assert read_corpus(path)["1"] == passage
+
+
+def test_an_id_may_hold_any_sign_but_tabs_and_line_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "test.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\r\nq\tone\u2028two\x0bthree\t1\r\n", encoding="utf-8", newline="")
+    assert read_qrels(path, {"one\u2028two\x0bthree"}, {"q"}) == ({"q": {"one\u2028two\x0bthree": 1}}, 0)
