@@ -122,7 +122,9 @@ def wait_for(folder: Path, stage: str, sign: str, process: subprocess.Popen[byte
 @pytest.mark.parametrize(
     ("stage", "sign"),
     [
+        ("documents", ""),
         ("corpus", ""),
+        ("queries", ""),
         ("dataset", "vectors/*.json"),
         ("training", "training/state/checkpoint.pt"),
         ("evaluation", ""),

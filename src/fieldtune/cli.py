@@ -141,7 +141,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
     per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or auto or bf16 for speed.")] = "fp32",
     set_: Set = None,
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
@@ -149,10 +149,13 @@ def evaluate(
     from fieldtune.standalone import evaluate_models
 
     config = make_config(parse_overrides(set_ or []), where="--set")
-    shown = evaluate_models(
+    columns, rows, said = evaluate_models(
         config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
     )
-    table(*shown)
+    for sentence in said:
+        say(sentence)
+    say()
+    table(columns, rows)
 
 
 @app.command()

@@ -142,30 +142,36 @@ class Training(Section):
     """How the model is tuned."""
 
     epochs: float = Field(2, gt=0)
+    """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
     """Queries per step; each brings one positive and its hard negatives."""
     hard_negatives: int = Field(1, ge=0)
     """Mined negatives used per query and step, drawn anew each epoch."""
-    learning_rate: float = Field(3e-5, gt=0)
+    learning_rate: float = Field(5e-5, gt=0)
+    """Of AdamW, at its peak."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps with a rising rate; it then falls linearly to zero."""
     weight_decay: float = Field(0.01, ge=0)
+    """On matrices alone."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """A longer gradient is shortened to this."""
     scale: float | Literal["auto"] = "auto"
     """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
     matryoshka: tuple[int, ...] | Literal["auto"] = "auto"
     """Dimensions trained together; auto halves the full size down to 64; () trains the full size alone."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the processor or GPU computes it in hardware, else fp32."""
+    freeze_embeddings: bool | Literal["auto"] = "auto"
+    """Leave the word vectors as they are; auto: where they are over two thirds of all weights, as in models for a
+    hundred languages, whose words a field's data hardly touch."""
     dropout: bool = False
     """Off lets the fast attention kernel run on processors."""
-    max_seconds: float = Field(0, ge=0)
-    """Plan the steps so that training takes about this long; 0 sets no limit."""
     evaluations: int = Field(4, ge=1)
     """Times the dev set is measured; the best checkpoint wins."""
     dev_passages: int = Field(4_000, ge=1)
     """Passages in the sample that dev queries are measured on during training, the positives always among them."""
     dev_queries: int = Field(500, ge=1)
+    """Dev queries measured during training, drawn once."""
     patience: int = Field(0, ge=0)
     """Stop after this many evaluations without improvement; 0 never stops early."""
     checkpoint_seconds: float = Field(60, gt=0)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 Item = TypeVar("Item")
@@ -35,7 +36,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         shown.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*map(escape, row))
-    _out.print(shown)
+    # A row that is wider than the terminal wraps there; cut to the terminal's width, it would lose figures.
+    needed = Measurement.get(_out, _out.options.update(width=10_000), shown).maximum
+    Console(highlight=False, width=max(_out.width, needed)).print(shown, crop=False)
 
 
 class Progress:

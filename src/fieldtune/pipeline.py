@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import importlib.metadata
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,6 +122,7 @@ def _evaluation(run: Run) -> Result:
         System,
         bm25_ranking,
         evaluate,
+        judge,
         model_ranking,
         write_metrics,
         write_per_query,
@@ -149,12 +154,18 @@ def _evaluation(run: Run) -> Result:
         data,
         [result for result, _ in funnel],
         config.model_dump(by_alias=True),
+        title=run.workspace.root.resolve().name,
         examples=config.evaluation.examples,
+        reproduce=("fieldtune run CONFIG, with the settings below as CONFIG",),
         training_log=learning_curve(run.workspace.root),
         package_versions=versions(),
     )
+    verdict = judge(evaluation)
+    notes = [verdict.headline, *evaluation.notes]
+    if split == "dev":
+        notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(systems)}
-    return Result("evaluation", counts)
+    return Result("evaluation", counts, {}, tuple(notes))
 
 
 def _index(run: Run) -> Result:
@@ -257,8 +268,11 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     result = stage.run(run)
     seconds = time.monotonic() - began
     run.workspace.record(fingerprint, result, seconds)
-    run.workspace.event("end", stage=stage.name, seconds=round(seconds, 3), counts=dict(result.counts))
+    run.workspace.event(
+        "end", stage=stage.name, seconds=round(seconds, 3), peak_gb=_peak_memory(), counts=dict(result.counts)
+    )
     shutil.rmtree(run.path(stage.name, "state"), ignore_errors=True)  # what was kept only to resume
+    _release_memory()
     counts = ", ".join(f"{name} {value:,}" for name, value in list(result.counts.items())[:6])
     note(f"{stage.name}: {counts} ({duration(seconds)})")
     for reason, count in result.dropped.items():
@@ -266,6 +280,24 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     for sentence in result.notes:
         note(f"  {sentence}")
     return result
+
+
+def _release_memory() -> None:
+    """Give back what the last stage no longer needs; the allocator would keep it beside what the next one takes."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _peak_memory() -> float | None:
+    """Largest resident size of this process so far, in GB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)  # kilobytes, but bytes on macOS
 
 
 def _position(name: str, default: int) -> int:

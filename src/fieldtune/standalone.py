@@ -86,8 +86,10 @@ def evaluate_models(
     json: Path | None,
     per_query: Path | None,
     report: Path | None,
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Measure models (each `MODEL` or `NAME=MODEL`) and BM25 on one split; returns the table for the console.
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    """Measure models (each `MODEL` or `NAME=MODEL`) and BM25 on one split.
+
+    Returns columns and rows for the console, and the finding in sentences.
 
     The corpus is encoded once per model. Raises ConfigError when there is nothing to measure.
     """
@@ -97,6 +99,7 @@ def evaluate_models(
         bm25_ranking,
         comparison_table,
         evaluate,
+        judge,
         model_ranking,
         write_metrics,
         write_per_query,
@@ -124,9 +127,19 @@ def evaluate_models(
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
-        write_report(report, evaluation, loaded, (), config.model_dump(by_alias=True))
+        write_report(
+            report,
+            evaluation,
+            loaded,
+            (),
+            config.model_dump(by_alias=True),
+            title=data.resolve().name,
+            examples=config.evaluation.examples,
+        )
     columns, rows = comparison_table(evaluation)
-    return tuple(columns), [tuple(row) for row in rows]
+    verdict = judge(evaluation)
+    said = [verdict.headline, *verdict.sentences, *evaluation.notes]
+    return tuple(columns), [tuple(row) for row in rows], said
 
 
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:

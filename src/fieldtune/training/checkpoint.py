@@ -28,6 +28,12 @@ class Progressed:
     """One row per logged step: step, loss, learning rate; and per evaluation: step, dev nDCG@10."""
 
 
+def trained(model: Module) -> dict[str, torch.Tensor]:
+    """The weights that training changes; frozen ones are where they came from."""
+    changing = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: weight for name, weight in model.state_dict().items() if name in changing}
+
+
 def save_checkpoint(
     path: Path, key: str, progressed: Progressed, model: Module, optimizer: torch.optim.Optimizer
 ) -> None:
@@ -37,7 +43,7 @@ def save_checkpoint(
     state = {
         "key": key,
         "progressed": asdict(progressed),
-        "model": model.state_dict(),
+        "model": trained(model),
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -55,7 +61,7 @@ def load_checkpoint(path: Path, key: str, model: Module, optimizer: torch.optim.
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["key"] != key:
         return None
-    model.load_state_dict(state["model"])
+    model.load_state_dict(state["model"], strict=False)
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
     if state["cuda_random"]:
@@ -68,10 +74,10 @@ def save_weights(path: Path, model: Module) -> None:
     import torch
 
     with atomic_file(path, "wb") as stream:
-        torch.save(model.state_dict(), stream)
+        torch.save(trained(model), stream)
 
 
 def load_weights(path: Path, model: Module) -> None:
     import torch
 
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)

@@ -7,7 +7,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,8 @@ def train(
     steps = plan(pairs, passages.lengths[pairs.positive], settings.batch_size, settings.epochs, recipe.seed)
     if not steps:
         raise ModelError("there is nothing to train on", "the dataset stage left no pairs; look at its result")
+    if freezes_embeddings(model, settings.freeze_embeddings):
+        model.transformers_model.get_input_embeddings().requires_grad_(False)
     optimizer = _optimizer(model, settings)
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
     state = load_checkpoint(checkpoint, key, model, optimizer) or Progressed()
@@ -172,6 +174,15 @@ def _evaluate(encoder: Encoder, development: Development | None, state: Progress
         save_weights(best, encoder.model)
     else:
         state.misses += 1
+
+
+def freezes_embeddings(model: Any, setting: bool | Literal["auto"]) -> bool:
+    """Whether the word vectors stay as they are. Of 250,000 words a batch holds a few hundred, yet the gradient and the
+    optimizer state of all of them would be computed and kept at every step."""
+    if setting != "auto":
+        return setting
+    words = sum(weight.numel() for weight in model.transformers_model.get_input_embeddings().parameters())
+    return bool(3 * words > 2 * sum(weight.numel() for weight in model.parameters()))
 
 
 def _optimizer(model: Any, settings: Training) -> torch.optim.Optimizer:

@@ -14,7 +14,7 @@ from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries, development_sample
-from fieldtune.training.loop import Recipe, train
+from fieldtune.training.loop import Recipe, freezes_embeddings, train
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.scale import fitting_scale
@@ -42,6 +42,8 @@ def tune(config: Config, data: RetrievalData, examples: Path, encoder: Encoder, 
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{config.training.model_dump_json()}"
     probe = [*pairs.queries[:16], *pairs.passages[:16]]
     before = encoder.encode(probe, "passage")
+    if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
+        notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     state = train(encoder, pairs, recipe, development, work / "training" / "state", key)
     after = encoder.encode(probe, "passage")
     write_jsonl(work / "training" / "log.jsonl", state.log)
@@ -110,7 +112,9 @@ def _recipe(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[Recipe, lis
 def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any) -> None:
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors."""
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     with atomic_folder(folder) as temporary, torch.inference_mode():
         encoder.model.save(str(temporary))
         saved = Encoder.load(str(temporary), precision=encoder.precision).encode(probe, "passage")
