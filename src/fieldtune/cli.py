@@ -188,9 +188,14 @@ def mine(
 def index(run: RunFolder) -> None:
     """Build a finished run's index again from its corpus and tuned model."""
     from fieldtune.config import make_config
-    from fieldtune.pipeline import recorded_config
+    from fieldtune.errors import ConfigError
+    from fieldtune.pipeline import outlook, recorded_config
 
-    _run(make_config(recorded_config(run)), "index", "index")
+    config = make_config(recorded_config(run))
+    waiting = [name for name, state, _ in outlook(config) if state != "done" and name != "index"]
+    if waiting:
+        raise ConfigError(f"{run}: the stage {waiting[0]} is not finished", "fieldtune run CONFIG goes on from there")
+    _run(config, "index", "index")
 
 
 @app.command()

@@ -157,7 +157,7 @@ class Training(Section):
     """A longer gradient is shortened to this."""
     scale: float | Literal["auto"] = "auto"
     """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
-    matryoshka: tuple[int, ...] | Literal["auto"] = "auto"
+    matryoshka: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = "auto"
     """Dimensions trained together; auto halves the full size down to 64; () trains the full size alone."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the processor or GPU computes it in hardware, else fp32."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fieldtune.config import Negatives
-from fieldtune.dataset.mining import CLOSE, FIRST, HELD, JUDGED, KNOWN, NEAR, Mined, mine
+from fieldtune.dataset.mining import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, Mined, mine
 
 
 def unit(degrees: list[float]) -> np.ndarray:
@@ -57,6 +57,10 @@ def test_a_passage_judged_half_right_is_never_a_negative() -> None:
 
 def test_labelled_negatives_lead() -> None:
     assert mined(labelled=(6,)).negatives == [[6, 4]]
+    found = mined(labelled=(6, 3, 5, 4))
+    assert found.negatives == [[4, 5]]  # the hardest of them, never one that is held back
+    assert found.skipped[ENOUGH] == 1
+    assert found.skipped[HELD] == 1
 
 
 def test_the_first_wrong_ones_are_left_out_if_asked() -> None:

@@ -19,6 +19,7 @@ KNOWN = "known positive"
 NEAR = "near-duplicate of a positive"
 HELD = "positive of a dev or test query"
 JUDGED = "judged, but not as irrelevant"
+ENOUGH = "labelled as irrelevant, beyond negatives.per_query"
 CLOSE = "scores too near the positive"
 FIRST = "among the first, left out as asked"
 
@@ -28,7 +29,7 @@ class Mined:
     """What mining found for each query, as rows of the corpus."""
 
     negatives: list[list[int]]
-    """Best first; labelled negatives (grade 0) lead."""
+    """Best first; labelled negatives (grade 0) lead, the hardest of them first."""
     scores: list[list[float]]
     """Cosine of each negative with the query, by the base model."""
     positive_scores: list[list[float]]
@@ -76,8 +77,14 @@ def mine(
                 own = positives[begin + i]
                 own_scores = (passage_vectors[list(own)] @ vector).tolist()
                 limit = config.max_share_of_positive * max(own_scores)
-                wrong = [row for row in labelled_negatives[begin + i] if row not in own]
-                found = [(row, float(passage_vectors[row] @ vector)) for row in wrong[: config.per_query]]
+                labelled = [row for row in labelled_negatives[begin + i] if row not in own]
+                wrong = [row for row in labelled if row not in held]
+                skipped[HELD] += len(labelled) - len(wrong)
+                skipped[ENOUGH] += max(0, len(wrong) - config.per_query)
+                hardest: list[int] = (
+                    np.argsort(-(passage_vectors[wrong] @ vector), kind="stable").tolist() if wrong else []
+                )
+                found = [(wrong[n], float(passage_vectors[wrong[n]] @ vector)) for n in hardest[: config.per_query]]
                 alike = sorted(set().union(*(twins.get(row, frozenset()) for row in own)) - set(own))
                 half = partly[begin + i] if partly else ()
                 passed = 0
@@ -110,7 +117,7 @@ def mine(
             if len(seen) > 200_000:
                 seen.clear()
             progress.advance(len(part))
-    out.skipped.update(sorted(skipped.items()))
+    out.skipped.update(sorted((reason, count) for reason, count in skipped.items() if count))
     return out
 
 
