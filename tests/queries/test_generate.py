@@ -186,6 +186,8 @@ def test_a_killed_run_pays_for_no_answer_twice(serve, tmp_path, how):
     server = serve(speak)
     write_corpus(tmp_path / "corpus.jsonl", PASSAGES.values())
     code = (
+        # A shell that starts tests in the background has them ignore SIGINT, and children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from pathlib import Path; from fieldtune.beir import read_corpus\n"
         "from fieldtune.config import Config, Llm, Queries; from fieldtune.queries import gather_queries\n"
         "folder = Path(sys.argv[1]); llm = Llm(base_url=sys.argv[2], model='m', concurrency=1)\n"
