@@ -82,9 +82,9 @@ def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
             }
             say(json.dumps(row, ensure_ascii=False))
             continue
-        place = passage.source + (f", page {passage.page}" if passage.page is not None else "")
+        place = ", ".join(filter(None, [passage.source, f"page {passage.page}" if passage.page is not None else ""]))
+        place = f"{place}  [{passage.id}]"
         say(f"{hit.rank}. {passage.title or passage.id}   {hit.score:.3f}", style="bold")
-        if place:
-            say(f"   {place}", style="dim")
+        say(f"   {place}", style="dim")
         text = " ".join(passage.text.split())
         say(f"   {text[:300]}{' …' if len(text) > 300 else ''}\n")

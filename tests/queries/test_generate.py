@@ -205,7 +205,7 @@ def test_a_killed_run_pays_for_no_answer_twice(serve, tmp_path, how):
     while time.monotonic() < deadline and not (cache.exists() and cache.read_text().count("\n") >= 3):
         time.sleep(0.01)
     child.send_signal(how)
-    assert child.wait(5) != 0
+    assert child.wait(60) != 0
     kept = cache.read_text().count("\n")
     assert 3 <= kept < 8
     time.sleep(0.3)  # an answer under way when the process ended was never received

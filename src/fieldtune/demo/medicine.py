@@ -13,6 +13,7 @@ from fieldtune.errors import MissingExtraError
 from fieldtune.types import Passage, Qrels, Query
 
 _RANGE = re.compile(r"\s*\([A-Z0-9]{3}(-[A-Z0-9]{3})?\)$")  # "(E08-E13)" at the end of a block's title
+_WORD = re.compile(r"\w+")
 _NOTES = (("includes", "Includes"), ("excludes1", "Not coded here"), ("code_first", "Code first"))
 
 
@@ -58,15 +59,18 @@ def _codes() -> Iterator[str]:
 def _passage(code: str) -> Passage:
     import simple_icd_10_cm as icd
 
+    title = icd.get_description(code)
     path = [_RANGE.sub("", icd.get_description(above)) for above in reversed(icd.get_ancestors(code))]
-    # Block and category: what lies below is nearly word for word in the title itself, the chapter says little more.
-    lines = [" > ".join(path[1:3])]
-    for field, said in _NOTES:
+    # Block and category, where they say more than the title; what lies below them is nearly word for word in it.
+    said = set(_WORD.findall(title.lower()))
+    lines = [" > ".join(step for step in path[1:3] if not said.issuperset(_WORD.findall(step.lower())))]
+    for field, name in _NOTES:
         value = getattr(icd, f"get_{field}")(code)
         text = "; ".join(value) if isinstance(value, list) else " ".join(value.split())
         if text:
-            lines.append(f"{said}: {text}")
-    return Passage(code, f"{code} {icd.get_description(code)}", "\n".join(lines), group=code[:3], source="ICD-10-CM")
+            lines.append(f"{name}: {text}")
+    # The code itself is the passage's id: no clinician writes it, and its digits would cost a sixth of all tokens.
+    return Passage(code, title, "\n".join(lines).strip() or title, group=code[:3], source="ICD-10-CM")
 
 
 def _labels(codes: list[str]) -> tuple[dict[str, Query], Qrels]:
