@@ -118,7 +118,8 @@ class Negatives(Section):
     skip_first: int = Field(0, ge=0)
     """Leading wrong results left out as likely unlabelled answers."""
     max_share_of_positive: float = Field(0.95, gt=0)
-    """A candidate that scores above this share of the positive's score is skipped as a likely answer."""
+    """A candidate that scores above this share of the positive's score, both counted from the mean score of unrelated
+    texts, is skipped as a likely answer."""
     near_duplicate: float = Field(0.8, gt=0, le=1)
     """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped."""
 

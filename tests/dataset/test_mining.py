@@ -44,6 +44,30 @@ def test_without_the_limit_the_unlabelled_answer_comes_in() -> None:
     assert mined(max_share_of_positive=2.0).negatives == [[2, 4]]
 
 
+def test_scores_are_counted_from_those_of_unrelated_texts() -> None:
+    # The same texts under a model that gives all of them a large part in common, as E5 does: every cosine lies above
+    # 0.9, so that 95% of the positive's bare score would rule out all candidates.
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(60, 24))
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    queries = own[:20] + 0.8 * rng.normal(size=(20, 24)) / np.sqrt(24)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    texts = [f"passage number {n} about subject {n * 3}" for n in range(60)]
+
+    def negatives(common: float) -> Mined:
+        def lift(rows: np.ndarray) -> np.ndarray:
+            shared = np.full((len(rows), 1), common)
+            return (np.hstack([rows, shared]) / np.sqrt(1 + common**2)).astype(np.float32)
+
+        config = Negatives(per_query=3, depth=60)
+        return mine(lift(queries), lift(own), [[n] for n in range(20)], [[]] * 20, texts, {}, frozenset(), config)
+
+    plain, lifted = negatives(0.0), negatives(4.0)
+    assert min(map(min, lifted.scores)) > 0.9
+    assert lifted.negatives == plain.negatives
+    assert lifted.skipped == plain.skipped
+
+
 def test_a_positive_of_dev_or_test_is_never_a_negative() -> None:
     assert mined(held=frozenset()).negatives == [[3, 4]]
     assert 3 not in mined(per_query=8).negatives[0]
