@@ -58,7 +58,7 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     from fieldtune.index import Index
 
     out = tmp_path / "run"
-    results = run_pipeline(config(tiny_beir, tiny_model, out))
+    results = run_pipeline(config(tiny_beir, tiny_model, out, epochs=6))
     assert [result.stage for result in results] == list(NAMES)
     tuned = SentenceTransformer(str(out / "model"), device="cpu")
     assert tuned.prompts["query"] == "query: "
@@ -70,7 +70,7 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
     assert record["packages"]["torch"]
-    assert record["config"]["training"]["epochs"] == 3
+    assert record["config"]["training"]["epochs"] == 6
     hits = Index.open(out).search("when requires 7", 3)
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
@@ -240,3 +240,22 @@ def test_a_wrong_config_names_file_setting_and_cure(text: str, says: str, hint: 
     assert str(path) in caught.value.message
     assert says in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_no_passage_is_longer_than_the_base_model_reads(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    from fieldtune.models import token_counter
+
+    (tmp_path / "long.txt").write_text("\n\n".join(f"The lease ends when notice {n} starts." for n in range(60)))
+    given = settings(tiny_beir, tiny_model, tmp_path / "run") | {"documents": {"paths": [str(tmp_path / "long.txt")]}}
+    result = run_pipeline(make_config(given | {"queries": {"from": "structure"}}), last="corpus")[-1]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "corpus" / "corpus.jsonl").read_text().splitlines()]
+    assert max(token_counter(tiny_model)([f"{row['title']} {row['text']}" for row in rows])) <= 32
+    assert any("the most that" in sentence for sentence in result.notes)
+
+
+def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="has 32"):
+        run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run", matryoshka=[64]))
+    assert not (tmp_path / "run" / "stages").exists()

@@ -67,6 +67,21 @@ def saved_prompts(folder: Path) -> tuple[str, str]:
     return str(prompts.get("query") or ""), str(passage)
 
 
+def saved_sizes(folder: Path) -> tuple[int | None, int | None]:
+    """The longest input in tokens and the size of the vectors, as far as the folder's settings state them."""
+    inner = transformer_folder(folder)
+    config, stated, tokenizer = (
+        _read(inner / name) if (inner / name).exists() else {}
+        for name in ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
+    )
+    own = stated.get("max_seq_length") or tokenizer.get("model_max_length")  # the older and the newer place
+    limits = [value for value in (own, config.get("max_position_embeddings")) if isinstance(value, int)]
+    vectors = config.get("hidden_size")
+    for module in sorted(folder.glob("*_Dense/config.json")):  # the last of them decides
+        vectors = _read(module).get("out_features", vectors)
+    return min(limits, default=None), vectors if isinstance(vectors, int) else None
+
+
 def fingerprint(folder: Path) -> str:
     """32 hex digits over the content of weights, tokenizer and settings, with their places in the folder."""
     whole = hashlib.sha256()

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 from fieldtune.builtin import BUILTINS, builtin_folder
 from fieldtune.errors import ModelError
 from fieldtune.hub import hub_folder
-from fieldtune.model_folder import fingerprint, model_folder, require_text_encoder, saved_prompts, transformer_folder
+from fieldtune.model_folder import (
+    fingerprint,
+    model_folder,
+    require_text_encoder,
+    saved_prompts,
+    saved_sizes,
+    transformer_folder,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,6 +42,10 @@ class ResolvedModel:
     kind: Literal["builtin", "folder", "hub"]
     query_prompt: str = ""
     passage_prompt: str = ""
+    max_tokens: int | None = None
+    """Its own limit on the input, special tokens included; None where its folder does not say."""
+    dimension: int | None = None
+    """Of its vectors; None where its folder does not say."""
 
     @property
     def folder(self) -> Path:
@@ -58,7 +69,7 @@ def resolve_model(name: str) -> ResolvedModel:
         raise ModelError(f"{name!r} is neither a folder nor a hub id", "check the path, or " + _suggestion(name))
     require_text_encoder(folder, name)
     query, passage = saved_prompts(folder)
-    return ResolvedModel(name, str(folder), fingerprint(folder), kind, query, passage)
+    return ResolvedModel(name, str(folder), fingerprint(folder), kind, query, passage, *saved_sizes(folder))
 
 
 def load_model(model: Model | str) -> SentenceTransformer:

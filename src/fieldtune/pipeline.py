@@ -11,13 +11,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fieldtune import __version__
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries, write_corpus
 from fieldtune.config import Config
+from fieldtune.config import Corpus as CorpusSettings
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.models import resolve_model, token_counter
@@ -74,7 +75,9 @@ def _corpus(run: Run) -> Result:
         run.path("corpus", "duplicates.jsonl").write_text("")
         return Result("corpus", {"passages": len(passages)})
     documents = load_documents(run.path("documents", "documents.jsonl"))
-    return build_corpus(run.config.corpus, documents, token_counter(run.config.model.base), run.path("corpus"))
+    settings, notes = _readable(run.config)
+    result = build_corpus(settings, documents, token_counter(run.config.model.base), run.path("corpus"))
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def _queries(run: Run) -> Result:
@@ -196,6 +199,10 @@ def _settings(*sections: str, without: tuple[str, ...] = ()) -> Callable[[Config
     return depends
 
 
+def _corpus_settings(config: Config) -> Any:
+    return [config.seed, _readable(config)[0].model_dump()]
+
+
 def _document_files(config: Config) -> Any:
     """The settings, and name and content of every file that would be read."""
     from fieldtune.documents.find import find_files
@@ -224,7 +231,7 @@ def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
 
 STAGES: tuple[Stage, ...] = (
     Stage("documents", _documents, _document_files, ()),
-    Stage("corpus", _corpus, _with_model(_settings("corpus")), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
+    Stage("corpus", _corpus, _with_model(_corpus_settings), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _settings("split", "negatives", "model"), ("data/corpus.jsonl", "data/train.jsonl")),
     Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
@@ -243,6 +250,7 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     begin, end = _position(first, 0), _position(last, len(STAGES) - 1)
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
+    _require_fit(config)
     results = []
     with Workspace(Path(config.out)) as workspace:
         run = Run(config, workspace)
@@ -298,6 +306,34 @@ def _peak_memory() -> float | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)  # kilobytes, but bytes on macOS
+
+
+def _require_fit(config: Config) -> None:
+    """Say before any work that settings ask for more than the base model has."""
+    model, sizes = resolve_model(config.model.base), config.training.matryoshka
+    if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:
+        raise ConfigError(
+            f"training.matryoshka asks for {max(sizes)} dimensions, {model.name} has {model.dimension}",
+            f"use sizes up to {model.dimension}",
+        )
+
+
+def _readable(config: Config) -> tuple[CorpusSettings, tuple[str, ...]]:
+    """The corpus settings with passages no longer than the base model reads: what it cuts off is never found."""
+    corpus, model = config.corpus, resolve_model(config.model.base)
+    limit = config.model.max_tokens or model.max_tokens
+    if limit is None or corpus.max_tokens <= limit:
+        return corpus, ()
+    shorter = {
+        "max_tokens": limit,
+        "overlap_tokens": min(corpus.overlap_tokens, limit // 4),
+        "min_tokens": min(corpus.min_tokens, limit // 4),
+    }
+    sentence = (
+        f"Passages end at {limit} tokens, the most that {model.name} reads (corpus.max_tokens is {corpus.max_tokens}); "
+        "model.max_tokens or another base model allows longer ones."
+    )
+    return corpus.model_copy(update=shorter), (sentence,)
 
 
 def _position(name: str, default: int) -> int:
