@@ -259,3 +259,22 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     with pytest.raises(ConfigError, match="has 32"):
         run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run", matryoshka=[64]))
     assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_an_approximate_index_is_measured_with_real_queries(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fieldtune.index
+
+    given: list[int] = []
+
+    def noticed(*args: object, query_vectors: np.ndarray | None = None, **rest: object) -> Result:
+        given.append(0 if query_vectors is None else len(query_vectors))
+        return Result("index", {})
+
+    monkeypatch.setattr(fieldtune.index, "build_index", noticed)
+    out = tmp_path / "run"
+    run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"ann_above": 60}}))
+    run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"ann_above": 61}}))
+    dev = {line.split("\t")[0] for line in (out / "data" / "qrels" / "dev.tsv").read_text().splitlines()[1:]}
+    assert given == [len(dev), 0]
