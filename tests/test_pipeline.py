@@ -14,7 +14,8 @@ import pytest
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.errors import BusyError, ConfigError, InputError
-from fieldtune.pipeline import NAMES, STAGES, Run, outlook, recorded_config, run_pipeline
+from fieldtune.evaluation.plots import learning_plot
+from fieldtune.pipeline import NAMES, STAGES, Run, learning_curve, outlook, recorded_config, run_pipeline
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace
 
@@ -67,6 +68,9 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert systems(out)["tuned"]["ndcg@10"] > systems(out)["base"]["ndcg@10"] + 0.1
     assert set(systems(out)) == {"base", "tuned", "BM25"}
     assert "<html" in (out / "report.html").read_text()
+    log = learning_curve(out)
+    assert learning_plot(log) in (out / "report.html").read_text()
+    assert learning_plot(log) != learning_plot([row for row in log if "loss" in row]), "the dev scores are not drawn"
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
     assert record["packages"]["torch"]

@@ -56,7 +56,7 @@ def html(tmp_path: Path, evaluation: Evaluation, collection: RetrievalData) -> s
         Config(out='"><script>').model_dump(),
         title="Deeds & <titles>",
         examples=36,
-        training_log=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "ndcg@10": 0.5}],
+        training_log=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "dev_ndcg@10": 0.5}],
         reproduce=["fieldtune run deeds.toml"],
         package_versions={"python": "3"},
         date=datetime.date(2026, 1, 2),

@@ -101,11 +101,11 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
 
 
 def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
-    """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `ndcg@10`."""
+    """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `dev_ndcg@10`."""
     figure, left = _figure(9.6, 3)
     right = left.twinx()
     loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
-    dev = [(row["step"], row["ndcg@10"]) for row in log if _is_number(row.get("ndcg@10"))]
+    dev = [(row["step"], row["dev_ndcg@10"]) for row in log if _is_number(row.get("dev_ndcg@10"))]
     if loss:
         left.plot(*zip(*loss, strict=True), color=_QUIET, linewidth=1.3)
     left.set_ylabel("loss (line)", color=_QUIET, fontsize=9)

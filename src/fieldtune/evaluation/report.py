@@ -36,7 +36,7 @@ def write_report(
     """Write the report to `path`.
 
     `funnel` holds the results of the stages in order, `settings` may nest, `training_log` has rows of `step` with
-    `loss` or dev `ndcg@10`, `reproduce` command lines. Without a `date` the same input gives the same bytes.
+    `loss` or `dev_ndcg@10`, `reproduce` command lines. Without a `date` the same input gives the same bytes.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
