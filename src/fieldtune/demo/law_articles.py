@@ -24,7 +24,9 @@ CHINA_LAW = Builtin(
     label="the articles of Chinese law",
 )
 
-_SUPERSEDED = {"已废止": "（已废止）", "历史版本": "（{year}年文本，已失效）"}
+_SUPERSEDED = {"已废止": "（已废止）", "历史版本": "（{year}年历史版本）"}
+_NUMERAL = "[一二三四五六七八九十百]+"
+_NEXT_HEADING = re.compile(rf"(?:\n(?:第{_NUMERAL}(?:编|分编|章|节)[ \u3000].{{1,30}}|附\s?则))+$")
 _PICTURE = re.compile(r"!\[?[^\s{}|!]*\{[^{}]*\}")  # "!24427{width="3.2in" height="3.5in"}", an emblem's drawing
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _BORDER = re.compile(r"[-+=|\s]+")  # a line of a drawn table that holds nothing
@@ -50,7 +52,7 @@ class Article:
     version: str
     """The law's identifier in the database: two texts of one law differ in it."""
     mark: str = ""
-    """What the law's name is followed by where this text is not in force: （已废止）, （2019年文本，已失效）."""
+    """What the law's name is followed by where this text is not in force: （已废止）, （2019年历史版本）."""
 
     @property
     def title(self) -> str:
@@ -92,11 +94,13 @@ def read_articles(database: Path) -> Iterator[Article]:
 
 
 def plain_text(text: str) -> str:
-    """The wording without what its conversion left behind: tags, escapes, drawings, the rules of drawn tables."""
+    """The wording without what its conversion left behind: tags, escapes, drawings, the rules of drawn
+    tables, and the heading of the part that follows."""
     text = _INVISIBLE.sub("", html.unescape(_PICTURE.sub("", text)))
     text = _SPACE.sub(" ", _RULE.sub(" ", _ESCAPE.sub("", _TAG.sub("", text))))
     lines = (line.strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not _BORDER.fullmatch(line))
+    text = "\n".join(line for line in lines if line and not _BORDER.fullmatch(line))
+    return _NEXT_HEADING.sub("", text)
 
 
 def law_passages(articles: Iterable[Article]) -> dict[str, Passage]:
@@ -123,9 +127,9 @@ def law_passages(articles: Iterable[Article]) -> dict[str, Passage]:
 
 
 def citations(passages: Mapping[str, Passage]) -> dict[tuple[str, str], list[str]]:
-    """(law, article) -> ids of the passages that are this article in force."""
+    """(law with the mark of a text that is not in force, article) -> ids of its passages."""
     found: dict[tuple[str, str], list[str]] = {}
     for key, passage in passages.items():
-        if passage.metadata["in_force"]:
-            found.setdefault((passage.metadata["law"], passage.metadata["article"]), []).append(key)
+        article = passage.metadata["article"]
+        found.setdefault((passage.title.removesuffix(article).rstrip(), article), []).append(key)
     return found

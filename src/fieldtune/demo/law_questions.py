@@ -17,7 +17,7 @@ QUESTIONS = Path(__file__).with_name("law_questions.jsonl")
 KINDS = ("colloquial", "case", "keyword", "formal")
 """A layperson's question, a short situation, words typed into a search box, a question in the law's own register."""
 
-_COPY = 0.9
+_COPY = 0.8
 """Share of an article's runs of three characters from which a text that is no longer in force counts as its copy."""
 
 
@@ -27,7 +27,7 @@ class Question:
     text: str
     kind: str
     articles: tuple[tuple[str, str], ...]
-    """(law, article) of each right answer, in the text that is in force."""
+    """(law, article) of each right answer: the law's full name, with its mark where the text is not in force."""
 
 
 def read_questions(path: Path = QUESTIONS) -> list[Question]:
@@ -60,7 +60,7 @@ def label(questions: list[Question], passages: Mapping[str, Passage]) -> tuple[d
         queries[question.id] = Query(question.id, question.text, question.kind)
         for law, article in question.articles:
             if (law, article) not in known:
-                raise InputError(f"question {question.id}: no article {law} {article} is in force", path=QUESTIONS)
+                raise InputError(f"question {question.id}: there is no {law} {article}", path=QUESTIONS)
             for passage in (*known[law, article], *copies[law, article]):
                 qrels.setdefault(question.id, {})[passage] = 1
     return queries, qrels
