@@ -111,7 +111,7 @@ def divide(
             relevance_threshold=data.relevance_threshold,
         )
         sides |= {"train": cut["train"], "dev": cut["dev"]}
-        notes += ["The labels have no dev split; it was cut from train.", *made.notes]
+        notes += ["There is no dev split; it was cut from train.", *made.notes]
         dropped |= dict(made.dropped)
     audit = audit_split(
         data.passages,
