@@ -57,22 +57,28 @@ def common(
 
 @app.command()
 def demo(
-    field: Annotated[str, typer.Argument(help="medicine")] = "medicine",
-    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("demo-run"),
+    field: Annotated[str, typer.Argument(help="medicine or law")] = "medicine",
+    out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: demo-run, demo-law]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="law: fewer laws and queries, under 15 minutes.")] = False,
     set_: Set = None,
 ) -> None:
-    """An example from start to report: the ICD-10-CM code book and the terms that clinicians write."""
+    """An example from start to report: clinicians' terms for ICD-10-CM codes, or people's questions on Chinese law."""
     from fieldtune.config import make_config, merge, parse_overrides
-    from fieldtune.demo import prepare_medicine
+    from fieldtune.demo import prepare_law, prepare_medicine
     from fieldtune.errors import ConfigError
     from fieldtune.summary import print_summary
 
-    if field != "medicine":
-        raise ConfigError(f"there is no demo {field!r}", "there is: medicine")
-    prepared = prepare_medicine(out)
+    if field == "medicine":
+        folder = out or Path("demo-run")
+        prepared = prepare_medicine(folder)  # short as it is
+    elif field == "law":
+        folder = out or Path("demo-law")
+        prepared = prepare_law(folder, quick=quick)
+    else:
+        raise ConfigError(f"there is no demo {field!r}", "there are: medicine, law")
     config = make_config(merge(prepared.model_dump(by_alias=True), parse_overrides(set_ or [])))
     _run(config, "", "")
-    print_summary(out)
+    print_summary(folder)
 
 
 @app.command()

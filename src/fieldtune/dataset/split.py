@@ -109,6 +109,38 @@ def split_queries(
     return split, _result(outcome, split, shares, unlabelled)
 
 
+def clear_of_test(
+    passages: Mapping[str, Passage],
+    queries: Mapping[str, Query],
+    sides: Mapping[str, Qrels],
+    config: SplitConfig,
+    seed: int,
+    duplicates: Mapping[str, Sequence[str]] | None = None,
+    *,
+    near_duplicate_passage: float = 0.9,
+    relevance_threshold: int = 1,
+) -> tuple[dict[str, Qrels], dict[str, int]]:
+    """Given sides without the train and dev queries that know a passage or the words of a side before theirs.
+
+    A query goes when one of its passages is, or nearly repeats, a passage labelled in test (for train: or in dev), or
+    when it nearly repeats such a query. Test itself stays whole. Returns the sides and reason -> how many went.
+    """
+    positives: dict[str, list[str]] = {}
+    kept: dict[str, Split] = {}
+    for side in SPLITS:
+        for query, found in positives_of(sides.get(side, {}), relevance_threshold).items():
+            positives[query], kept[query] = sorted(found), side
+    labelled = sorted({passage for found in positives.values() for passage in found})
+    links = _Links(
+        positives,
+        passage_links(passages, labelled, near_duplicate_passage, seed, duplicates),
+        query_links(queries, sorted(positives), config.near_duplicate_query),
+    )
+    dropped = _drop_leaks(kept, links)
+    cleared = {side: {q: row for q, row in rows.items() if q not in dropped} for side, rows in sides.items()}
+    return cleared, dict(sorted(Counter(dropped.values()).items()))
+
+
 def _shares(config: SplitConfig) -> dict[Split, float]:
     train = 1 - config.dev - config.test
     wanted: dict[Split, float] = {"train": train, "dev": config.dev, "test": config.test}
@@ -224,6 +256,12 @@ def _without_leaks(links: _Links, sides: Mapping[str, Split]) -> tuple[dict[str,
             dropped[query] = "its passages fell on two sides"
         else:
             kept[query] = where.pop()
+    return kept, dropped | _drop_leaks(kept, links)
+
+
+def _drop_leaks(kept: dict[str, Split], links: _Links) -> dict[str, str]:
+    """Take out of `kept` the queries that a side of higher priority knows the passages or the words of; the reasons."""
+    dropped: dict[str, str] = {}
     families = _Sets()
     for a, b in links.passages:
         families.join(a, b)
@@ -233,7 +271,7 @@ def _without_leaks(links: _Links, sides: Mapping[str, Split]) -> tuple[dict[str,
         families.join(a, b)
     own = {query: (query,) for query in kept}
     _keep_one_side(kept, dropped, own, families, "near-duplicate of a query on another side")
-    return kept, dropped
+    return dropped
 
 
 def _keep_one_side(

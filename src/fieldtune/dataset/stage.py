@@ -10,7 +10,7 @@ from fieldtune.beir import RetrievalData, write_beir
 from fieldtune.config import Config
 from fieldtune.dataset.examples import write_examples
 from fieldtune.dataset.mining import Mined, mine
-from fieldtune.dataset.split import audit_split, split_queries
+from fieldtune.dataset.split import audit_split, clear_of_test, split_queries
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import InputError
 from fieldtune.types import Example, Passage, Qrels, Query, Result
@@ -57,9 +57,10 @@ def divide(
     """The data with qrels for train, dev and test, and what was moved or dropped on the way.
 
     A given split is kept (`split.keep_given`) and audited; a missing dev side is cut from train, never from test.
+    Where `queries.test` is the test set, training queries that know of it are left out.
     """
     given = data.qrels
-    if "all" in given or not config.split.keep_given:
+    if "all" in given or not (config.split.keep_given or config.queries.test):
         merged: Qrels = {}
         for rows in given.values():
             for query, grades in rows.items():
@@ -83,6 +84,21 @@ def divide(
     notes: list[str] = []
     counts: dict[str, int | float] = {}
     dropped: dict[str, int] = {}
+    if config.queries.test:
+        sides, dropped = clear_of_test(
+            data.passages,
+            data.queries,
+            sides,
+            config.split,
+            config.seed,
+            duplicates,
+            relevance_threshold=data.relevance_threshold,
+        )
+        if dropped:
+            notes.append(
+                f"{sum(dropped.values()):,} training queries were left out: they are about a passage that the test set"
+                " asks for, or near-copies of a test query."
+            )
     if "dev" not in sides:
         without_test = config.split.model_copy(update={"test": 0.0})
         cut, made = split_queries(
@@ -95,8 +111,8 @@ def divide(
             relevance_threshold=data.relevance_threshold,
         )
         sides |= {"train": cut["train"], "dev": cut["dev"]}
-        notes += ["The labels have no dev split; it was cut from train.", *made.notes]
-        dropped = dict(made.dropped)
+        notes += ["There is no dev split; it was cut from train.", *made.notes]
+        dropped |= dict(made.dropped)
     audit = audit_split(
         data.passages,
         data.queries,
@@ -108,7 +124,11 @@ def divide(
     )
     counts |= {side: len(rows) for side, rows in sides.items()} | dict(audit.counts)
     return _with(data, sides), Result(
-        "dataset", counts, dropped, ("The given split was kept.", *notes, *audit.notes), audit.details
+        "dataset",
+        counts,
+        dropped,
+        (*(() if config.queries.test else ("The given split was kept.",)), *notes, *audit.notes),
+        audit.details,
     )
 
 

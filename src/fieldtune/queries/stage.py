@@ -8,6 +8,7 @@ from pathlib import Path
 from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.queries.generate import generate_queries
+from fieldtune.queries.held_out import with_test
 from fieldtune.queries.labels import read_labels
 from fieldtune.queries.made import write_made
 from fieldtune.queries.structure import structure_queries
@@ -19,8 +20,8 @@ def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path
 
     `config.queries.source` decides: "structure" makes queries from the documents alone, "llm" asks an endpoint and
     keeps its answers in the folder `cache`, anything else is the path of labels. The qrels are train, dev and test
-    where labels come divided, else one file "all". Labelled negatives are kept with grade 0. Raises InputError when
-    there is no usable query, EndpointError when the endpoint fails.
+    where labels come divided or `queries.test` is the test set, else one file "all". Labelled negatives are kept with
+    grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint fails.
     """
     settings = config.queries
     if not passages:
@@ -31,5 +32,7 @@ def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path
         made = generate_queries(settings, config.llm, passages, config.seed, cache)
     else:
         made = read_labels(Path(settings.source), passages, settings.fuzzy_match)
+    if settings.test:
+        made = with_test(made, read_labels(Path(settings.test), passages, settings.fuzzy_match))
     write_made(output, made)
     return Result("queries", made.counts, made.dropped, made.notes, made.details)

@@ -58,7 +58,9 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
         {"passages asked about": len(drawn) - barren, "queries": len(queries)}
         | {f"style {style}": count for style, count in sorted(styles.items())},
         {reason: count for reason, count in dropped.items() if count},
-        (
+        ("Queries were made from the documents' own structure, without an LLM and without labels.",)
+        if settings.test
+        else (
             "Queries were made from the documents' own structure, without an LLM and without labels.",
             "The test set is made the same way: it compares models on these documents and does not say how well they"
             " answer the questions of people.",
