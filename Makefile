@@ -8,15 +8,21 @@ TORCH ?= torch==2.13.0
 .PHONY: install demo test check lock clean
 install: $(VENV)/.installed
 
-# torch comes first and pinned: left to itself, a resolver may fetch gigabytes of a newer build for another device.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# What the demo needs. torch comes first and pinned: left to itself, a resolver may fetch gigabytes of a newer build for
+# another device.
+$(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fieldtune needs Python 3.11 or later; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin]'
 	@touch $@
 
-demo: install
+# Everything else: all extras, and the tools that check and test.
+$(VENV)/.installed: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin,law,dev]'
+	@touch $@
+
+demo: $(VENV)/.base
 	$(BIN)/fieldtune demo
 
 check: install

@@ -28,6 +28,8 @@ class Builtin:
     """Where in the package a Sentence Transformers folder lies; "" where the weights must be converted first."""
     label: str = ""
     """What messages call it; "" for a model, which is called builtin:`name`."""
+    extra: str = "builtin"
+    """The extra that installs it."""
 
     @property
     def called(self) -> str:
@@ -82,7 +84,7 @@ def checked_package(model: Builtin) -> Path:
     except importlib.metadata.PackageNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(f"{model.wheel}=={model.version}, which holds {model.called},", "builtin")
+        raise MissingExtraError(f"{model.wheel}=={model.version}, which holds {model.called},", model.extra)
     if version != model.version:
         raise ModelError(f"{model.wheel} {version} is installed, {model.called} needs {model.version}", cure)
     package = Path(spec.submodule_search_locations[0])

