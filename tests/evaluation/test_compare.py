@@ -116,7 +116,19 @@ def test_metrics_file_has_the_documented_form(tmp_path: Path, evaluation: Evalua
     assert list(found["systems"]["tuned"]) == [*expected, "ci"]
     assert list(found["systems"]["tuned"]["ci"]) == expected
     first = found["comparisons"][0]
-    assert list(first) == ["a", "b", "metric", "difference", "ci", "p", "wins", "ties", "losses"]
+    assert list(first) == [
+        "a",
+        "b",
+        "metric",
+        "difference",
+        "ci",
+        "p",
+        "wins",
+        "ties",
+        "losses",
+        "p_adjusted",
+        "detectable",
+    ]
     assert (found["queries"], found["queries_left_out"], found["passages"], found["clusters"]) == (36, 1, 48, 9)
     assert (found["split"], found["seed"], found["model"]) == ("test", 13, "m")
     assert found["versions"]["numpy"]

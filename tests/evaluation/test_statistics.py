@@ -88,7 +88,7 @@ def test_intervals_cover_and_tests_err_about_as_often_as_they_say() -> None:
     for seed in range(rounds):
         a, b, clusters = simulated(generator, 25, 0.6)
         (low, high), (thin_low, thin_high) = (
-            intervals(a, unit, resamples=300, seed=seed)[0] for unit in (clusters, singles(len(a)))
+            intervals(a, unit, resamples=300, seed=seed, share=True)[0] for unit in (clusters, singles(len(a)))
         )
         covered += low <= 0.6 <= high
         naive += thin_low <= 0.6 <= thin_high
