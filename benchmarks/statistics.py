@@ -3,8 +3,9 @@
     python benchmarks/statistics.py [--sets 1000] [--seed 1]
 
 Each line is one kind of test set. Coverage of a 95% interval should lie between 93% and 97%; two equal systems should
-be called different at most 5% of the time; a true difference of the size called detectable should be found about 80%
-of the time. One processor takes about a minute for 1,000 test sets a line.
+be called different at most 5% of the time; a true gain as large as the one called detectable should be found about 80%
+of the time (less often for hits, whose few possible outcomes make the test cautious). One processor takes two or three
+minutes for 1,000 test sets a line.
 """
 
 from __future__ import annotations

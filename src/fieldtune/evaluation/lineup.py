@@ -103,12 +103,10 @@ def _of_model(
     run = dense_ranking(data, task.split, queries, passages, task.depth, label=name)
     systems = [System(name, run, About("plain", name, full, "float32", "", 4 * full))]
     sizes, notes = _sizes(config, full, name)
-    for size in (full, *sizes):
-        if size != full:
-            systems.append(_searched(task, name, queries, stored(passages, size, "float32")))
-        if size == full or config.crossed:
-            for precision in config.precisions:
-                systems += _small(task, name, queries, passages, size, precision)
+    systems += [_searched(task, name, queries, stored(passages, size, "float32")) for size in sizes]
+    for size in (full, *sizes) if config.crossed else (full,):
+        for precision in config.precisions:
+            systems += _small(task, name, queries, passages, size, precision)
     if config.without_prompts:
         if any(encoder.prompts.values()):
             systems.append(_bare(task, name, encoder, contents, passages))

@@ -106,11 +106,12 @@ def intervals(values: Floats, clusters: Clusters, *, resamples: int, seed: int, 
 def around(means: Floats, errors: Floats, clusters: Clusters, *, share: bool = False) -> Floats:
     """95% intervals `(columns, 2)` from means and their `standard_errors`, both `(columns,)`; NaN where these are NaN.
 
-    The interval of a difference is symmetric, mean ± t * error with effective clusters - 1 degrees of freedom: where systems are
-    alike their differences are as likely to have the other sign. With `share`, for means of values between 0 and 1, it
-    is Wilson's (1927) for as many trials as would give this error, which leans away from the ends 0 and 1 as the true
-    distribution does (for clustered samples: Dean and Pagano, "Evaluating Confidence Interval Methods for Binomial
-    Proportions in Clustered Surveys", 2015). `benchmarks/statistics.py` measures how often both cover the truth.
+    The interval of a difference is symmetric, mean ± t * error with one degree of freedom less than the clusters are
+    worth: where systems are alike, their differences are as likely to have the other sign. With `share`, for means of
+    values between 0 and 1, it is Wilson's (1927) for as many trials as would give this error, which leans away from
+    the ends 0 and 1 as the true distribution does (for clustered samples: Dean and Pagano, "Evaluating Confidence
+    Interval Methods for Binomial Proportions in Clustered Surveys", 2015). `benchmarks/statistics.py` measures how
+    often both cover the truth.
     """
     if clusters.count < 2:
         return np.full((len(means), 2), np.nan)
