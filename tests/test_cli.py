@@ -98,7 +98,7 @@ def test_many_systems_in_one_call(
     ("words", "says"),
     [
         (["--dimensions", "sixty"], "--dimensions sixty is not a size"),
-        (["--dimensions", "0"], "evaluation.dimensions.0"),
+        (["--dimensions", "64,0"], "--dimensions 0 is not a size"),
         (["--precisions", "int4"], "evaluation.precisions.0"),
         (["--measure", "F1"], "'F1' is not a measure"),
         (["--set", "evaluation.measures=['nDCG']"], "'nDCG' is not a measure"),

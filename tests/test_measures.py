@@ -106,7 +106,8 @@ def test_a_name_that_is_no_measure_is_refused(name: str) -> None:
     ("name", "found"),
     [
         ("nDCG@10", "ndcg@10"), ("RR@5", "mrr@5"), ("Recall@100", "recall@100"), ("R@7", "recall@7"),
-        ("P@5", "precision@5"), ("AP@100", "map@100"), ("Success@10", "hit@10"), ("R-precision", "r-precision"), ("Rprec", "r-precision"), (" hit@3 ", "hit@3"),
+        ("P@5", "precision@5"), ("AP@100", "map@100"), ("Success@10", "hit@10"), ("R-precision", "r-precision"),
+        ("Rprec", "r-precision"), (" hit@3 ", "hit@3"),
     ],
 )  # fmt: skip
 def test_measures_may_be_written_as_people_and_ir_measures_write_them(name: str, found: str) -> None:

@@ -300,13 +300,12 @@ def evaluation_words(**given: Any) -> dict[str, Any]:
     for name in ("dimensions", "precisions"):
         if isinstance(out.get(name), str) and out[name] != "auto":
             out[name] = [word.strip() for word in out[name].split(",") if word.strip()]
-    wrong = (
-        [word for word in out.get("dimensions", ()) if not word.isdecimal()] if out.get("dimensions") != "auto" else []
-    )
-    if wrong:
-        raise ConfigError(f"--dimensions {wrong[0]} is not a size", "auto, or whole numbers with commas: 256,128")
-    if "dimensions" in out and out["dimensions"] != "auto":
-        out["dimensions"] = [int(word) for word in out["dimensions"]]
+    sizes = out.get("dimensions", "auto")
+    if sizes != "auto":
+        wrong = [word for word in sizes if not (word.isdecimal() and int(word))]
+        if wrong:
+            raise ConfigError(f"--dimensions {wrong[0]} is not a size", "auto, or whole numbers with commas: 256,128")
+        out["dimensions"] = [int(word) for word in sizes]
     return {"evaluation": out} if out else {}
 
 
