@@ -4,8 +4,8 @@
 
 Each line is one kind of test set. Coverage of a 95% interval should lie between 93% and 97%; two equal systems should
 be called different at most 5% of the time; a true gain as large as the one called detectable should be found about 80%
-of the time (less often for hits, whose few possible outcomes make the test cautious). One processor takes two or three
-minutes for 1,000 test sets a line.
+of the time (less often for hits, whose few possible outcomes make the test cautious). One processor takes three or four
+minutes for the whole table.
 """
 
 from __future__ import annotations
