@@ -75,6 +75,42 @@ def test_train_and_evaluate_agree_with_plain_sentence_transformers(
     assert np.isfinite(found["comparisons"][0]["p"])
 
 
+def test_many_systems_in_one_call(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures.json"
+    words = ["evaluate", "--data", str(divided), "--model", f"m={tiny_model}", "--hybrid", "--dimensions", "16,8"]
+    words += ["--precisions", "int8, binary", "--without-prompts", "--measure", "nDCG@5", "--measure", "R-precision"]
+    assert call(*words, "--json", str(figures), "--report", str(tmp_path / "r.html")) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert {"m", "BM25", "m @16", "m int8, rescored", "m without prompts", "m + BM25 (weighted)"} <= set(
+        found["systems"]
+    )
+    assert {"ndcg@5", "r-precision", "ndcg@10", "accuracy@1"} <= set(found["systems"]["m @8"])
+    assert found["about"]["m @16"]["bytes_per_vector"] == 64
+    (header,) = (line for line in printed.splitlines() if "bytes" in line)
+    assert "nDCG@5  R-precision" in header
+    assert "MRR@10" not in header
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--dimensions", "sixty"], "--dimensions sixty is not a size"),
+        (["--dimensions", "64,0"], "--dimensions 0 is not a size"),
+        (["--precisions", "int4"], "evaluation.precisions.0"),
+        (["--measure", "F1"], "'F1' is not a measure"),
+        (["--set", "evaluation.measures=['nDCG']"], "'nDCG' is not a measure"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_any_work(
+    words: list[str], says: str, divided: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("evaluate", "--data", str(divided), "--model", tiny_model, *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 

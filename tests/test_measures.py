@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import ir_measures
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.errors import ConfigError
-from fieldtune.measures import first_relevant, measure, order, parse
+from fieldtune.measures import canonical, first_relevant, label, measure, order, parse
 
 PASSAGES = [f"p{number:02d}" for number in range(24)]
 DEPTHS = (1, 3, 6, 10)
@@ -29,7 +31,7 @@ def collections(draw: st.DrawFn) -> tuple[dict[str, dict[str, float]], dict[str,
 
 
 def peers(threshold: int) -> dict[str, ir_measures.Measure]:
-    names: dict[str, ir_measures.Measure] = {}
+    names: dict[str, ir_measures.Measure] = {"r-precision": ir_measures.Rprec(rel=threshold)}
     for k in DEPTHS:
         names |= {
             f"ndcg@{k}": ir_measures.nDCG @ k,
@@ -94,10 +96,33 @@ def test_equal_scores_are_ordered_by_falling_id() -> None:
     assert order({"a": 1.0, "c": 1.0, "b": 1.0, "z": 0.5, "y": 2.0}) == ["y", "c", "b", "a", "z"]
 
 
-@pytest.mark.parametrize("name", ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "NDCG@10", "f1@10", "ndcg@ten", "ndcg@²"])
+@pytest.mark.parametrize("name", ["ndcg", "ndcg@", "r-precision@5", "ndcg@0", "ndcg@-1", "f1@10", "ndcg@ten", "ndcg@²"])
 def test_a_name_that_is_no_measure_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is not a measure"):
         parse(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("nDCG@10", "ndcg@10"), ("RR@5", "mrr@5"), ("Recall@100", "recall@100"), ("R@7", "recall@7"),
+        ("P@5", "precision@5"), ("AP@100", "map@100"), ("Success@10", "hit@10"), ("R-precision", "r-precision"),
+        ("Rprec", "r-precision"), (" hit@3 ", "hit@3"),
+    ],
+)  # fmt: skip
+def test_measures_may_be_written_as_people_and_ir_measures_write_them(name: str, found: str) -> None:
+    assert canonical(name) == found
+    assert canonical(label(found)) == found
+
+
+def test_many_queries_take_a_moment() -> None:
+    generator = np.random.default_rng(0)
+    ranked = np.argsort(generator.random((10_000, 400)), axis=1)[:, :100]
+    qrels = [dict.fromkeys(row, 1) for row in generator.integers(0, 400, (10_000, 5)).tolist()]
+    began = time.process_time()
+    found = measure(["ndcg@10", "recall@100", "map@100", "r-precision"], ranked, qrels)
+    assert time.process_time() - began < 1.5  # about 0.3 s on one quiet processor
+    assert found["recall@100"].mean() == pytest.approx(0.25, abs=0.01)
 
 
 def test_lengths_must_agree() -> None:

@@ -148,15 +148,40 @@ def evaluate(
     per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, or auto or bf16 for speed.")] = "fp32",
+    measure: Annotated[
+        list[str] | None, typer.Option(help="nDCG@10, Recall@100, R-precision …: the columns to show; may be repeated.")
+    ] = None,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Each model together with BM25.")] = False,
+    rerank: Annotated[str, typer.Option(metavar="MODEL", help="A cross-encoder that reorders the first ranks.")] = "",
+    dimensions: Annotated[str, typer.Option(help="auto, or sizes such as 256,128: shorter vectors.")] = "",
+    precisions: Annotated[str, typer.Option(help="int8, binary or both, with a comma: smaller vectors.")] = "",
+    without_prompts: Annotated[
+        bool, typer.Option("--without-prompts", help="Each model also without its prompts: a common mistake.")
+    ] = False,
     set_: Set = None,
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
-    from fieldtune.config import make_config, parse_overrides
+    from fieldtune.config import evaluation_words, make_config, merge, parse_overrides
+    from fieldtune.measures import canonical
     from fieldtune.standalone import evaluate_models
 
-    config = make_config(parse_overrides(set_ or []), where="--set")
+    show = [canonical(name) for name in measure or []]
+    asked = evaluation_words(
+        measures=show, hybrid=hybrid, rerank=rerank, dimensions=dimensions, precisions=precisions,
+        without_prompts=without_prompts,
+    )  # fmt: skip
+    config = make_config(merge(asked, parse_overrides(set_ or [])), where="the command line")
     columns, rows, said = evaluate_models(
-        config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
+        config,
+        data,
+        split,
+        model or [],
+        bm25=bm25,
+        precision=precision,
+        json=json,
+        per_query=per_query,
+        report=report,
+        show=show,
     )
     for sentence in said:
         say(sentence)

@@ -195,6 +195,36 @@ class Evaluation(Section):
     """Sign flips behind each paired test."""
     examples: int = Field(10, ge=0)
     """Queries shown in the report on each side: most gained, most lost."""
+    measures: tuple[str, ...] = ()
+    """Measures beside the usual ones, such as nDCG@5, Recall@100 or R-precision."""
+    hybrid: bool = False
+    """Each model together with BM25: reciprocal rank fusion, and weighted scores whose weight is chosen on dev."""
+    rrf_k: int = Field(60, ge=1)
+    """The constant of reciprocal rank fusion; higher values make the first ranks count less."""
+    rerank: str = ""
+    """A cross-encoder (hub id or folder) that reorders what models, BM25 and both together found; empty for none."""
+    rerank_depth: int = Field(50, ge=1)
+    """Ranks that the cross-encoder reads."""
+    dimensions: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = ()
+    """Shorter vectors to measure, cut from the full ones; auto halves the full size down to 64."""
+    precisions: tuple[Literal["int8", "binary"], ...] = ()
+    """Smaller number formats to measure beside float32, each with and without rescoring."""
+    rescore_depth: int = Field(200, ge=1)
+    """Candidates found with small vectors that are scored again by a more exact product."""
+    crossed: bool = False
+    """Measure each of `precisions` at each of `dimensions`, not at the full size alone."""
+    without_prompts: bool = False
+    """Each model that has prompts also without them: what a search loses whose code forgets them."""
+
+    @field_validator("measures")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from fieldtune.measures import canonical  # numpy is not loaded for a config that names none
+
+        try:
+            return tuple(dict.fromkeys(map(canonical, value)))
+        except ConfigError as error:
+            raise ValueError(f"{error.message}; there are {error.hint}") from None
 
 
 class Index(Section):
@@ -262,6 +292,24 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
             value = {key: value}
         out = merge(out, value)
     return out
+
+
+def evaluation_words(**given: Any) -> dict[str, Any]:
+    """Settings of the section evaluation from a command line's words: what is empty is left out, commas divide.
+
+    Raises ConfigError for dimensions that are not whole numbers.
+    """
+    out = {name: value for name, value in given.items() if value}
+    for name in ("dimensions", "precisions"):
+        if isinstance(out.get(name), str) and out[name] != "auto":
+            out[name] = [word.strip() for word in out[name].split(",") if word.strip()]
+    sizes = out.get("dimensions", "auto")
+    if sizes != "auto":
+        wrong = [word for word in sizes if not (word.isdecimal() and int(word))]
+        if wrong:
+            raise ConfigError(f"--dimensions {wrong[0]} is not a size", "auto, or whole numbers with commas: 256,128")
+        out["dimensions"] = [int(word) for word in sizes]
+    return {"evaluation": out} if out else {}
 
 
 def make_config(settings: Mapping[str, Any], *, where: str = "config") -> Config:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,9 @@ def _training(run: Run) -> Result:
 def _evaluation(run: Run) -> Result:
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
-        System,
-        bm25_ranking,
         evaluate,
         judge,
-        model_ranking,
+        line_up,
         write_metrics,
         write_per_query,
         write_report,
@@ -141,13 +140,12 @@ def _evaluation(run: Run) -> Result:
             "raise split.test, or give labels for more documents",
             path=run.path("data"),
         )
-    systems = []
-    for name, model in (("base", config.model.base), ("tuned", str(run.path("model")))):
-        encoder = Encoder.load(model, settings=config.model if name == "base" else None)
-        systems.append(System(name, model_ranking(encoder, data, split, run.path("vectors"), label=name)))
-    if config.evaluation.bm25:
-        systems.append(System("BM25", bm25_ranking(data, split)))
-    evaluation = evaluate(data, split, systems, config.evaluation, config.seed)
+    models = [
+        ("base", partial(Encoder.load, config.model.base, settings=config.model)),
+        ("tuned", partial(Encoder.load, str(run.path("model")))),
+    ]
+    lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
+    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
     write_metrics(run.path("metrics.json"), evaluation)
     write_per_query(run.path("per_query.csv"), evaluation, data)
@@ -167,7 +165,7 @@ def _evaluation(run: Run) -> Result:
     notes = [verdict.headline, *evaluation.notes]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
-    counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(systems)}
+    counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
     return Result("evaluation", counts, {}, tuple(notes))
 
 

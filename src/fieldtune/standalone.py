@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -86,21 +87,20 @@ def evaluate_models(
     json: Path | None,
     per_query: Path | None,
     report: Path | None,
+    show: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
-    """Measure models (each `MODEL` or `NAME=MODEL`) and BM25 on one split.
+    """Measure models (each `MODEL` or `NAME=MODEL`), BM25 and what `config.evaluation` asks for beside them.
 
-    Returns columns and rows for the console, and the finding in sentences.
-
-    The corpus is encoded once per model. Raises ConfigError when there is nothing to measure.
+    Returns columns and rows for the console, and the finding in sentences. `show` names the measures of the console's
+    table; all are in the files. The corpus is encoded once per model. Raises ConfigError when there is nothing to
+    measure.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
-        System,
-        bm25_ranking,
         comparison_table,
         evaluate,
         judge,
-        model_ranking,
+        line_up,
         write_metrics,
         write_per_query,
         write_report,
@@ -113,15 +113,15 @@ def evaluate_models(
     named = [_named(model) for model in models]
     if len({name for name, _ in named}) < len(named):
         raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
+    if (
+        config.evaluation.dimensions or config.evaluation.precisions or config.evaluation.without_prompts
+    ) and not models:
+        raise ConfigError("dimensions, precisions and prompts are those of a model", "give --model M")
     loaded = load_beir(data)
-    systems = []
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
-        for name, model in named:
-            encoder = Encoder.load(model, precision=cast(Precision, precision))
-            systems.append(System(name, model_ranking(encoder, loaded, split, Path(folder), label=name)))
-    if bm25:
-        systems.append(System("BM25", bm25_ranking(loaded, split)))
-    evaluation = evaluate(loaded, split, systems, config.evaluation, config.seed)
+        loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
+        lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
+    evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     if json:
         write_metrics(json, evaluation)
     if per_query:
@@ -136,7 +136,7 @@ def evaluate_models(
             title=data.resolve().name,
             examples=config.evaluation.examples,
         )
-    columns, rows = comparison_table(evaluation)
+    columns, rows = comparison_table(evaluation, show)
     verdict = judge(evaluation)
     said = [verdict.headline, *verdict.sentences, *evaluation.notes]
     return tuple(columns), [tuple(row) for row in rows], said

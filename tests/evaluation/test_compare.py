@@ -108,6 +108,43 @@ def test_a_single_query_has_no_interval_and_says_nothing_is_proven(collection: R
     assert "nan" not in " ".join([verdict.headline, *verdict.sentences, *comparison_table(found)[1][0]])
 
 
+def test_three_queries_work_and_say_that_they_prove_nothing(
+    collection: RetrievalData, systems: list[System], tmp_path: Path
+) -> None:
+    three = {name: collection.qrels["test"][name] for name in ("q0", "q5", "q10")}
+    small = replace(collection, qrels={"test": three})
+    keep = [systems[0].run.queries.index(name) for name in three]
+    cut = [
+        replace(one, run=replace(one.run, queries=tuple(three), rows=one.run.rows[keep], values=one.run.values[keep]))
+        for one in systems
+    ]
+    found = evaluate(small, "test", cut, Settings(), 1)
+    assert found.smallest_p == 0.25
+    assert found.notes[0].startswith("This test set can prove nothing: with 3 independent groups of queries")
+    assert all(row.p >= 0.25 and math.isnan(row.detectable) for row in found.comparisons)
+    assert judge(found).outcome == "same"
+    write_metrics(tmp_path / "m.json", found)
+    assert read_json(tmp_path / "m.json")["comparisons"][0]["detectable"] is None
+
+
+def test_holms_family_is_all_pairs_in_one_measure(evaluation: Evaluation) -> None:
+    for name in evaluation.measures:
+        rows = sorted((row for row in evaluation.comparisons if row.measure == name), key=lambda row: row.p)
+        assert len(rows) == 3
+        assert rows[0].p_adjusted == pytest.approx(min(1, 3 * rows[0].p))
+        assert all(row.p_adjusted >= row.p for row in rows)
+
+
+def test_other_measures_are_added_and_rankings_must_go_deep_enough(
+    collection: RetrievalData, systems: list[System]
+) -> None:
+    found = evaluate(collection, "test", systems[:1], Settings(measures=("R-precision", "nDCG@40")), 1)
+    assert found.measures[-2:] == ("r-precision", "ndcg@40")
+    shallow = replace(systems[0].run, rows=systems[0].run.rows[:, :20], values=systems[0].run.values[:, :20])
+    with pytest.raises(InputError, match="was ranked down to 20, the measures look down to 40"):
+        evaluate(collection, "test", [System("base", shallow)], Settings(measures=("ndcg@40",)), 1)
+
+
 def test_metrics_file_has_the_documented_form(tmp_path: Path, evaluation: Evaluation) -> None:
     write_metrics(tmp_path / "metrics.json", evaluation, {"model": "m"})
     found = read_json(tmp_path / "metrics.json")
@@ -116,7 +153,19 @@ def test_metrics_file_has_the_documented_form(tmp_path: Path, evaluation: Evalua
     assert list(found["systems"]["tuned"]) == [*expected, "ci"]
     assert list(found["systems"]["tuned"]["ci"]) == expected
     first = found["comparisons"][0]
-    assert list(first) == ["a", "b", "metric", "difference", "ci", "p", "wins", "ties", "losses"]
+    assert list(first) == [
+        "a",
+        "b",
+        "metric",
+        "difference",
+        "ci",
+        "p",
+        "wins",
+        "ties",
+        "losses",
+        "p_adjusted",
+        "detectable",
+    ]
     assert (found["queries"], found["queries_left_out"], found["passages"], found["clusters"]) == (36, 1, 48, 9)
     assert (found["split"], found["seed"], found["model"]) == ("test", 13, "m")
     assert found["versions"]["numpy"]

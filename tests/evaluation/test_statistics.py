@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fieldtune.evaluation.statistics import Clusters, cluster, intervals, sign_flip, singles
+from fieldtune.evaluation.statistics import (
+    Clusters,
+    cluster,
+    detectable,
+    holm,
+    intervals,
+    sign_flip,
+    singles,
+    smallest_p,
+    standard_errors,
+)
+
+RECORDED = (0.049705139378145614, 0.053946053946053944)
 
 
 def test_queries_cluster_by_group_and_groups_join_by_a_query() -> None:
@@ -71,6 +83,54 @@ def test_sampled_p_agrees_with_the_normal_approximation() -> None:
     assert found == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.01)
 
 
+def test_shares_stay_between_0_and_1_and_hold_the_mean_even_when_all_values_are_equal() -> None:
+    values = np.column_stack([np.ones(30), np.zeros(30), np.r_[np.ones(29), 0.0]])
+    found = intervals(values, singles(30), resamples=200, seed=1, share=True)
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+    assert found[0, 1] == 1
+    assert 0.8 < found[0, 0] < 0.95  # 30 of 30 do not prove 100%
+    assert found[1].tolist() == pytest.approx([0, 1 - found[0, 0]])
+    assert found[2, 0] < 29 / 30 < found[2, 1]
+
+
+def test_the_error_of_a_mean_is_the_textbooks() -> None:
+    values = np.random.default_rng(2).normal(size=(400, 1))
+    found = standard_errors(values, singles(400), resamples=5_000, seed=0)[0]
+    assert found == pytest.approx(values.std(ddof=1) / 20, rel=0.04)
+    assert standard_errors(np.full((9, 1), 0.1), singles(9), resamples=100, seed=0)[0] == 0
+
+
+def test_random_draws_are_the_same_on_every_machine() -> None:
+    """Written down once: the stream of PCG64 and what is made of it."""
+    values = (np.arange(40) * 7 % 11 / 10)[:, None]
+    assert standard_errors(values, singles(40), resamples=100, seed=13)[0] == pytest.approx(RECORDED[0], abs=1e-9)
+    flips = sign_flip(values - 0.4, singles(40), permutations=1_000, seed=13)[0]
+    assert flips == pytest.approx(RECORDED[1], abs=1e-9)
+
+
+def test_holm_multiplies_by_how_many_are_left_and_never_falls() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.6, 0.7])).tolist() == [1, 1]
+    assert holm(np.array([0.02])).tolist() == [0.02]
+
+
+def test_a_difference_called_detectable_is_found_four_times_in_five() -> None:
+    generator = np.random.default_rng(8)
+    clusters = singles(60)
+    least = detectable(np.array([1 / np.sqrt(60)]), clusters)[0]
+    draws = generator.normal(least, 1, (60, 400))
+    assert (sign_flip(draws, clusters, permutations=400, seed=1) < 0.05).mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_so_few_clusters_that_nothing_can_be_detected() -> None:
+    assert smallest_p(singles(3)) == 0.25
+    assert sign_flip(np.ones((3, 1)), singles(3), permutations=100, seed=0)[0] == 0.25
+    assert np.isnan(detectable(np.array([0.1]), singles(5))).all()
+    assert detectable(np.array([0.1, 0.0]), singles(6))[0] > 0.2
+    assert np.isnan(detectable(np.array([0.1, 0.0]), singles(6))[1])
+
+
 def simulated(
     generator: np.random.Generator, count: int, mean: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], Clusters]:
@@ -83,16 +143,18 @@ def simulated(
 
 def test_intervals_cover_and_tests_err_about_as_often_as_they_say() -> None:
     generator = np.random.default_rng(11)
-    covered = naive = wrong = 0
+    covered = naive = near = wrong = 0
     rounds = 400
     for seed in range(rounds):
         a, b, clusters = simulated(generator, 25, 0.6)
         (low, high), (thin_low, thin_high) = (
-            intervals(a, unit, resamples=300, seed=seed)[0] for unit in (clusters, singles(len(a)))
+            intervals(a, unit, resamples=300, seed=seed, share=True)[0] for unit in (clusters, singles(len(a)))
         )
         covered += low <= 0.6 <= high
         naive += thin_low <= 0.6 <= thin_high
+        near += np.prod(intervals(a - b, clusters, resamples=300, seed=seed)[0]) <= 0
         wrong += sign_flip(a - b, clusters, permutations=400, seed=seed)[0] <= 0.05
-    assert 0.92 <= covered / rounds <= 0.98
+    assert 0.93 <= covered / rounds <= 0.97
+    assert 0.93 <= near / rounds <= 0.98
     assert naive / rounds < 0.88  # what clustering is for
     assert 0.02 <= wrong / rounds <= 0.08

@@ -81,9 +81,12 @@ class Encoder:
                 vectors[rows] = self._forward(store, rows)
                 if advance is not None and len(distinct) == len(texts):
                     advance(len(rows))
-        if not np.isfinite(vectors).all():
+        damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(damaged):
+            text = distinct[int(damaged[0])]
             raise ModelError(
-                f"{self.name}: the model returned vectors with NaN", "its weights are damaged; train again"
+                f"{self.name}: the model returned a vector with NaN for the {side} {text[:80]!r}",
+                "its weights are damaged, or it computes in too small a format: train again, or use fp32",
             )
         if len(distinct) == len(texts):
             return vectors

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 
+class Blocks(Protocol):
+    """Vectors read block by block: an array, a memory map, or something that decodes what an index keeps."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]:
+        """The vectors of a slice or an array of rows, float32 (rows, dim)."""
+
+
 def top_k(
     queries: NDArray[np.float32],
-    passages: NDArray[np.float32],
+    passages: Blocks,
     k: int,
     *,
     query_block: int = 512,
@@ -39,7 +50,7 @@ def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], 
     """The k largest of each row with their columns, unsorted unless few.
 
     argpartition alone picks any of several equal scores at the border; which one is then decided by memory layout.
-    Rows with such a tie at the border are sorted in full, so that the lower column always wins.
+    In rows with such a tie the lowest columns are taken, so that the lower column always wins.
     """
     width = scores.shape[1]
     if k >= width:
@@ -50,7 +61,9 @@ def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], 
     border = found.min(axis=1)
     tied = np.flatnonzero((scores == border[:, None]).sum(axis=1) > (found == border[:, None]).sum(axis=1))
     for row in tied:
-        places[row] = np.argsort(-scores[row], kind="stable")[:k]
+        above = np.flatnonzero(scores[row] > border[row])
+        level = np.flatnonzero(scores[row] == border[row])[: k - len(above)]
+        places[row] = np.concatenate([above, level])
         found[row] = scores[row, places[row]]
     return found, places
 

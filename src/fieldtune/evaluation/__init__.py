@@ -3,18 +3,29 @@
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
-from fieldtune.evaluation.outputs import comparison_table, label, metrics, versions, write_metrics, write_per_query
+from fieldtune.evaluation.lineup import Lineup, line_up
+from fieldtune.evaluation.outputs import (
+    comparison_table,
+    metrics,
+    system_table,
+    versions,
+    write_metrics,
+    write_per_query,
+)
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
-from fieldtune.evaluation.results import Comparison, Evaluation, Scores, System
+from fieldtune.evaluation.results import About, Comparison, Evaluation, Scores, System
 from fieldtune.evaluation.statistics import Clusters, cluster
 from fieldtune.evaluation.verdict import Verdict, judge
+from fieldtune.measures import label
 
 __all__ = [
+    "About",
     "Clusters",
     "Comparison",
     "Evaluation",
     "Example",
+    "Lineup",
     "Ranking",
     "Scores",
     "System",
@@ -28,10 +39,12 @@ __all__ = [
     "examples_of",
     "judge",
     "label",
+    "line_up",
     "measures",
     "metrics",
     "model_ranking",
     "movers",
+    "system_table",
     "versions",
     "write_metrics",
     "write_per_query",

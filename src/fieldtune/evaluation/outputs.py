@@ -6,7 +6,8 @@ import csv
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,11 @@ from fieldtune import __version__
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation.results import Evaluation
 from fieldtune.evaluation.verdict import bounds, display, p_value, signed
+from fieldtune.measures import label
 from fieldtune.workspace import atomic_file, write_json
 
+_FIRST = ("ndcg@10", "mrr@10", "recall@10", "accuracy@1")
 _PACKAGES = ("torch", "sentence-transformers", "transformers", "numpy", "scipy", "bm25s")
-LABELS = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
-
-
-def label(name: str) -> str:
-    """`ndcg@10` as it is written for people: nDCG@10."""
-    family, _, depth = name.partition("@")
-    return f"{LABELS.get(family, family.capitalize())}@{depth}"
 
 
 def versions() -> dict[str, str]:
@@ -56,9 +52,13 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
                 "wins": row.wins,
                 "ties": row.ties,
                 "losses": row.losses,
+                "p_adjusted": _number(row.p_adjusted),
+                "detectable": _number(row.detectable),
             }
             for row in evaluation.comparisons
         ],
+        "about": {system.name: {"kind": system.kind} | asdict(system.about) for system in evaluation.systems},
+        "smallest_p": _number(evaluation.smallest_p),
         "split": evaluation.split,
         "queries": len(evaluation.queries),
         "queries_left_out": evaluation.left_out,
@@ -91,21 +91,49 @@ def write_per_query(path: Path, evaluation: Evaluation, data: RetrievalData) -> 
                 writer.writerow([*about, int(evaluation.clusters.labels[n]), *values, first, system.top[n]])
 
 
-def comparison_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows for the console: a row per measure, a column per system, then the verdict's difference."""
+def comparison_table(evaluation: Evaluation, names: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows for the console: a row per measure, a column per system, then the verdict's difference.
+
+    `names` are the measures to show, all when empty. Many systems, or derived ones, get a row each: see `system_table`.
+    """
+    names = names or evaluation.measures
+    if len(evaluation.systems) > 4 or any(system.kind == "derived" for system in evaluation.systems):
+        return system_table(evaluation, names)
     contest = evaluation.contest()
     columns = ["", *(display(system.name) for system in evaluation.systems)]
     if contest:
         columns += [f"{display(contest[0])} − {display(contest[1])}", "95% interval", "p"]
     rows = []
-    for name in evaluation.measures:
+    for name in names:
         row = [label(name), *(f"{system.mean[name]:.3f}" for system in evaluation.systems)]
         compared = evaluation.compared(*contest, name) if contest else None
         if compared:
-            p = p_value(compared.p)[2:].lstrip("= ")
-            row += [signed(compared.difference), bounds(compared).strip(), p]
+            row += [signed(compared.difference), bounds(compared).strip(), _p(compared.p)]
         rows.append(row)
     return columns, rows
+
+
+def system_table(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """A row per system: what a vector takes, the measures, and the difference in the first of them from the system it
+    is compared with, with the p that Holm's correction leaves."""
+    shown = names if len(names) <= len(_FIRST) else [name for name in names if name in _FIRST] or names[:1]
+    columns = ["", "bytes", *map(label, shown), "against", f"Δ {label(shown[0])}", "95% interval", "p (Holm)"]
+    rows = []
+    for system in evaluation.systems:
+        size = system.about.bytes_per_vector
+        row = [display(system.name), "" if size is None else f"{size:,}"]
+        row += [f"{system.mean[name]:.3f}" for name in shown]
+        found = next((row for row in evaluation.comparisons if (row.a, row.measure) == (system.name, shown[0])), None)
+        if found is None:
+            row += [""] * 4
+        else:
+            row += [display(found.b), signed(found.difference), bounds(found).strip(), _p(found.p_adjusted)]
+        rows.append(row)
+    return columns, rows
+
+
+def _p(value: float) -> str:
+    return p_value(value)[2:].lstrip("= ")
 
 
 def _number(value: float) -> float | None:

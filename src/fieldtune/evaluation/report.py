@@ -12,9 +12,10 @@ from typing import Any
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation import plots
 from fieldtune.evaluation.examples import examples_of
-from fieldtune.evaluation.outputs import label, versions
+from fieldtune.evaluation.outputs import versions
 from fieldtune.evaluation.results import MAIN, Evaluation
 from fieldtune.evaluation.verdict import bounds, display, judge, p_value, signed
+from fieldtune.measures import label
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
 

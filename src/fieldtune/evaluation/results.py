@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,37 @@ MAIN = "ndcg@10"
 """The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
 
 
+Variant = Literal["plain", "dimension", "precision", "prompts", "hybrid", "reranked"]
+"""What sets a derived system apart from those it is derived from; plain models and BM25 are derived from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a system is made of and what its vectors take."""
+
+    variant: Variant = "plain"
+    model: str = ""
+    """The model whose vectors it searches; "" for BM25 alone."""
+    dimension: int | None = None
+    precision: str = ""
+    """Number format of the passage vectors: float32, int8 or binary."""
+    rescored: str = ""
+    """What its first candidates are scored again with: "", binary or int8 (each against float32 queries)."""
+    bytes_per_vector: int | None = None
+    """Of all forms kept of one passage together; None where there are no vectors."""
+    parents: tuple[str, ...] = ()
+    """Names of the systems it is derived from and compared with, the nearest first."""
+    detail: str = ""
+    """How it was set up, as a sentence for the reader."""
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """A named ranking. Models come in the order of their making: the first is the base, the last the tuned one."""
 
     name: str
     run: Ranking
+    about: About = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,7 @@ class Scores:
     """1-based rank of the first relevant passage, 0 where none is among the ranks kept."""
     top: tuple[str, ...]
     """Id of the passage at rank 1, "" where nothing was found."""
+    about: About = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +77,14 @@ class Comparison:
     difference: float
     interval: tuple[float, float]
     p: float
-    """Paired test by sign flips of clusters, two-sided, not corrected for the number of measures."""
+    """Paired test by sign flips of clusters, two-sided, as if this were the only comparison."""
     wins: int
     ties: int
     losses: int
+    p_adjusted: float = math.nan
+    """p after Holm's correction; the family is all pairs of systems compared in this measure."""
+    detectable: float = math.nan
+    """The smallest true difference that this test set would show four times in five; NaN where it can show none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +106,8 @@ class Evaluation:
     judged_only: bool = False
     notes: tuple[str, ...] = ()
     """Sentences on what limits the numbers."""
+    smallest_p: float = 0.0
+    """The lowest p that so few document groups allow; above 0.05 nothing can be proven."""
 
     def system(self, name: str) -> Scores:
         return next(system for system in self.systems if system.name == name)

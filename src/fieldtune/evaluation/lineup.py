@@ -1,0 +1,221 @@
+"""Every system of one call: models, BM25, and what is derived from their vectors and rankings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fieldtune import config as settings
+from fieldtune.beir import RetrievalData
+from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.evaluation.compare import measures
+from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
+from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
+from fieldtune.evaluation.rerank import Reranker
+from fieldtune.evaluation.results import MAIN, About, System, Variant
+from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
+from fieldtune.lexical import BM25
+
+BM25_NAME = "BM25"
+SMALLEST = 64
+"""Where halving stops when dimensions are chosen automatically."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """Systems in the order to show them, and what could not be set up, as sentences."""
+
+    systems: tuple[System, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What all systems of a call share."""
+
+    data: RetrievalData
+    split: str
+    depth: int
+    vectors: Path
+    config: settings.Evaluation
+    lexical: BM25 | None
+    dev: bool
+    """Whether there are dev queries to choose a weight by, apart from those that are measured."""
+
+    def texts(self, split: str) -> list[str]:
+        return [self.data.queries[query].text for query in asked(self.data, split)]
+
+
+def line_up(
+    data: RetrievalData,
+    split: str,
+    models: Sequence[tuple[str, Callable[[], Encoder]]],
+    vectors: Path,
+    config: settings.Evaluation,
+    *,
+    bm25: bool,
+) -> Lineup:
+    """Rank the queries of a split by named models, BM25, and what the settings ask for beside them.
+
+    Each model is loaded by its function, one at a time, and encodes the corpus once; shorter and smaller vectors are
+    derived from those. `vectors` is the folder of encoded texts. A hybrid brings BM25 along. Raises InputError or
+    ModelError naming the model whose vectors or scores are not finite.
+    """
+    task = _Task(
+        data,
+        split,
+        max(depth_for(data, split, measures(config)), config.rerank_depth if config.rerank else 0),
+        vectors,
+        config,
+        BM25(passage.content for passage in data.passages.values()) if bm25 or config.hybrid else None,
+        config.hybrid and split != "dev" and bool(data.positives("dev")),
+    )
+    plain, derived, notes = [], [], []
+    lexical = []
+    dev_lexical = None
+    if task.lexical is not None:
+        lexical.append(System(BM25_NAME, bm25_ranking(data, split, task.depth, task.lexical)))
+        dev_lexical = bm25_ranking(data, "dev", task.depth, task.lexical) if task.dev else None
+    for name, load in models:
+        made, said = _of_model(task, name, load(), lexical[0].run if lexical else None, dev_lexical)
+        plain.append(made[0])
+        derived += made[1:]
+        notes += said
+    if config.hybrid and not task.dev:
+        why = "the dev split is what is measured" if split == "dev" else "there are no dev queries"
+        notes.append(f"No weighted hybrid: its weight is chosen on dev, and {why}. Reciprocal rank fusion needs none.")
+    if config.rerank:
+        derived += _reranked(task, [*plain, *lexical, *(one for one in derived if one.about.variant == "hybrid")])
+    return Lineup((*plain, *lexical, *derived), tuple(notes))
+
+
+def _of_model(
+    task: _Task, name: str, encoder: Encoder, lexical: Ranking | None, dev_lexical: Ranking | None
+) -> tuple[list[System], list[str]]:
+    """The model itself, first, and all that is made of its vectors."""
+    data, config = task.data, task.config
+    contents = [passage.content for passage in data.passages.values()]
+    queries = _queries(task, encoder, task.split, name)
+    passages = cached_vectors(encoder, contents, "passage", task.vectors, label=f"encoding passages ({name})")
+    full = encoder.dimension
+    run = dense_ranking(data, task.split, queries, passages, task.depth, label=name)
+    systems = [System(name, run, About("plain", name, full, "float32", "", 4 * full))]
+    sizes, notes = _sizes(config, full, name)
+    systems += [_searched(task, name, queries, stored(passages, size, "float32")) for size in sizes]
+    for size in (full, *sizes) if config.crossed else (full,):
+        for precision in config.precisions:
+            systems += _small(task, name, queries, passages, size, precision)
+    if config.without_prompts:
+        if any(encoder.prompts.values()):
+            systems.append(_bare(task, name, encoder, contents, passages))
+        else:
+            notes.append(f"{name} has no prompts that could be forgotten.")
+    if config.hybrid and lexical is not None:
+        systems.append(_hybrid(name, rank_fusion(run, lexical, config.rrf_k), "RRF", f"k = {config.rrf_k}.", full))
+        if dev_lexical is not None:
+            dev = dense_ranking(data, "dev", _queries(task, encoder, "dev", name), passages, task.depth, label=name)
+            weight, mean = best_weight(dev, dev_lexical, judged(data, "dev"), MAIN)
+            detail = (
+                f"{weight:.2f} of the model's score and {1 - weight:.2f} of BM25's, chosen on "
+                f"{len(dev.queries):,} dev queries (nDCG@10 {mean:.3f} there)."
+            )
+            systems.append(_hybrid(name, weighted_fusion(run, lexical, weight), "weighted", detail, full))
+    return systems, notes
+
+
+def _queries(task: _Task, encoder: Encoder, split: str, name: str) -> Floats32:
+    return cached_vectors(encoder, task.texts(split), "query", task.vectors, label=f"encoding {split} queries ({name})")
+
+
+def _sizes(config: settings.Evaluation, full: int, name: str) -> tuple[tuple[int, ...], list[str]]:
+    if config.dimensions != "auto":
+        asked_for = sorted(set(config.dimensions), reverse=True)
+        missing = [size for size in asked_for if size > full]
+        text = f"{name} has {full} dimensions; {', '.join(map(str, missing))} cannot be measured."
+        return tuple(size for size in asked_for if size < full), [text] if missing else []
+    sizes = []
+    size = full
+    while size % 2 == 0 and size // 2 >= SMALLEST:
+        size //= 2
+        sizes.append(size)
+    return tuple(sizes), []
+
+
+def _searched(task: _Task, name: str, queries: Floats32, passages: Stored) -> System:
+    """A search over stored vectors, the query brought to the same form."""
+    run = dense_ranking(task.data, task.split, passages.decoded(queries), passages, task.depth, label=name)
+    size = passages.dimension
+    short = f" @{size}" if size < passages.vectors.shape[1] else ""
+    word = "" if passages.precision == "float32" else f" {passages.precision}"
+    variant: Variant = "precision" if word else "dimension"
+    about = About(variant, name, size, passages.precision, "", passages.bytes_per_vector, (name,))
+    return System(f"{name}{short}{word}", replace(run, kind="derived"), about)
+
+
+def _small(
+    task: _Task, name: str, queries: Floats32, vectors: Floats32, size: int, precision: VectorPrecision
+) -> list[System]:
+    """Vectors of a small format, alone and with the first candidates rescored by float32 queries."""
+    passages = stored(vectors, size, precision)
+    deep = replace(task, depth=max(task.depth, task.config.rescore_depth))
+    first = _searched(deep, name, queries, passages)
+
+    def again(by: Stored, suffix: str, size_in_bytes: int) -> System:
+        rows = first.run.rows[:, : task.config.rescore_depth]
+        run = _cut(reordered(first.run, rescored(queries, by, rows)), task.depth)
+        detail = f"The first {task.config.rescore_depth} candidates are scored again with the query in float32."
+        about = replace(first.about, rescored=by.precision, bytes_per_vector=size_in_bytes, detail=detail)
+        return System(f"{first.name}, {suffix}", run, about)
+
+    plain = passages.bytes_per_vector
+    out = [replace(first, run=_cut(first.run, task.depth)), again(passages, "rescored", plain)]
+    if precision == "binary":
+        exact = stored(vectors, size, "int8")
+        out.append(again(exact, "rescored by int8", plain + exact.bytes_per_vector))
+    return out
+
+
+def _bare(task: _Task, name: str, encoder: Encoder, contents: list[str], passages: Floats32) -> System:
+    """The classic mistake: a model that was trained with prompts, used without them."""
+    model = copy.copy(encoder.model)  # the weights are shared, the prompts are not
+    model.prompts, model.default_prompt_name = {"query": "", "document": ""}, None
+    bare = Encoder(model, name=encoder.name, fingerprint=encoder.fingerprint, precision=encoder.precision)
+    label = f"{name} without prompts"
+    queries = _queries(task, bare, task.split, label)
+    if encoder.prompts["passage"]:
+        passages = cached_vectors(bare, contents, "passage", task.vectors, label=f"encoding passages ({label})")
+    run = dense_ranking(task.data, task.split, queries, passages, task.depth, label=label)
+    prompts = " and ".join(f"{text!r} before each {side}" for side, text in encoder.prompts.items() if text)
+    detail = f"A mistake shown as such: the model expects {prompts}."
+    size = encoder.dimension
+    about = About("prompts", name, size, "float32", "", 4 * size, (name,), detail)
+    return System(label, replace(run, kind="derived"), about)
+
+
+def _hybrid(name: str, run: Ranking, how: str, detail: str, size: int) -> System:
+    about = About("hybrid", name, size, "float32", "", 4 * size, (name, BM25_NAME), detail)
+    return System(f"{name} + {BM25_NAME} ({how})", run, about)
+
+
+def _reranked(task: _Task, first: Sequence[System]) -> list[System]:
+    config = task.config
+    reranker = Reranker.load(config.rerank)
+    detail = f"{config.rerank} reads the first {config.rerank_depth} ranks."
+    return [
+        System(
+            f"{one.name}, reranked",
+            run,
+            replace(
+                one.about, variant="reranked", parents=(one.name,), detail=" ".join([one.about.detail, detail]).strip()
+            ),
+        )
+        for one, run in zip(
+            first, reranker.rerank(task.data, [one.run for one in first], config.rerank_depth), strict=True
+        )
+    ]
+
+
+def _cut(run: Ranking, depth: int) -> Ranking:
+    return replace(run, rows=run.rows[:, :depth], values=run.values[:, :depth])
