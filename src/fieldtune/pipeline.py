@@ -81,7 +81,7 @@ def _queries(run: Run) -> Result:
     from fieldtune.queries import gather_queries
 
     passages = read_corpus(run.path("corpus", "corpus.jsonl"))
-    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"))
+    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"), run.path("vectors"))
 
 
 def _dataset(run: Run) -> Result:
@@ -214,7 +214,12 @@ def _label_files(config: Config) -> Any:
         inside = [*source.glob("*"), *source.glob("qrels/*.tsv")]
         files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
     content = [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
-    llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
+    if config.queries.examples and config.queries.source == "llm":
+        content.append(("examples", _digest_or_cause(Path(config.queries.examples))))
+    unimportant = {"concurrency", "timeout_seconds", "max_retries"}
+    if not config.llm.max_cost:
+        unimportant |= {"price_prompt", "price_completion"}
+    llm = config.llm.model_dump(exclude=unimportant)
     return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
 
 
