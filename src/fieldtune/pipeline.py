@@ -368,6 +368,24 @@ def outlook(config: Config) -> list[tuple[str, str, str]]:
     return rows
 
 
+def query_price(config: Config, *, ask: bool = False) -> list[str]:
+    """What the LLM of a run would take, in sentences; none where no LLM is asked, or its queries are there.
+
+    Reads documents and cuts passages first if that is not done: it costs nothing, and the run goes on from there. With
+    `ask`, 20 requests are really made (see `price_queries`). Raises what those stages and asking raise.
+    """
+    from fieldtune.queries.pricing import price_queries
+
+    if config.queries.source != "llm":
+        return []
+    if next(state for name, state, _ in outlook(config) if name == "queries") == "done":
+        return ["The LLM's queries are there; nothing is left to pay for."]
+    run_pipeline(config, last="corpus")
+    with Workspace(Path(config.out)) as workspace:
+        passages = read_corpus(workspace.path("corpus", "corpus.jsonl"))
+        return price_queries(config, passages, workspace.root, ask=ask).sentences(config)
+
+
 def recorded_config(folder: Path) -> dict[str, Any]:
     """The resolved settings of an earlier run. Raises InputError if there is none."""
     if not (folder / "run.json").exists():

@@ -174,7 +174,7 @@ def test_the_passage_is_fenced_by_a_line_it_cannot_hold():
 def test_only_useless_answers_are_an_error_with_a_cure(serve, tmp_path):
     server = serve(lambda *_: "no")
     with pytest.raises(
-        EndpointError, match="none of 8 answers of 'm' held a usable query: .*; the first: no JSON"
+        EndpointError, match=r"none of 8 answers of 'm' held a usable query: .*; the first: no JSON"
     ) as caught:
         gather_queries(config(server), PASSAGES, tmp_path, tmp_path / "cache")
     assert "model" in caught.value.hint
