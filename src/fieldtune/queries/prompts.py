@@ -10,6 +10,7 @@ from typing import Any
 import regex
 
 from fieldtune.llm import Prompt
+from fieldtune.queries.small import small_prompt
 from fieldtune.queries.styles import PER_PAIR, WHAT, count_styles
 from fieldtune.queries.wording import Language, language_of
 from fieldtune.types import Passage
@@ -46,7 +47,9 @@ class Brief:
     persona: str = ""
     domain: str = ""
     bounded: bool = False
-    """Whether the schema also says how many queries and how long: a small model would otherwise find no end."""
+    """Whether the schema also says how many queries and how long: a model of this machine may find no end otherwise."""
+    small: bool = False
+    """Whether the model is too small for rules and needs to be shown what is wanted."""
 
 
 def query_prompt(passage: Passage, styles: Sequence[str], brief: Brief, examples: Sequence[str] = ()) -> Prompt:
@@ -77,6 +80,10 @@ def language_of_passages(passages: Sequence[Passage]) -> Language:
 
 
 def _prompt(passages: Sequence[Passage], styles: Sequence[str], brief: Brief, examples: Sequence[str]) -> Prompt:
+    counts = count_styles(styles)
+    schema = _schema(tuple(counts), len(styles) if brief.bounded else 0)
+    if brief.small:
+        return small_prompt(shown(passages[0]), styles, language_of_passages(passages), schema)
     what = "one passage" if len(passages) == 1 else "two passages"
     more = "".join(
         f"- {label}: {' '.join(text.split())}\n"
@@ -86,14 +93,13 @@ def _prompt(passages: Sequence[Passage], styles: Sequence[str], brief: Brief, ex
     system = _SYSTEM.format(what=what, more=more, style=styles[0])
     fenced = "\n".join(map(_fenced, passages))
     language = "Chinese" if language_of_passages(passages) == "zh" else "the language of the passage"
-    counts = count_styles(styles)
     wanted = "\n".join(f'- {count} of style "{style}": {WHAT[style]}' for style, count in counts.items())
     lines = [fenced, f"Write {len(styles)} {'query' if len(styles) == 1 else 'queries'} in {language}:", wanted]
     if examples:
         lines += ["Real users type queries such as these; take over their tone and length, never their subject:"]
         lines += [f"- {' '.join(example.split())}" for example in examples]
     messages = (("system", system), ("user", "\n".join(lines)))
-    return Prompt(messages, _schema(tuple(counts), len(styles) if brief.bounded else 0), "queries")
+    return Prompt(messages, schema, "queries")
 
 
 def _fenced(passage: Passage) -> str:

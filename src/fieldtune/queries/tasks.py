@@ -8,6 +8,7 @@ from typing import Any
 
 from fieldtune.config import Llm, Queries
 from fieldtune.llm import Prompt
+from fieldtune.llm.local import gguf_file
 from fieldtune.queries.choosing import Choice, choose_passages
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.comparisons import find_pairs
@@ -16,6 +17,9 @@ from fieldtune.queries.styles import PER_PAIR, deal, pairs_wanted
 from fieldtune.queries.users import UserQueries
 from fieldtune.queries.wording import Language
 from fieldtune.types import Passage
+
+_SMALL = 1e9
+"""Bytes of a GGUF file up to which a model (of some two billion weights) is shown what to do instead of told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,9 @@ def plan_tasks(
     notes: list[str] = []
     wanted = pairs_wanted(settings.styles, len(choice.keys), settings.per_passage)
     pairs: list[tuple[str, str]] = []
-    if wanted and vectors is not None:
+    if wanted and brief.small:
+        notes.append("No comparisons were asked for: the model is too small to hold two passages against each other.")
+    elif wanted and vectors is not None:
         pairs = find_pairs(passages, vectors(), choice.keys, choice.eligible, wanted)
         if len(pairs) < wanted:
             notes.append(
@@ -70,8 +76,8 @@ def plan_tasks(
 
 
 def brief_of(settings: Queries, llm: Llm) -> Brief:
-    # A model small enough to run here would not find the end of its list.
-    return Brief(settings.persona, settings.domain, bool(llm.local))
+    small = bool(llm.local) and gguf_file(llm.local).stat().st_size < _SMALL
+    return Brief(settings.persona, settings.domain, bool(llm.local), small)
 
 
 def single_task(
