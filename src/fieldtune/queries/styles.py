@@ -49,7 +49,7 @@ def deal(weights: Styles, passages: int, each: int) -> list[tuple[str, ...]]:
 
 def pairs_wanted(weights: Styles, passages: int, each: int) -> int:
     """How many pairs of passages give comparisons their share of all queries."""
-    others = sum(getattr(weights, style) for style in SINGLE)
+    others: float = sum(getattr(weights, style) for style in SINGLE)
     if not weights.comparison:
         return 0
     if not others:

@@ -17,7 +17,7 @@ from fieldtune.queries.sampling import stable_order
 from fieldtune.queries.wording import language_of
 
 _SHOWN = 4
-_COPY = 0.6
+_COPY = 0.75
 """Shared words (Chinese: pairs of characters) over all, from which a query counts as a copy."""
 _MOST = 5_000
 
@@ -56,7 +56,8 @@ def read_user_queries(path: str) -> UserQueries:
     if not path:
         return UserQueries()
     file = Path(path)
-    found, left_out = [], 0
+    found: list[str] = []
+    left_out = 0
     for text in _texts(file):
         text = " ".join(text.split())
         if 3 <= len(text) <= LONGEST_QUERY and len(found) < _MOST:
