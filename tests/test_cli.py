@@ -142,7 +142,12 @@ def test_init_writes_a_config_that_loads_with_every_setting_in_it(
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             assert f"[{name}]" in text
-            assert all(f"{inner.alias or key} = " in text for key, inner in section.model_fields.items())
+            for key, inner in section.model_fields.items():
+                nested = inner.annotation
+                if isinstance(nested, type) and issubclass(nested, Section):
+                    assert all(f"{key}.{under} = " in text for under in nested.model_fields)
+                else:
+                    assert f"{inner.alias or key} = " in text
     # Every default shown is the default: taking all the # away changes nothing.
     shown = starter_text(docs, out).splitlines()
     settings = [line.removeprefix("# ") for line in shown if " = " in line and not line.endswith("(not set)")]

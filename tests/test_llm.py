@@ -3,83 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_endpoint import Answer, Endpoint, completion, refusal
 
-import fieldtune.llm as llm
+import fieldtune.llm.client as llm_client
 from fieldtune.config import Llm
 from fieldtune.errors import ConfigError, EndpointError
 from fieldtune.llm import LlmClient, Prompt, find_object
 
-Answer = tuple[int, dict[str, str], str]
 SECRET = "sk-very-secret-key"
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
-
-
-def completion(text: str) -> str:
-    message = {"role": "assistant", "content": text}
-    return json.dumps(
-        {
-            "id": "x",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-        }
-    )
-
-
-def refusal(message: str, code: str = "") -> str:
-    return json.dumps({"error": {"message": message, "type": code or "error", "code": code or None}})
-
-
-class Endpoint:
-    """`script(number, body)` answers the number-th request (from 0); a None answer cuts the connection."""
-
-    def __init__(self, script: Callable[[int, dict], Answer | None]) -> None:
-        self.requests: list[dict] = []
-        self.keys: set[str] = set()
-        self.times: list[float] = []
-        self.paid = 0
-        lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(endpoint.requests)
-                    endpoint.requests.append(body)
-                    endpoint.times.append(time.monotonic())
-                    endpoint.keys.add(self.headers["Authorization"])
-                answer = script(number, body)
-                if answer is None:
-                    self.connection.close()
-                    return
-                status, headers, text = answer
-                with lock:
-                    endpoint.paid += status == 200
-                data = text.encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 
 @pytest.fixture
@@ -98,7 +35,7 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(llm_client, "_FIRST_PAUSE", 0.01)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", SECRET)
 
 
@@ -251,7 +188,7 @@ def test_answers_that_are_no_completions(serve, tmp_path):
     endpoint = serve(lambda *_: (200, {"Content-Type": "text/html"}, "<html>welcome to the proxy</html>"))
     replies = dict(client(endpoint, tmp_path, max_retries=1, concurrency=1).ask([prompt("a")]))
     assert "not a chat completion" in replies[0].error
-    assert len(endpoint.requests) == 2
+    assert len(endpoint.requests) == 1
 
 
 def test_an_empty_answer_is_not_paid_for_again(serve, tmp_path):

@@ -29,6 +29,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VAL
 Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
 BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/.")]
 ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
+MaxCost = Annotated[float, typer.Option("--max-cost", min=0, help="Stop asking the LLM before this is spent.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=0, help="Stop asking the LLM before this many tokens.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
@@ -94,13 +96,22 @@ def init(
 
 
 @app.command()
-def plan(config: ConfigFile, set_: Set = None) -> None:
-    """What `run` would do: which stages are finished, which would run, and why."""
-    from fieldtune.config import load_config, parse_overrides
-    from fieldtune.pipeline import outlook
+def plan(
+    config: ConfigFile,
+    ask: Annotated[bool, typer.Option("--ask", help="Make, pay for and keep the first 20 LLM requests.")] = False,
+    max_cost: MaxCost = 0,
+    max_tokens: MaxTokens = 0,
+    set_: Set = None,
+) -> None:
+    """What `run` would do: which stages are finished, which would run, and why; what an LLM would cost."""
+    from fieldtune.config import load_config
+    from fieldtune.pipeline import outlook, query_price
 
-    rows = outlook(load_config(config, parse_overrides(set_ or [])))
-    table(("stage", "state", "what"), rows)
+    resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
+    said = query_price(resolved, ask=ask)  # before the table: it may read documents and cut passages
+    table(("stage", "state", "what"), outlook(resolved))
+    for sentence in said:
+        say(sentence)
 
 
 @app.command()
@@ -108,13 +119,15 @@ def run(
     config: ConfigFile,
     from_: Annotated[str, typer.Option("--from", help="Run this stage and all to its right again.")] = "",
     until: Annotated[str, typer.Option(help="Stop after this stage.")] = "",
+    max_cost: MaxCost = 0,
+    max_tokens: MaxTokens = 0,
     set_: Set = None,
 ) -> None:
     """Documents to a tuned model, a report and an index; finished work is not repeated."""
-    from fieldtune.config import load_config, parse_overrides
+    from fieldtune.config import load_config
     from fieldtune.summary import print_summary
 
-    resolved = load_config(config, parse_overrides(set_ or []))
+    resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     # Figures that an earlier run left in the folder are not this one's.
     if "evaluation" in _run(resolved, from_, until):
         print_summary(Path(resolved.out))
@@ -190,11 +203,11 @@ def evaluate(
 
 
 @app.command()
-def generate(config: ConfigFile, set_: Set = None) -> None:
+def generate(config: ConfigFile, max_cost: MaxCost = 0, max_tokens: MaxTokens = 0, set_: Set = None) -> None:
     """Run until queries exist: read the documents, cut passages, make or read queries."""
-    from fieldtune.config import load_config, parse_overrides
+    from fieldtune.config import load_config
 
-    resolved = load_config(config, parse_overrides(set_ or []))
+    resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     _run(resolved, "", "queries")
     say(f"queries: {Path(resolved.out) / 'queries' / 'queries.jsonl'}")
 
@@ -249,6 +262,14 @@ def doctor() -> None:
     from fieldtune.doctor import examine, rows
 
     table(("what", "state"), rows(examine()))
+
+
+def _overrides(pairs: list[str] | None, max_cost: float, max_tokens: int) -> dict[str, Any]:
+    """What --set says, and the limits that have options of their own."""
+    from fieldtune.config import merge, parse_overrides
+
+    limits = {name: value for name, value in (("max_cost", max_cost), ("max_tokens", max_tokens)) if value}
+    return merge(parse_overrides(pairs or []), {"llm": limits} if limits else {})
 
 
 def _run(config: Config, first: str, last: str) -> list[str]:

@@ -59,6 +59,29 @@ class Corpus(Section):
         return self
 
 
+class Styles(Section):
+    """How often an LLM is asked for which style of query."""
+
+    formal: float = Field(3, ge=0)
+    """A question in the words of the field."""
+    colloquial: float = Field(3, ge=0)
+    """A layperson's question in everyday words."""
+    keywords: float = Field(2, ge=0)
+    """A few words typed into a search box."""
+    case: float = Field(2, ge=0)
+    """A short account of one's own case that ends in a question."""
+    claim: float = Field(1, ge=0)
+    """A statement to be checked, or a title."""
+    comparison: float = Field(1, ge=0)
+    """A question that takes two passages to answer; both are its positives."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Styles:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one style must have a weight above 0")
+        return self
+
+
 class Queries(Section):
     """Where queries and labels come from."""
 
@@ -70,7 +93,16 @@ class Queries(Section):
     per_passage: int = Field(2, ge=1)
     """Queries made per chosen passage, where they are made."""
     max_passages: int = Field(20_000, ge=1)
-    """Passages that get made queries, drawn evenly over documents."""
+    """Passages that get made queries, drawn evenly over documents; for an LLM over their topics as well."""
+    styles: Styles = Styles()
+    """Of queries that an LLM writes: shares that need not add up to anything."""
+    persona: str = ""
+    """Who asks, told to the LLM: "nurses on a night shift", "tenants without legal training"."""
+    domain: str = ""
+    """What the LLM should know of the field: "Swiss tenancy law; OR is the Code of Obligations"."""
+    examples: str = ""
+    """A file with real queries of your users (text, one per line; or CSV, JSONL): an LLM takes tone and length from
+    them. They are not queries of the run, and close copies of them are dropped."""
     fuzzy_match: float = Field(0.85, gt=0, le=1)
     """A labelled passage given as text counts as found in the corpus from this similarity on."""
 
@@ -82,6 +114,10 @@ class Llm(Section):
     """For instance http://127.0.0.1:8000/v1; empty means that no LLM is used."""
     model: str = ""
     """The endpoint's name of the model."""
+    local: str = ""
+    """In place of an endpoint, a model on this machine: a .gguf file, or builtin:smollm2."""
+    local_context: int = Field(4096, ge=1024)
+    """Tokens that the local model can hold, prompt and answer together."""
     temperature: float = Field(0.7, ge=0, le=2)
     """0 gives the plainest questions, higher values more varied ones."""
     concurrency: int = Field(4, ge=1)
@@ -90,6 +126,16 @@ class Llm(Section):
     """A call that takes longer is tried again."""
     max_retries: int = Field(5, ge=0)
     """Further tries of a call that failed."""
+    answer_tokens: int = Field(2_000, ge=50)
+    """The most that an answer may have; a model that thinks before it answers needs more."""
+    price_prompt: float = Field(0, ge=0)
+    """Per million tokens, in any currency; 0 where it is not known."""
+    price_completion: float = Field(0, ge=0)
+    """Per million tokens."""
+    max_cost: float = Field(0, ge=0)
+    """Stop asking before this much is spent, and go on with what is there; 0 sets no limit."""
+    max_tokens: int = Field(0, ge=0)
+    """The same in tokens, prompts and answers together."""
 
 
 class SplitConfig(Section):
@@ -359,6 +405,12 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
         queries = queries.model_copy(update={"source": absolute(queries.source, "queries", key)})
     if queries.test:
         queries = queries.model_copy(update={"test": absolute(queries.test, "queries", "test")})
+    if queries.examples:
+        examples = absolute(queries.examples, "queries", "examples")
+        queries = queries.model_copy(update={"examples": examples})
+    llm = config.llm
+    if llm.local and not llm.local.startswith("builtin:"):
+        llm = llm.model_copy(update={"local": absolute(llm.local, "llm", "local")})
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")
@@ -368,6 +420,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "out": absolute(config.out, "out"),
             "documents": config.documents.model_copy(update={"paths": paths}),
             "queries": queries,
+            "llm": llm,
             "model": config.model.model_copy(update={"base": base}),
         }
     )

@@ -85,7 +85,7 @@ def _queries(run: Run) -> Result:
     from fieldtune.queries import gather_queries
 
     passages = read_corpus(run.path("corpus", "corpus.jsonl"))
-    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"))
+    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"), run.path("vectors"))
 
 
 def _dataset(run: Run) -> Result:
@@ -221,11 +221,18 @@ def _document_files(config: Config) -> Any:
 
 
 def _label_files(config: Config) -> Any:
-    content = _content(config.queries.source)
+    """What decides the queries: settings, labels, and the LLM's settings where one is asked."""
+    content: list[Any] = [_content(config.queries.source)]
     if config.queries.test:
-        content = [content, _content(config.queries.test)]
-    llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
-    return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
+        content.append(_content(config.queries.test))
+    if config.queries.source != "llm":
+        return [config.seed, config.queries.model_dump(), content]
+    if config.queries.examples:
+        content.append(_digest_or_cause(Path(config.queries.examples)))
+    unimportant = {"concurrency", "timeout_seconds", "max_retries"}
+    if not config.llm.max_cost:
+        unimportant |= {"price_prompt", "price_completion"}
+    return [config.seed, config.queries.model_dump(), config.llm.model_dump(exclude=unimportant), content]
 
 
 def _content(labels: str) -> list[Any]:
@@ -410,6 +417,24 @@ def outlook(config: Config) -> list[tuple[str, str, str]]:
         waiting = True
         rows.append((stage.name, "would run", why))
     return rows
+
+
+def query_price(config: Config, *, ask: bool = False) -> list[str]:
+    """What the LLM of a run would take, in sentences; none where no LLM is asked, or its queries are there.
+
+    Reads documents and cuts passages first if that is not done: it costs nothing, and the run goes on from there. With
+    `ask`, 20 requests are really made (see `price_queries`). Raises what those stages and asking raise.
+    """
+    from fieldtune.queries.pricing import price_queries
+
+    if config.queries.source != "llm":
+        return []
+    if next(state for name, state, _ in outlook(config) if name == "queries") == "done":
+        return ["The LLM's queries are there; nothing is left to pay for."]
+    run_pipeline(config, last="corpus")
+    with Workspace(Path(config.out)) as workspace:
+        passages = read_corpus(workspace.path("corpus", "corpus.jsonl"))
+        return price_queries(config, passages, workspace.root, ask=ask).sentences(config)
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:

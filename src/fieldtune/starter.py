@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def _lines(model: type[BaseModel], given: Any, *, top: bool = False) -> list[str
     for name, field in model.model_fields.items():
         if top and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             continue
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):  # a section in a section: its keys with dots
+            out += [f"# {line}" for line in (field.description or "").strip().splitlines()]
+            prefixed = _lines(inner, given.get(name, {}))
+            out += [_under(name, line) for line in prefixed]
+            continue
         key = field.alias or name
         if field.description:
             out += [f"# {line}" for line in field.description.strip().splitlines()]
@@ -73,6 +80,13 @@ def _lines(model: type[BaseModel], given: Any, *, top: bool = False) -> list[str
         else:
             out.append(f"# {key} = {toml_value(field.default)}")
     return out
+
+
+def _under(section: str, line: str) -> str:
+    """A line of `_lines` with the section before its key; explanations stay as they are."""
+    bare = line.removeprefix("# ")
+    is_setting = re.match(r"\w+ = ", bare) is not None
+    return ("# " if bare != line else "") + f"{section}.{bare}" if is_setting else line
 
 
 def toml_value(value: Any) -> str:

@@ -1,113 +1,205 @@
-"""Queries written by an LLM, one passage at a time; answers are kept, so that a killed run pays for none twice."""
+"""Queries written by an LLM; answers are kept, so that a killed run pays for none twice."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fieldtune.config import Llm, Queries
 from fieldtune.console import Progress
-from fieldtune.errors import EndpointError
-from fieldtune.llm import LlmClient, Prompt
+from fieldtune.errors import ConfigError, EndpointError
+from fieldtune.llm import LlmClient, Prompt, open_client, prompt_tokens
+from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
 from fieldtune.queries.made import Made
-from fieldtune.queries.prompts import query_prompt, read_answer, repair_prompt
-from fieldtune.queries.sampling import draw_passages
+from fieldtune.queries.prompts import repair_prompt
+from fieldtune.queries.reading import read_answer
+from fieldtune.queries.tasks import Task, Tasks, plan_tasks
+from fieldtune.queries.users import UserQueries, read_user_queries
 from fieldtune.types import Passage
 
 _LISTED = 500
+CACHE = "llm.jsonl"
+"""The file of answers in the folder that the stage is given."""
 
 
 @dataclass(slots=True)
-class _Answers:
-    drafts: dict[str, list[Draft]] = field(default_factory=dict)
-    """By passage, so that the order in which answers came plays no part."""
+class Answers:
+    """What came of the requests so far."""
+
+    drafts: dict[int, list[Draft]] = field(default_factory=dict)
+    """By place of the task, so that the order in which answers came plays no part."""
     dropped: Counter[str] = field(default_factory=Counter)
-    failures: list[dict[str, str]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    kept: int = 0
+    """Answers that an earlier run paid for."""
+    unasked: int = 0
+    """Requests that the spending limit left no room for."""
 
 
-def generate_queries(settings: Queries, llm: Llm, passages: Mapping[str, Passage], seed: int, cache: Path) -> Made:
-    """Ask for `per_passage` queries on each drawn passage; answers are kept in `cache/llm.jsonl`.
+def generate_queries(
+    settings: Queries,
+    llm: Llm,
+    passages: Mapping[str, Passage],
+    seed: int,
+    cache: Path,
+    vectors: Callable[[], Vectors] | None = None,
+) -> Made:
+    """Ask for queries on the chosen passages and pairs; answers are kept in `cache/llm.jsonl`.
 
-    An answer that cannot be read is asked for once more with what is wrong with it, then dropped. Raises EndpointError
-    when the endpoint cannot be used or no answer was usable.
+    `vectors` gives unit vectors of all passages in their order; without it passages are spread over documents alone
+    and no comparisons are made. An answer that cannot be read is asked for once more with what is wrong with it, then
+    dropped. Raises EndpointError when the endpoint cannot be used or no answer was usable, ConfigError when the
+    spending limit allows no request.
     """
-    client = LlmClient(llm, cache / "llm.jsonl")
-    drawn = draw_passages(passages, settings.max_passages, seed)
-    answers = _Answers()
-    prompts = {key: query_prompt(passages[key], settings.per_passage) for key in drawn}
-    repairs = _ask(client, prompts, settings.per_passage, answers, "asking the LLM")
-    if repairs:
-        _ask(client, repairs, settings.per_passage, answers, "asking again")
-    queries, qrels, general = join_drafts([draft for key in drawn for draft in answers.drafts.get(key, [])])
+    users = read_user_queries(settings.examples)
+    with open_client(llm, cache / CACHE) as client:
+        tasks = plan_tasks(settings, llm, passages, seed, users, vectors)
+        answers = Answers()
+        first = {place: task.prompt for place, task in enumerate(tasks.tasks)}
+        repairs = ask_all(client, tasks.tasks, first, users, answers, "asking the LLM")
+        if repairs:
+            ask_all(client, tasks.tasks, repairs, users, answers, "asking again", repaired=True)
+    queries, qrels, general = join_drafts([draft for place in first for draft in answers.drafts.get(place, [])])
     if not queries:
-        first = f"; the first: {answers.failures[0]['reason']}" if answers.failures else ""
-        raise EndpointError(
-            f"none of {len(drawn)} answers of {llm.model!r} held a usable query{first}",
-            "try a model that follows a JSON schema, or look into the answers in the queries' cache",
-        )
+        _refuse(client, llm, tasks, answers, general)
     if general:
         answers.dropped["query that fits too many passages"] += general
     styles = Counter(query.style for query in queries.values())
+    spent = client.budget.spent
     counts: dict[str, int | float] = {
-        "passages asked about": len(drawn),
+        "passages asked about": len(tasks.choice.keys),
+        "pairs asked about": tasks.pairs,
         "queries": len(queries),
         **{f"style {style}": count for style, count in sorted(styles.items())},
         "requests sent": client.calls,
-        **dict(sorted(answers.counts.items())),
+        "answers kept from an earlier run": answers.kept,
+        "prompt tokens": spent.prompt,
+        "completion tokens": spent.completion,
     }
+    if llm.price_prompt or llm.price_completion:
+        counts["cost"] = round(spent.cost(llm), 4)
     return Made(
         "llm",
         queries,
         {"all": qrels},
         counts,
-        dict(sorted(answers.dropped.items())),
-        (
-            f"Queries were written by {llm.model!r}, each from the passage that answers it.",
-            "The test set is made the same way: it says how well models find the passages that an LLM asked about.",
-        ),
-        {"failures": answers.failures[:_LISTED]},
+        dict(tasks.choice.dropped) | dict(sorted(answers.dropped.items())),
+        tuple(_notes(client, llm, tasks, users, answers, general, len(queries))),
+        {
+            "failures": answers.failures[:_LISTED],
+            "topics": list(tasks.choice.topics),
+            "prompts": _samples(tasks.tasks),
+        },
     )
 
 
-def _ask(
-    client: LlmClient, prompts: Mapping[str, Prompt], count: int, answers: _Answers, label: str
-) -> dict[str, Prompt]:
-    """Collect the queries of all answers; returns the prompts that repair what could not be read."""
-    keys = list(prompts)
-    is_repair = any(len(prompt.messages) > 2 for prompt in prompts.values())
-    repairs: dict[str, Prompt] = {}
-    with Progress(label, len(keys), unit="passages") as progress:
+def ask_all(
+    client: LlmClient,
+    tasks: tuple[Task, ...],
+    prompts: Mapping[int, Prompt],
+    users: UserQueries,
+    answers: Answers,
+    label: str,
+    *,
+    repaired: bool = False,
+) -> dict[int, Prompt]:
+    """Collect the queries of all answers; returns the prompts that repair what could not be read, by task."""
+    places = list(prompts)
+    repairs: dict[int, Prompt] = {}
+    with Progress(label, len(places), unit="requests") as progress:
         for index, reply in client.ask(list(prompts.values())):
-            key = keys[index]
+            place = places[index]
+            task = tasks[place]
             progress.advance()
-            answers.counts["answers kept from an earlier run"] += reply.cached
-            answers.counts["prompt tokens"] += reply.prompt_tokens
-            answers.counts["completion tokens"] += reply.completion_tokens
+            answers.kept += reply.cached
+            if not reply.asked:
+                answers.unasked += 1
+                continue
             if reply.error:
-                _fail(answers, key, "no answer", reply.error)
+                _fail(answers, task, "no answer", reply.error)
                 continue
             try:
-                drafts, refused = read_answer(reply.text, key, count)
+                drafts, refused = read_answer(reply.text, task.passages, task.styles, task.language)
             except ValueError as error:
-                if is_repair:
-                    _fail(answers, key, "answer that cannot be read", str(error))
+                if repaired:
+                    _fail(answers, task, "answer that cannot be read", str(error))
                 else:
-                    repairs[key] = repair_prompt(prompts[key], reply.text, str(error))
+                    repairs[place] = repair_prompt(prompts[place], reply.text, str(error))
                 continue
-            answers.drafts[key] = drafts
+            own = [draft for draft in drafts if not users.is_copy(draft.text)]
+            answers.drafts[place] = own
             answers.dropped.update(f"query {reason}" for reason in refused)
+            if len(own) < len(drafts):
+                answers.dropped["query close to one of your own"] += len(drafts) - len(own)
             if not drafts and not refused:
                 answers.dropped["passage nobody would ask about"] += 1
-    return {key: repairs[key] for key in keys if key in repairs}
+    return dict(sorted(repairs.items()))
 
 
-def _fail(answers: _Answers, key: str, kind: str, reason: str) -> None:
+def _fail(answers: Answers, task: Task, kind: str, reason: str) -> None:
     answers.dropped[kind] += 1
-    entry: dict[str, Any] = {"passage": key, "reason": reason}
-    answers.failures.append(entry)
+    answers.failures.append({"passage": " + ".join(task.passages), "reason": reason})
+
+
+def _refuse(client: LlmClient, llm: Llm, tasks: Tasks, answers: Answers, general: int) -> None:
+    """Raise what explains best why there is no query at all."""
+    if not tasks.tasks:
+        raise ConfigError(
+            "there is no passage that an LLM could be asked about",
+            "the corpus holds boilerplate or repetitions alone, or queries.styles asks for comparisons alone",
+        )
+    if answers.unasked == len(tasks.tasks):
+        needed = prompt_tokens(tasks.tasks[0].prompt) + llm.answer_tokens
+        limit = f"llm.max_cost = {llm.max_cost:g}" if llm.max_cost else f"llm.max_tokens = {llm.max_tokens}"
+        raise ConfigError(
+            f"the limit {limit} does not allow a single request, which may take {needed:,} tokens",
+            "raise it, or lower llm.answer_tokens",
+        )
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in answers.dropped.most_common(3))
+    if general:
+        reasons = f"{general:,} queries of the same few wordings" + (f", {reasons}" if reasons else "")
+    first = f"; the first: {answers.failures[0]['reason']}" if answers.failures else ""
+    asked = len(tasks.tasks) - answers.unasked
+    raise EndpointError(
+        f"none of {asked:,} answers of {client.model!r} held a usable query: {reasons}{first}",
+        "try a model that follows a JSON schema, or look into the answers in the queries' cache",
+    )
+
+
+def _notes(
+    client: LlmClient, llm: Llm, tasks: Tasks, users: UserQueries, answers: Answers, general: int, kept: int
+) -> list[str]:
+    notes = [f"Queries were written by {client.model!r}, each from the passage that answers it."]
+    notes += [*tasks.choice.notes, *tasks.notes]
+    if users.texts:
+        said = f"{len(users.texts):,} queries of your users set tone and length; they are not queries of the run."
+        notes.append(said + (f" {users.left_out:,} lines of that file were no queries." if users.left_out else ""))
+    if answers.unasked:
+        spent = client.budget.spent
+        cost = f", {spent.cost(llm):.4g} in your prices" if llm.price_prompt or llm.price_completion else ""
+        notes.append(
+            f"Asking stopped at the spending limit: {answers.unasked:,} of {len(tasks.tasks):,} requests were not made,"
+            f" {spent.total:,} tokens were spent{cost}. All answers are kept; raise the limit to go on."
+        )
+    if general > kept:
+        notes.append(f"{general:,} queries were the same few wordings again and again: the model repeats itself.")
+    notes.append(
+        "The test set is made the same way: it says how well models find the passages that an LLM asked about."
+    )
+    return notes
+
+
+def _samples(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:
+    """The first prompt of each kind, word for word: what was asked belongs to the data."""
+    kinds: dict[int, Task] = {}
+    for task in tasks:
+        kinds.setdefault(len(task.passages), task)
+    return [
+        {"passages": list(task.passages), "messages": [list(message) for message in task.prompt.messages]}
+        for task in kinds.values()
+    ]

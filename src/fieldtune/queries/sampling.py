@@ -12,7 +12,7 @@ def draw_passages(passages: Mapping[str, Passage], most: int, seed: int) -> list
     """Up to `most` passage ids, one of each document in turn, in an order that depends on ids and seed alone."""
     documents: dict[str, list[str]] = {}
     for key, passage in passages.items():
-        documents.setdefault(passage.group or passage.source, []).append(key)
+        documents.setdefault(document_of(passage), []).append(key)
     queues = [
         sorted(keys, key=lambda key: stable_order(seed, key))
         for _, keys in sorted(documents.items(), key=lambda item: stable_order(seed, item[0]))
@@ -24,6 +24,11 @@ def draw_passages(passages: Mapping[str, Passage], most: int, seed: int) -> list
         turn += 1
         queues = [queue for queue in queues if len(queue) > turn]
     return drawn
+
+
+def document_of(passage: Passage) -> str:
+    """What counts as one document when passages are spread over documents."""
+    return passage.group or passage.source
 
 
 def stable_order(seed: int, key: str) -> str:

@@ -12,16 +12,20 @@ from fieldtune.queries.held_out import with_test
 from fieldtune.queries.labels import read_labels
 from fieldtune.queries.made import write_made
 from fieldtune.queries.structure import structure_queries
+from fieldtune.queries.vectors import passage_vectors
 from fieldtune.types import Passage, Result
 
 
-def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path, cache: Path) -> Result:
+def gather_queries(
+    config: Config, passages: Mapping[str, Passage], output: Path, cache: Path, vectors: Path | None = None
+) -> Result:
     """Write `output/queries.jsonl`, `output/qrels/` and `output/meta.json`.
 
     `config.queries.source` decides: "structure" makes queries from the documents alone, "llm" asks an endpoint and
-    keeps its answers in the folder `cache`, anything else is the path of labels. The qrels are train, dev and test
-    where labels come divided or `queries.test` is the test set, else one file "all". Labelled negatives are kept with
-    grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint fails.
+    keeps its answers in the folder `cache`, anything else is the path of labels. `vectors` is the folder in which the
+    base model's vectors are kept, for sources that need them; without it they do without. The qrels are train, dev and
+    test where labels come divided or `queries.test` is the test set, else one file "all". Labelled negatives are kept
+    with grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint fails.
     """
     settings = config.queries
     if not passages:
@@ -29,7 +33,9 @@ def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path
     if settings.source == "structure":
         made = structure_queries(settings, passages, config.seed)
     elif settings.source == "llm":
-        made = generate_queries(settings, config.llm, passages, config.seed, cache)
+        made = generate_queries(
+            settings, config.llm, passages, config.seed, cache, passage_vectors(config, passages, vectors)
+        )
     else:
         made = read_labels(Path(settings.source), passages, settings.fuzzy_match)
     if settings.test:

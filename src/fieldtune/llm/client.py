@@ -1,0 +1,304 @@
+"""The client: several requests at once, never twice the same, every paid answer on disk before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldtune.config import Llm
+from fieldtune.errors import EndpointError
+from fieldtune.llm.answers import Answers
+from fieldtune.llm.budget import Budget
+from fieldtune.llm.endpoint import Endpoint, remote_endpoint
+from fieldtune.llm.failures import AGAIN, raise_if_final, retry_after
+from fieldtune.llm.form import Form, is_error_body, plainer, read_body
+from fieldtune.llm.prompt import Prompt, Reply
+from fieldtune.llm.tokens import prompt_tokens
+from fieldtune.workspace import digest
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
+"""Of our own choosing; a longer one that the endpoint asks for is kept to."""
+_LONGEST_OBEYED = 3_600.0
+"""An endpoint that asks for more patience than this is done for today."""
+_TRIES_UNREACHED = 3
+"""Tries, as long as the endpoint was never reached: a wrong address should be told at once."""
+_FAILED_IN_A_ROW = 5
+"""Prompts that failed one after the other, each after all its tries, from which the endpoint counts as gone."""
+_USELESS_IN_A_ROW = 25
+"""The same for answers that came and were worth nothing, where the endpoint has given good ones before."""
+_LAST_WAIT = 10.0
+"""Seconds that answers under way get to come in when asking ends early: they are paid for."""
+_LONGEST_BODY = 10_000_000
+
+
+class LlmClient:
+    """Asks an endpoint through the openai client; answers are kept in the JSON-lines file `cache`.
+
+    The cache is keyed by a hash of address, model, temperature and prompt, so a killed run pays for no answer again. A
+    request that got the status of success is never sent again, whatever came back. The key is neither logged nor
+    stored. Raises ConfigError where no endpoint is set.
+    """
+
+    def __init__(self, settings: Llm, cache: Path, endpoint: Endpoint | None = None) -> None:
+        self._endpoint = remote_endpoint(settings) if endpoint is None else endpoint
+        from openai import OpenAI
+
+        self.calls = 0
+        """Requests sent, retries included."""
+        self.model = self._endpoint.model
+        self.budget = Budget(settings)
+        self._settings = settings
+        # Local servers want no key, but the client insists on one. Retries are ours: they obey one common pause.
+        self._client = OpenAI(
+            base_url=self._endpoint.base_url,
+            api_key=self._endpoint.key or "none",
+            max_retries=0,
+            timeout=max(settings.timeout_seconds, self._endpoint.least_timeout),
+        )
+        self._answers = Answers(cache, settings.answer_tokens)
+        self._lock = threading.Lock()
+        self._room = threading.Condition()
+        self._flying: dict[str, threading.Event] = {}
+        self._not_before = 0.0
+        self._form = Form()
+        self._reached = False
+        self._answered = self._failed_in_a_row = self._useless_in_a_row = 0
+
+    def ask(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Reply]]:
+        """Yield (index of the prompt, reply) as answers come; a request without an answer yields its error.
+
+        Raises EndpointError when the key is refused, model or address are unknown, or the endpoint is dead. Closing
+        the iterator (Ctrl-C) ends all waiting; answers that came are on disk by then. Prompts that the spending limit
+        leaves no room for come back with `asked` False, later ones first.
+        """
+        waiting: dict[str, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            hashed = self._hash(prompt)
+            known = self._answers.get(hashed)
+            if known is None:
+                waiting.setdefault(hashed, []).append(index)
+            else:
+                self.budget.book(known)
+                yield index, known
+        work: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        for hashed, indices in waiting.items():
+            work.put((hashed, indices[0]))
+        done: queue.SimpleQueue[tuple[str, Reply | EndpointError]] = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                try:
+                    hashed, index = work.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    done.put((hashed, self._within_budget(hashed, prompts[index], stop)))
+                except EndpointError as error:
+                    done.put((hashed, error))
+                except Exception as error:  # a bug in one request must end the wait for it
+                    log.exception("a request to the LLM endpoint failed")
+                    done.put((hashed, Reply("", f"{type(error).__name__}")))
+
+        # Daemon threads: what is under way when time is up cannot hold the program.
+        most = self._endpoint.most_at_once or self._settings.concurrency
+        threads = [threading.Thread(target=run, daemon=True) for _ in range(min(most, len(waiting)))]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(len(waiting)):
+                hashed, reply = done.get()
+                if isinstance(reply, EndpointError):
+                    raise reply
+                for index in waiting[hashed]:
+                    yield index, reply
+        finally:
+            stop.set()
+            end = time.monotonic() + _LAST_WAIT
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+
+    def known(self, prompt: Prompt) -> Reply | None:
+        """The answer that is on disk, if there is one; asks nobody."""
+        return self._answers.get(self._hash(prompt))
+
+    def _hash(self, prompt: Prompt) -> str:
+        asked = [self._endpoint.identity, self._endpoint.model, self._settings.temperature]
+        return digest([*asked, prompt.messages, prompt.schema])
+
+    def _within_budget(self, hashed: str, prompt: Prompt, stop: threading.Event) -> Reply:
+        estimate, ticket = prompt_tokens(prompt), threading.get_ident()
+        with self._room:
+            while (fits := self.budget.reserve(ticket, estimate)) is None and not stop.is_set():
+                self._room.wait(0.5)
+        if not fits:
+            return Reply("", "not asked: the spending limit was reached", asked=False)
+        reply = None
+        try:
+            reply = self._once(hashed, prompt, stop)
+        finally:
+            self.budget.settle(ticket, estimate, reply)
+            with self._room:
+                self._room.notify_all()
+        return reply
+
+    def _once(self, hashed: str, prompt: Prompt, stop: threading.Event) -> Reply:
+        """The answer to a prompt that another caller may be asking at this moment."""
+        while True:
+            with self._lock:
+                known = self._answers.get(hashed)
+                if known is not None:
+                    return known
+                under_way = self._flying.get(hashed)
+                if under_way is None:
+                    self._flying[hashed] = threading.Event()
+                    break
+            under_way.wait()
+        try:
+            return self._answer(hashed, prompt, stop)
+        finally:
+            with self._lock:
+                self._flying.pop(hashed).set()
+
+    def _answer(self, hashed: str, prompt: Prompt, stop: threading.Event) -> Reply:
+        """One answer, with retries; kept on disk before it is returned."""
+        from openai import APIConnectionError, APIError, APIStatusError
+
+        form, reply = self._form, Reply("", "stopped")
+        tried, refused, before = 0, False, self._answered
+        while tried <= self._settings.max_retries and not stop.is_set():
+            self._pause(stop)
+            try:
+                reply = self._send(prompt, form)
+                self._reached = True
+                if reply.paid:
+                    self._answers.put(hashed, reply)
+                if not reply.error:
+                    with self._lock:
+                        self._form, self._answered = form, self._answered + 1
+                        self._failed_in_a_row = self._useless_in_a_row = 0
+                    return reply
+                if not is_error_body(reply):
+                    break  # success, though worth nothing: whoever counts calls has counted this one
+                self._hold(tried, None, stop)
+            except APIStatusError as error:
+                self._reached = True
+                reply = Reply("", self._told(error))
+                other = plainer(form, error.status_code, reply.error)
+                if other is not None:  # the same request in another form is no retry
+                    form = other
+                    continue
+                where, answered = self._address(), self._answered > 0
+                raise_if_final(error, reply.error, where, self.model, answered=answered)
+                refused = error.status_code in (400, 403, 413, 422)
+                if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
+                    break
+                self._hold(tried, retry_after(error.response.headers), stop, common=error.status_code == 429)
+                if error.status_code == 429 and self._answered > before:
+                    tried, before = 0, self._answered  # slow, but going on: others were answered meanwhile
+            except APIConnectionError as error:
+                reply = Reply("", self._hide(str(error.__cause__ or error)))
+                if not self._reached and tried + 1 >= _TRIES_UNREACHED:
+                    raise EndpointError(
+                        f"the LLM endpoint {self._address()} cannot be reached ({reply.error})",
+                        "check llm.base_url, and that the server runs; answers so far are kept",
+                    ) from None
+                self._hold(tried, None, stop)
+            except (APIError, ValueError) as error:
+                reply = Reply("", f"not a chat completion ({self._hide(str(error))[:200]})")
+                self._hold(tried, None, stop)
+            tried += 1
+        if not stop.is_set() and not (refused and self._answered):
+            self._count_failure(reply)
+        return reply
+
+    def _send(self, prompt: Prompt, form: Form) -> Reply:
+        options = form.options(prompt, self._settings.temperature, self._settings.answer_tokens)
+        if self._endpoint.seed is not None:
+            options["seed"] = self._endpoint.seed
+        with self._lock:
+            self.calls += 1
+        messages: Any = [{"role": role, "content": text} for role, text in prompt.messages]
+        completions = self._client.chat.completions.with_streaming_response
+        with completions.create(model=self.model, messages=messages, **options) as response:
+            # From here on the status was success: a body that breaks off was written, and paid for, all the same.
+            body = b""
+            try:
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > _LONGEST_BODY:
+                        return Reply("", "an answer without end", paid=True, prompt_tokens=prompt_tokens(prompt))
+            except Exception as error:  # whatever the transport under the openai client raises
+                problem = f"the answer broke off on the way ({type(error).__name__})"
+                return Reply("", problem, paid=True, prompt_tokens=prompt_tokens(prompt))
+        return read_body(body, prompt)
+
+    def _count_failure(self, reply: Reply) -> None:
+        with self._lock:
+            if reply.paid and self._answered:
+                self._useless_in_a_row += 1
+                gone = self._useless_in_a_row >= _USELESS_IN_A_ROW
+            else:
+                self._failed_in_a_row += 1
+                gone = self._failed_in_a_row >= _FAILED_IN_A_ROW
+            count = max(self._useless_in_a_row, self._failed_in_a_row)
+        if gone:
+            raise EndpointError(
+                f"{count} requests in a row failed at {self._address()}; the last: {reply.error}",
+                f"when the endpoint works again, {AGAIN}",
+            )
+
+    def _pause(self, stop: threading.Event) -> None:
+        while (left := self._not_before - time.monotonic()) > 0 and not stop.is_set():
+            stop.wait(left)
+
+    def _hold(self, tried: int, asked: float | None, stop: threading.Event, *, common: bool = False) -> None:
+        """Wait before the next try; where the endpoint limits the rate or names a time, all requests wait."""
+        if asked is not None and asked > _LONGEST_OBEYED:
+            raise EndpointError(
+                f"the LLM endpoint {self._address()} asks to wait for {asked / 3600:.1f} hours",
+                f"when that time is over, {AGAIN}",
+            )
+        seconds = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tried) if asked is None else asked
+        if common or asked is not None:
+            with self._lock:
+                self._not_before = max(self._not_before, time.monotonic() + seconds)
+        elif tried < self._settings.max_retries:
+            stop.wait(seconds)
+
+    def _told(self, error: Any) -> str:
+        body = error.body if isinstance(error.body, dict) else {}
+        return self._hide(f"{error.status_code}: {body.get('message') or error.message}")[:300]
+
+    def _hide(self, text: str) -> str:
+        """Servers quote the key in what they complain about."""
+        key = self._endpoint.key
+        return " ".join((text.replace(key, "***") if key else text).split())
+
+    def _address(self) -> str:
+        return re.sub(r"//[^/@]*@", "//", self._endpoint.identity)
+
+
+@contextlib.contextmanager
+def open_client(settings: Llm, cache: Path) -> Iterator[LlmClient]:
+    """A client for the endpoint of the config, or for its local model, whose server runs until the block ends.
+
+    Raises ConfigError where neither is set, ModelError or MissingExtraError where the local model cannot be run.
+    """
+    if not settings.local:
+        yield LlmClient(settings, cache)
+        return
+    from fieldtune.llm.local import local_endpoint
+
+    with local_endpoint(settings) as endpoint:
+        yield LlmClient(settings, cache, endpoint)

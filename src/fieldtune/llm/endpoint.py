@@ -1,0 +1,38 @@
+"""Where an LLM is asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from fieldtune.config import Llm
+from fieldtune.errors import ConfigError
+from fieldtune.llm.failures import KEY_VARIABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible server and what is peculiar to it."""
+
+    base_url: str
+    model: str
+    key: str = field(default="", repr=False)
+    identity: str = ""
+    """What answers are remembered under: the address, or for a local model its weights, whatever port it got."""
+    seed: int | None = None
+    """Sent along where the server is known to take it."""
+    most_at_once: int = 0
+    """Requests that it can work on; 0 leaves it to the config."""
+    least_timeout: float = 0.0
+    """Seconds; a slow machine needs more than a service does."""
+
+
+def remote_endpoint(settings: Llm) -> Endpoint:
+    """The endpoint of the config, with the key from the environment. Raises ConfigError where none is set."""
+    if not settings.base_url or not settings.model:
+        raise ConfigError(
+            "no LLM endpoint is set",
+            'set llm.base_url and llm.model (or llm.local), or queries.from = "structure" to do without an LLM',
+        )
+    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
+    return Endpoint(settings.base_url, settings.model, key, settings.base_url)
