@@ -155,6 +155,9 @@ class Teacher(Section):
     """Longest query and passage together, in tokens; 0 keeps the cross-encoder's own limit."""
     activation: Literal["none", "sigmoid"] = "none"
     """none keeps a cross-encoder's logits; sigmoid brings them between 0 and 1."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster and rounds scores to three digits; auto takes it where the processor or GPU computes it in
+    hardware."""
 
     @field_validator("ranks")
     @classmethod

@@ -108,13 +108,16 @@ def _dataset(run: Run) -> Result:
 
 
 def _training(run: Run) -> Result:
+    from fieldtune.corpus import load_duplicates
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
 
     config = run.config
     encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
     data = load_beir(run.path("data"))
-    return tune(config, data, run.path("data", "train.jsonl"), encoder, run.workspace.root, run.path("vectors"))
+    duplicates = load_duplicates(run.path("corpus", "duplicates.jsonl"))
+    examples, vectors = run.path("data", "train.jsonl"), run.path("vectors")
+    return tune(config, data, examples, encoder, run.workspace.root, vectors, duplicates)
 
 
 def _evaluation(run: Run) -> Result:

@@ -91,6 +91,7 @@ def training_rows(
             cache,
             activation=config.teacher.activation,
             max_tokens=config.teacher.max_tokens,
+            precision=config.teacher.precision,
         )
         taught = teach(examples, teacher, encoder.tokens.limit if encoder.tokens else 0, cache)
         examples, record = taught.examples, taught.record

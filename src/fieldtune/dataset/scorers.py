@@ -46,7 +46,13 @@ class Scorer:
 
 
 def open_scorer(
-    name: str, llm: Llm, cache: Path, *, activation: Literal["none", "sigmoid"] = "sigmoid", max_tokens: int = 0
+    name: str,
+    llm: Llm,
+    cache: Path,
+    *,
+    activation: Literal["none", "sigmoid"] = "sigmoid",
+    max_tokens: int = 0,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
 ) -> Scorer:
     """A cross-encoder by folder or hub id, or the endpoint under `llm` for the name "llm".
 
@@ -55,7 +61,7 @@ def open_scorer(
     """
     if name == "llm":
         return _llm_scorer(llm, cache)
-    return _cross_encoder(name, activation, max_tokens)
+    return _cross_encoder(name, activation, max_tokens, precision)
 
 
 def scorer_fingerprint(name: str, llm: Llm) -> str:
@@ -87,12 +93,17 @@ def _llm_scorer(settings: Llm, cache: Path) -> Scorer:
     )
 
 
-def _cross_encoder(name: str, activation: Literal["none", "sigmoid"], max_tokens: int) -> Scorer:
+def _cross_encoder(
+    name: str,
+    activation: Literal["none", "sigmoid"],
+    max_tokens: int,
+    wanted: Literal["auto", "fp32", "bf16"],
+) -> Scorer:
     folder = _folder(name)
     model = _load(folder, name, max_tokens)
     limit = int(getattr(model, "max_length", 0) or 0)
     limit = 0 if limit > 1_000_000 else limit  # transformers' way to say that there is none
-    precision = resolve_precision("auto", str(model.device))
+    precision = resolve_precision(wanted, str(model.device))
     lengths = _length_counter(model)
 
     def score(pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[int], Sequence[float]]]:
@@ -104,8 +115,14 @@ def _cross_encoder(name: str, activation: Literal["none", "sigmoid"], max_tokens
         for rows in budgeted(np.minimum(padded, limit) if limit else padded, budget):
             batch = [pairs[row] for row in rows]
             with autocast(precision, str(model.device)):
-                scores = model.predict(batch, len(batch), show_progress_bar=False, activation_fn=squash)
-            yield rows.tolist(), np.asarray(scores, np.float64).tolist()
+                scores = model.predict(
+                    batch,
+                    batch_size=len(batch),
+                    show_progress_bar=False,
+                    activation_fn=lambda logits: squash(logits.float()),
+                    convert_to_tensor=True,
+                )
+            yield rows.tolist(), scores.float().cpu().tolist()
 
     return Scorer(
         name=name,
