@@ -137,9 +137,7 @@ def test_positives_that_the_check_finds_go_to_train_alone(
     loose = {"check": tiny_reranker, "check_margin": -1.0, "check_confirm": 0.5, "depth": 30}
     for folder, negatives in ((plain, {"depth": 30}), (checked, loose)):
         config = make_config({"negatives": negatives})
-        result = build_dataset(
-            config, load_beir(tiny_beir), {}, Encoder.load(tiny_model), folder, tmp_path / "vectors"
-        )
+        result = build_dataset(config, load_beir(tiny_beir), {}, Encoder.load(tiny_model), folder, tmp_path / "vectors")
     before, after = load_beir(plain), load_beir(checked)
     assert after.qrels["dev"] == before.qrels["dev"]
     assert after.qrels["test"] == before.qrels["test"]

@@ -60,8 +60,8 @@ def _body(facts: CardFacts, config: Config) -> Iterator[str]:
     yield from _section("Files")
     yield from (
         "- `corpus.jsonl`, `queries.jsonl`, `qrels/{train,dev,test}.tsv`, `meta.json`: BEIR layout",
-        "- `train.jsonl`: a training row a line (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`, `prompt`: the names of",
-        "  FlagEmbedding); texts under `known` must never count as wrong for the row's query, those under `neg` included",
+        "- `train.jsonl`: a training row a line (`query`, `pos`, `neg`, `pos_scores`, `neg_scores`, `prompt`: names",
+        "  of FlagEmbedding); texts under `known` must never count as wrong for the query, those under `neg` included",
         "- `teacher.json`: what the scores are",
     )  # fmt: skip
     yield from _section("From documents to training rows")
@@ -103,8 +103,8 @@ def _negatives(config: Config) -> Iterator[str]:
     source = {"model": "the base model's", "bm25": "BM25's", "fused": "the base model's and BM25's fused"}
     yield f"Up to {settings.per_query} per query out of {source[settings.candidates]} top {settings.depth} passages."
     yield (
-        f"A candidate was skipped above {settings.max_share_of_positive:g} of the way from the score of unrelated texts "
-        f"to the positive's, and from a Jaccard similarity of {settings.near_duplicate:g} to a positive on."
+        f"A candidate was skipped above {settings.max_share_of_positive:g} of the way from the score of unrelated "
+        f"texts to the positive's, and from a Jaccard similarity of {settings.near_duplicate:g} to a positive on."
     )
     if not settings.same_document:
         yield "None stands in a document of one of the query's positives."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,5 +187,3 @@ class _Shingled:
                 self._seen.clear()
             self._seen[row] = shingles(self._texts[row])
         return self._seen[row]
-
-

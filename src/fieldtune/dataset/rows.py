@@ -79,8 +79,8 @@ def training_rows(
             notes.append(f"{checked.unanswered:,} candidates got no score by the check; they stayed negatives.")
     if config.teacher.model:
         sampled = sample_bands(known, mined, ranked, config.teacher, config.seed)
-    for style in sorted(set(settings.style_limits) - set(known.styles)):
-        notes.append(f"negatives.style_limits names {style!r}; no training query is of that style.")
+    absent = sorted(set(settings.style_limits) - set(known.styles))
+    notes += [f"negatives.style_limits names {style!r}; no training query is of that style." for style in absent]
     examples, kind = _examples(config, data, known, mined, confirmed, sampled)
     record = without_teacher(kind, examples, encoder.name)
     dropped = {f"negative candidate: {reason}": count for reason, count in mined.skipped.items()}

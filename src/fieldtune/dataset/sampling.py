@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def sample_bands(
                 }  # fmt: skip
                 rows = [row for row in ranked.tolist() if row >= 0]
                 drawn: list[int] = []
-                for low, high in zip(edges, edges[1:], strict=False):
+                for low, high in pairwise(edges):
                     band = [row for row in rows[low:high] if row not in out_of and row not in known.held]
                     places = np.sort(rng.permutation(len(band))[: settings.per_band])
                     drawn += [band[place] for place in places]

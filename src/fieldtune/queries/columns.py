@@ -63,6 +63,10 @@ def parse_row(row: Mapping[str, Any]) -> LabelRow:
     scored = _scored(found, row.get("pos_scores")) + _scored(negatives, row.get("neg_scores"))
     if listed:
         scored = _scored([*found, *negatives], listed)
+    # Our own training rows name passages that were scored without being judged.
+    aside = row.get("known")
+    if isinstance(aside, list) and aside:
+        scored = [passage for passage in scored if passage.score != float("-inf") or passage.text not in aside]
     prompt = row.get("prompt")
     return LabelRow(query, _text(_first(row, QUERY_ID)), tuple(scored), prompt if isinstance(prompt, str) else "")
 

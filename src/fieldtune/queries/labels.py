@@ -170,7 +170,7 @@ def _made(gathered: _Gathered, path: Path) -> Made:
 
 
 def _with_metadata(query: Query, gathered: _Gathered) -> Query:
-    """The query with the teacher's scores and the prompt that came with its labels; the dataset stage passes them on."""
+    """The query with the scores and the prompt that came with its labels; the dataset stage passes them on."""
     scores, prompt = gathered.scores.get(query.id), gathered.prompts.get(query.id)
     extra = ({"scores": scores} if scores else {}) | ({"prompt": prompt} if prompt else {})
     return replace(query, metadata={**query.metadata, **extra}) if extra else query

@@ -38,8 +38,9 @@ def tune(
     """Train on `examples` (FlagEmbedding rows), choose the best weights on dev, save `work/model`.
 
     `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts,
-    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). Also writes `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load
-    as what was trained.
+    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). Also writes
+    `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load as what was
+    trained.
     """
     if encoder.tokens is None:
         raise ModelError(
@@ -64,9 +65,7 @@ def tune(
         return rows.examples
 
     mined_anew: list[dict[str, Any]] = []
-    state = train_in_rounds(
-        encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine
-    )
+    state = train_in_rounds(encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine)
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
@@ -87,7 +86,11 @@ def tune(
             "dev nDCG@10 before": round(state.base_score, 4),
             "dev nDCG@10 after": round(state.best_score, 4),
         }
-    details: dict[str, Any] = {"dimensions": list(recipe.dimensions), "precision": encoder.precision, "device": encoder.device}
+    details: dict[str, Any] = {
+        "dimensions": list(recipe.dimensions),
+        "precision": encoder.precision,
+        "device": encoder.device,
+    }
     if mined_anew:
         details["mined anew"] = mined_anew
     return Result("training", counts, {}, tuple(notes), details)
