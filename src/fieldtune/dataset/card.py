@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,7 +154,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 def _quote(text: str) -> list[str]:
     """Documents are strangers' texts: shown as they are, without their Markdown or HTML taking part in the page."""
     marked = "".join(f"\\{sign}" if sign in "\\`*_[]#|~" else sign for sign in html.escape(text, quote=False))
-    return [f"> {line}".rstrip() for line in marked.strip().splitlines()] or [">"]
+    # A line of dashes would make the one above it a heading.
+    lines = [re.sub(r"^(\s*)([-=+])", r"\1\\\2", line) for line in marked.strip().splitlines()]
+    return [f"> {line}".rstrip() for line in lines] or [">"]
 
 
 def _line(text: str) -> str:
@@ -162,5 +165,5 @@ def _line(text: str) -> str:
 
 def _yaml(text: str) -> str:
     """A JSON string is a YAML string; what reads the same without quotes goes without."""
-    plain = text.replace("-", "").replace(".", "").isalnum() and not text[0].isdigit()
+    plain = re.fullmatch(r"[a-z]+-[a-z0-9.-]+", text)
     return text if plain else json.dumps(text, ensure_ascii=False)
