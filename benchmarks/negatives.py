@@ -24,6 +24,7 @@ from fieldtune.console import note, table
 from fieldtune.dataset import training_rows
 from fieldtune.encoding import Encoder
 from fieldtune.evaluation import System, evaluate, model_ranking
+from fieldtune.evaluation.rankings import Ranking
 from fieldtune.standalone import train_on_beir
 from fieldtune.workspace import digest
 
@@ -69,12 +70,12 @@ def false_share(config: Config, data: RetrievalData, encoder: Encoder, work: Pat
     return float(np.mean([len(example.neg) for example in rows.examples])), taken / len(hidden)
 
 
-def dev_scores(config: Config, data: Path, loaded: RetrievalData, work: Path) -> System:
+def dev_ranking(config: Config, data: Path, loaded: RetrievalData, work: Path) -> Ranking:
     """Train once and rank the dev queries."""
     out = work / digest([str(data.resolve()), config.model_dump(exclude={"out"})])
     train_on_beir(config, data, out)
     encoder = Encoder.load(str(out), precision="fp32")
-    return System(out.name, model_ranking(encoder, loaded, "dev", out / "run" / "vectors", label="dev"))
+    return model_ranking(encoder, loaded, "dev", out / "run" / "vectors", label="dev")
 
 
 def main() -> None:
@@ -92,21 +93,19 @@ def main() -> None:
     loaded = load_beir(given.data)
     base = Encoder.load(given.model)
     rows = []
-    baseline: dict[int, System] = {}
+    baseline: dict[int, Ranking] = {}
     for name, negatives in ways(given.sources, given.shares, given.rounds, given.check).items():
         scores, gains, intervals = [], [], []
         for seed in given.seeds:
             settings = {"seed": seed, "model": {"base": given.model}, "negatives": negatives}
             config = make_config(merge(settings, parse_overrides(given.overrides)))
-            system = dev_scores(config, given.data, loaded, given.work)
-            baseline.setdefault(seed, System("in-batch", system.ranking))
-            both = [baseline[seed], System("mined", system.ranking)]
+            ranking = dev_ranking(config, given.data, loaded, given.work)
+            both = [System("in-batch", baseline.setdefault(seed, ranking)), System("mined", ranking)]
             evaluation = evaluate(loaded, "dev", both, config.evaluation, seed)
-            found = next(c for c in evaluation.comparisons if c.metric == "ndcg@10")
-            scores.append(evaluation.systems["mined"]["ndcg@10"])
-            sign = 1 if found.b == "in-batch" else -1
-            gains.append(sign * found.difference)
-            intervals.append(sorted(sign * end for end in found.ci))
+            scores.append(evaluation.system("mined").mean["ndcg@10"])
+            found = evaluation.compared("mined", "in-batch", "ndcg@10")
+            gains.append(found.difference if found else float("nan"))
+            intervals.append(found.interval if found else (float("nan"), float("nan")))
         count, share = (0.0, 0.0) if name == BASELINE else false_share(config, loaded, base, given.work)
         low, high = np.mean(intervals, axis=0)
         gain = "" if name == BASELINE else f"{np.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -128,7 +128,7 @@ class Negatives(Section):
     same_document: bool = True
     """Take negatives from a positive's own document too: the hardest ones, and those most often answers themselves."""
     style_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
-    """At most so many negatives for a query of this style, such as keywords = 1; queries that people wrote are of style
+    """At most so many negatives for a query of a style, such as {keywords=1}; queries that people wrote are of style
     human. Vague queries have many unlabelled answers."""
     rounds: int = Field(1, ge=1)
     """Trainings one after the other, the epochs divided among them; each but the first mines anew with the model that

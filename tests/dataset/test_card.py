@@ -29,13 +29,18 @@ FACTS = CardFacts(
         "positives (lowest, median, highest)": [-1.5, 4.25, 9.0],
     },
     examples=[
-        Shown("human", Example("谁付押金？", ("押金 > 付款\n租客付 <b>押金</b>。",), ("drawn", "wrong\n---\n# x"), known=("drawn",))),
+        Shown(
+            "human",
+            Example("谁付押金？", ("押金 > 付款\n租客付 <b>押金</b>。",), ("drawn", "wrong\n---\n# x"), known=("drawn",)),
+        ),
         Shown("keywords", Example("rent | due date", ("Rent is due on the 3rd. " * 30,))),
     ],
 )  # fmt: skip
 CONFIG = make_config({
     "card": {"licence": "cc-by-4.0"},
-    "negatives": {"candidates": "fused", "same_document": False, "style_limits": {"keywords": 1}, "check": "big/reranker"},
+    "negatives": {
+        "candidates": "fused", "same_document": False, "style_limits": {"keywords": 1}, "check": "big/reranker",
+    },
 })  # fmt: skip
 
 

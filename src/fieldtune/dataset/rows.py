@@ -54,7 +54,8 @@ def training_rows(
     settings, notes = config.negatives, []
     counts: dict[str, int | float] = {}
     details: dict[str, Any] = {}
-    mined, sampled = nothing_mined(known), [[] for _ in known.queries]
+    mined = nothing_mined(known)
+    sampled: list[list[int]] = [[] for _ in known.queries]
     confirmed: list[list[int]] = [[] for _ in known.queries]
     if settings.per_query or config.teacher.model:
         queries = cached_vectors(encoder, known.queries, "query", vectors, label="encoding training queries")

@@ -99,8 +99,9 @@ def given_scores(metadata: Mapping[str, Any], positives: Sequence[str], negative
     scores = metadata.get("scores")
     if not isinstance(scores, Mapping):
         return None
-    found = [scores.get(passage) for passage in (*positives, *negatives)]
-    return [float(score) for score in found] if all(isinstance(score, int | float) for score in found) else None
+    wanted = [*positives, *negatives]
+    found = [float(scores[passage]) for passage in wanted if isinstance(scores.get(passage), int | float)]
+    return found if len(found) == len(wanted) else None
 
 
 def _agreement(examples: Sequence[Example], scorer: Scorer) -> str:
