@@ -31,7 +31,7 @@ FACTS = CardFacts(
     examples=[
         Shown(
             "human",
-            Example("谁付押金？", ("押金 > 付款\n租客付 <b>押金</b>。",), ("drawn", "wrong\n---\n# x"), known=("drawn",)),
+            Example("谁付？", ("押金 > 付\n租客付 <b>押金</b>。",), ("drawn", "bad\n---\n# x"), known=("drawn",)),
         ),
         Shown("keywords", Example("rent | due date", ("Rent is due on the 3rd. " * 30,))),
     ],
