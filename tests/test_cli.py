@@ -247,3 +247,22 @@ def test_help_is_there_at_once() -> None:
     code = "import sys, fieldtune.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_mined_rows_go_out_and_come_back_by_the_command_line(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mined"
+    folder.mkdir()
+    words = ["mine", "--data", str(divided), "--model", tiny_model, "--out", str(folder / "train.jsonl")]
+    assert call(*words, "--candidates", "fused", "--set", "negatives.style_limits={human=2}") == 0
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert max(len(row["neg"]) for row in rows) == 2
+    assert json.loads((folder / "train.jsonl.teacher.json").read_text())["kind"] == "cosine of the base model"
+    assert call("dataset", "export", str(folder), "--to", "triplets", "--out", str(tmp_path / "triplets")) == 0
+    assert "train rows" in capsys.readouterr().out
+    assert call("dataset", "import", str(tmp_path / "triplets"), "--out", str(tmp_path / "back")) == 0
+    back = (tmp_path / "back" / "qrels" / "train.tsv").read_text().splitlines()[1:]
+    assert sum(line.endswith("\t0") for line in back) == sum(len(row["neg"]) for row in rows)
+    assert call("dataset", "export", str(folder), "--to", "word", "--out", str(tmp_path / "x")) == 2
+    assert call("mine", *words[1:], "--candidates", "tarot") == 2

@@ -217,15 +217,59 @@ def mine(
     data: BeirFolder,
     out: Annotated[Path, typer.Option(help="The JSON lines file to write (query, pos, neg, scores).")],
     model: Annotated[str, typer.Option(help="Hub id, folder or builtin:NAME.")] = "builtin:all-MiniLM-L6-v2",
+    candidates: Annotated[str, typer.Option(help="Where they come from: model, bm25 or fused.")] = "",
+    check: Annotated[str, typer.Option(help="A cross-encoder, or llm, that looks for answers among them.")] = "",
+    teacher: Annotated[str, typer.Option(help="A cross-encoder, or llm, whose scores are stored.")] = "",
     set_: Set = None,
 ) -> None:
-    """Mine hard negatives for a BEIR folder's train split from a model's own mistakes."""
+    """Mine hard negatives for a BEIR folder's train split from a model's own mistakes; check and score them."""
     from fieldtune.config import make_config, merge, parse_overrides
     from fieldtune.standalone import mine_beir
 
-    config = make_config(merge({"model": {"base": model}}, parse_overrides(set_ or [])), where="--set")
+    settings = {
+        "model": {"base": model},
+        "negatives": {"check": check} | ({"candidates": candidates} if candidates else {}),
+        "teacher": {"model": teacher},
+    }
+    config = make_config(merge(settings, parse_overrides(set_ or [])), where="--set")
     for line in mine_beir(config, data, out):
         say(line)
+
+
+dataset = typer.Typer(name="dataset", help="Training data to and from the formats of others.", no_args_is_help=True)
+app.add_typer(dataset)
+
+
+@dataset.command("export")
+def export_data(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or a folder that holds train.jsonl.")],
+    out: Annotated[Path, typer.Option(help="The folder or, for flagembedding and csv, the file to write.")],
+    to: Annotated[
+        str, typer.Option(help="beir, flagembedding, pairs, scored-pairs, triplets, tuples (Parquet) or csv.")
+    ] = "pairs",
+    negatives: Annotated[int, typer.Option(min=0, help="Negatives of each tuple; 0 takes the median.")] = 0,
+) -> None:
+    """Write a run's training data in a format that others read."""
+    from fieldtune.dataset.export import export_dataset
+    from fieldtune.standalone import described
+
+    for line in described(export_dataset(run, to, out, negatives=negatives)):
+        say(line)
+    say(f"{to}: {out}")
+
+
+@dataset.command("import")
+def import_data(
+    labels: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet, or a folder of them or of `datasets`.")],
+    out: Annotated[Path, typer.Option(help="The BEIR folder to write.")],
+) -> None:
+    """Make a BEIR folder of pairs, triplets, tuples or FlagEmbedding rows; their passages become the corpus."""
+    from fieldtune.dataset.importing import import_dataset
+    from fieldtune.standalone import described
+
+    for line in described(import_dataset(labels, out)):
+        say(line)
+    say(f"BEIR folder: {out}")
 
 
 @app.command()

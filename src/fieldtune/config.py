@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,8 +163,10 @@ class Negatives(Section):
 
     per_query: int = Field(4, ge=0)
     """0 trains on in-batch negatives alone."""
+    candidates: Literal["model", "bm25", "fused"] = "model"
+    """Where candidates come from: the base model's top passages, BM25's, or both fused by reciprocal rank."""
     depth: int = Field(50, ge=1)
-    """How many of the base model's top passages are looked at."""
+    """How many of the top passages are looked at."""
     skip_first: int = Field(0, ge=0)
     """Leading wrong results left out as likely unlabelled answers."""
     max_share_of_positive: float = Field(0.95, gt=0)
@@ -171,6 +174,55 @@ class Negatives(Section):
     texts, is skipped as a likely answer."""
     near_duplicate: float = Field(0.8, gt=0, le=1)
     """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped."""
+    same_document: bool = True
+    """Take negatives from a positive's own document too: the hardest ones, and those most often answers themselves."""
+    style_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """At most so many negatives for a query of a style, such as {keywords=1}; queries that people wrote are of style
+    human. Vague queries have many unlabelled answers."""
+    rounds: int = Field(1, ge=1)
+    """Trainings one after the other, the epochs divided among them; each but the first mines anew with the model that
+    the one before left."""
+    check: str = ""
+    """A cross-encoder (hub id or folder), or "llm", that looks for answers among the candidates; empty: none."""
+    check_margin: float = Field(0.0, ge=-1, le=1)
+    """A candidate is dropped that the check scores (0 to 1) above the query's lowest positive by more than this."""
+    check_confirm: float = Field(0.9, ge=0)
+    """A dropped candidate with at least this score becomes a positive of its training query; above 1: none does."""
+
+
+class Teacher(Section):
+    """A stronger scorer, whose scores of positives and other passages are stored with the training data."""
+
+    model: str = ""
+    """A cross-encoder (hub id or folder), or "llm" for the endpoint under llm; empty: none."""
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50, 200)
+    """Ends of the bands of ranks from which passages are drawn to be scored; the last band is the rest of the corpus.
+    (10, 50) means ranks 1 to 10, 11 to 50, and beyond."""
+    per_band: int = Field(2, ge=0)
+    """Passages drawn from each band per query, beside positives and hard negatives."""
+    max_tokens: int = Field(0, ge=0)
+    """Longest query and passage together, in tokens; 0 keeps the cross-encoder's own limit."""
+    activation: Literal["none", "sigmoid"] = "none"
+    """none keeps a cross-encoder's logits; sigmoid brings them between 0 and 1."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster and rounds scores to three digits; auto takes it where the processor or GPU computes it in
+    hardware."""
+
+    @field_validator("ranks")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in pairwise(value)):
+            raise ValueError("each rank must be higher than the one before")
+        return value
+
+
+class Card(Section):
+    """What the dataset card (data/README.md) says that no file can tell."""
+
+    title: str = ""
+    """Name of the dataset; empty takes the run folder's."""
+    licence: str = ""
+    """Licence of the texts, best as an identifier such as cc-by-4.0."""
 
 
 class Model(Section):
@@ -297,6 +349,8 @@ class Config(Section):
     llm: Llm = Llm()
     split: SplitConfig = SplitConfig()
     negatives: Negatives = Negatives()
+    teacher: Teacher = Teacher()
+    card: Card = Card()
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -414,6 +468,11 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")
+    scorers = {"negatives": config.negatives.check, "teacher": config.teacher.model}
+    keys = {"negatives": "check", "teacher": "model"}
+    for section, scorer in scorers.items():
+        if scorer.startswith((".", "~")):
+            scorers[section] = absolute(scorer, section, keys[section])
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
     return config.model_copy(
         update={
@@ -422,6 +481,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "queries": queries,
             "llm": llm,
             "model": config.model.model_copy(update={"base": base}),
+            "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
+            "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
         }
     )
 

@@ -107,17 +107,21 @@ def _dataset(run: Run) -> Result:
         Encoder.load(config.model.base, settings=config.model),
         run.path("data"),
         run.path("vectors"),
+        [result for result, _ in stage_results(run.workspace.root, NAMES[: NAMES.index("dataset")])],
     )
 
 
 def _training(run: Run) -> Result:
+    from fieldtune.corpus import load_duplicates
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
 
     config = run.config
     encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
     data = load_beir(run.path("data"))
-    return tune(config, data, run.path("data", "train.jsonl"), encoder, run.workspace.root, run.path("vectors"))
+    duplicates = load_duplicates(run.path("corpus", "duplicates.jsonl"))
+    examples, vectors = run.path("data", "train.jsonl"), run.path("vectors")
+    return tune(config, data, examples, encoder, run.workspace.root, vectors, duplicates)
 
 
 def _evaluation(run: Run) -> Result:
@@ -249,11 +253,20 @@ def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
     return lambda config: [inner(config), resolve_model(config.model.base).fingerprint]
 
 
+def _dataset_settings(config: Config) -> Any:
+    """The settings, with the content of the models that check and score."""
+    from fieldtune.dataset.scorers import scorer_fingerprint
+
+    settings = _settings("split", "negatives", "teacher", "card", "model")(config)
+    names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
+    return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("documents", _documents, _document_files, ()),
     Stage("corpus", _corpus, _with_model(_corpus_settings), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
-    Stage("dataset", _dataset, _settings("split", "negatives", "model"), ("data/corpus.jsonl", "data/train.jsonl")),
+    Stage("dataset", _dataset, _dataset_settings, ("data/corpus.jsonl", "data/train.jsonl", "data/README.md")),
     Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
     Stage("evaluation", _evaluation, _settings("evaluation"), ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),

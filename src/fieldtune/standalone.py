@@ -48,7 +48,7 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     )
     results = run_pipeline(config, last="training")
     install_model(work / "model", out)
-    return [*_described(results[-1]), f"model: {out}"]
+    return [*described(results[-1]), f"model: {out}"]
 
 
 def _require_beir(data: Path) -> None:
@@ -145,7 +145,9 @@ def evaluate_models(
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:
     """Mine hard negatives for the train split of a BEIR folder and write them as FlagEmbedding rows to `out`.
 
-    Positives of the other splits are never taken. Raises InputError for data without a train split.
+    What their scores are is written beside them (NAME.teacher.json). Scores of check and teacher are kept in the folder
+    NAME.scores, so that a killed run goes on where it was. Positives of the other splits are never taken; those that a
+    check found are in the rows alone. Raises InputError for data without a train split.
     """
     from fieldtune.dataset import build_dataset
     from fieldtune.encoding import Encoder
@@ -154,11 +156,14 @@ def mine_beir(config: Config, data: Path, out: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as name:
         folder = Path(name)
         encoder = Encoder.load(config.model.base, settings=config.model)
-        result = build_dataset(config, loaded, {}, encoder, folder / "data", folder / "vectors")
+        cache = out.with_name(f"{out.name}.scores")
+        result = build_dataset(config, loaded, {}, encoder, folder / "data", folder / "vectors", cache=cache)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(out, "wb") as stream, (folder / "data" / "train.jsonl").open("rb") as made:
-            shutil.copyfileobj(made, stream)
-    return [*_described(result), f"training rows: {out}"]
+        record = out.with_name(f"{out.name}.teacher.json")
+        for made, target in (("teacher.json", record), ("train.jsonl", out)):
+            with atomic_file(target, "wb") as stream, (folder / "data" / made).open("rb") as source:
+                shutil.copyfileobj(source, stream)
+    return [*described(result), f"training rows: {out}", f"what their scores are: {record}"]
 
 
 def _named(model: str) -> tuple[str, str]:
@@ -169,6 +174,7 @@ def _named(model: str) -> tuple[str, str]:
     return name, rest
 
 
-def _described(result: Result) -> list[str]:
+def described(result: Result) -> list[str]:
+    """What a stage says, a line each."""
     lines = [f"{name}: {value:,}" for name, value in result.counts.items()]
     return lines + [f"{reason}: {count:,} left out" for reason, count in result.dropped.items()] + list(result.notes)

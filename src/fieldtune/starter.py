@@ -91,4 +91,6 @@ def _under(section: str, line: str) -> str:
 
 def toml_value(value: Any) -> str:
     """A TOML literal of a plain value; JSON's strings, numbers and arrays are TOML's too."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml_value(inner)}" for key, inner in value.items()) + "}"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fieldtune.config import Negatives
-from fieldtune.dataset.mining import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, Mined, mine
+from fieldtune.dataset.candidates import candidates_from, fuse
+from fieldtune.dataset.known import Known
+from fieldtune.dataset.mining import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, SAME, Mined, mine
 
 
 def unit(degrees: list[float]) -> np.ndarray:
@@ -26,9 +28,37 @@ TEXTS = [
 PASSAGES = unit([20, 21, 5, 30, 40, 50, 60, 70])
 
 
-def mined(held: frozenset[int] = frozenset({3}), labelled: tuple[int, ...] = (), **settings: object) -> Mined:
+def known(texts: list[str], positives: list[list[int]], **others: object) -> Known:
+    count = len(positives)
+    given = {
+        "query_ids": [f"q{n}" for n in range(count)],
+        "queries": [f"query {n}" for n in range(count)],
+        "styles": ["human"] * count,
+        "passage_ids": [f"p{n}" for n in range(len(texts))],
+        "texts": texts,
+        "groups": [""] * len(texts),
+        "positives": positives,
+        "irrelevant": [[]] * count,
+        "partly": [[]] * count,
+        "twins": {},
+        "held": frozenset(),
+    }
+    return Known(**(given | others))  # type: ignore[arg-type]
+
+
+def mine_all(
+    what: Known, queries: np.ndarray, passages: np.ndarray, config: Negatives, block: int = 1_024, spare: int = 0
+) -> Mined:
+    ranked = candidates_from(config.candidates, what.queries, what.texts, queries, passages, config.depth)
+    return mine(what, ranked, queries, passages, config, block=block, spare=spare)
+
+
+def mined(
+    held: frozenset[int] = frozenset({3}), labelled: tuple[int, ...] = (), spare: int = 0, **settings: object
+) -> Mined:
     config = Negatives(**({"per_query": 2, "depth": 8} | settings))  # type: ignore[arg-type]
-    return mine(unit([0]), PASSAGES, [[0, 7]], [list(labelled)], TEXTS, {}, held, config)
+    what = known(TEXTS, [[0, 7]], irrelevant=[list(labelled)], held=held)
+    return mine_all(what, unit([0]), PASSAGES, config, spare=spare)
 
 
 def test_the_hardest_wrong_passages_are_taken_and_every_skip_has_a_reason() -> None:
@@ -60,7 +90,7 @@ def test_scores_are_counted_from_those_of_unrelated_texts() -> None:
             return (np.hstack([rows, shared]) / np.sqrt(1 + common**2)).astype(np.float32)
 
         config = Negatives(per_query=3, depth=60)
-        return mine(lift(queries), lift(own), [[n] for n in range(20)], [[]] * 20, texts, {}, frozenset(), config)
+        return mine_all(known(texts, [[n] for n in range(20)]), lift(queries), lift(own), config)
 
     plain, lifted = negatives(0.0), negatives(4.0)
     assert min(map(min, lifted.scores)) > 0.9
@@ -74,7 +104,8 @@ def test_a_positive_of_dev_or_test_is_never_a_negative() -> None:
 
 
 def test_a_passage_judged_half_right_is_never_a_negative() -> None:
-    found = mine(unit([0]), PASSAGES, [[0]], [[]], TEXTS, {}, frozenset({3}), Negatives(per_query=2), [[4]])
+    what = known(TEXTS, [[0]], partly=[[4]], held=frozenset({3}))
+    found = mine_all(what, unit([0]), PASSAGES, Negatives(per_query=2))
     assert found.negatives == [[5, 6]]
     assert found.skipped[JUDGED] == 1
 
@@ -100,9 +131,8 @@ def test_depth_bounds_the_search(depth: int) -> None:
 
 
 def test_known_copies_of_a_positive_are_skipped_too() -> None:
-    found = mine(
-        unit([0]), PASSAGES, [[0]], [[]], TEXTS, {0: frozenset({4})}, frozenset(), Negatives(per_query=1, depth=8)
-    )
+    what = known(TEXTS, [[0]], twins={0: frozenset({4})})
+    found = mine_all(what, unit([0]), PASSAGES, Negatives(per_query=1, depth=8))
     assert found.negatives == [[3]]
     assert set(found.alike[0]) == {1, 4}
 
@@ -113,5 +143,61 @@ def test_blocks_of_queries_give_what_one_block_gives() -> None:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     texts = [f"text {number} about {number * 7}" for number in range(40)]
     positives = [[number] for number in range(20)]
-    arguments = (rows[40:], rows[:40], positives, [[] for _ in positives], texts, {}, frozenset[int](), Negatives())
-    assert mine(*arguments, block=3) == mine(*arguments, block=1000)
+    for source in ("model", "bm25", "fused"):
+        arguments = (known(texts, positives), rows[40:], rows[:40], Negatives(candidates=source))
+        assert mine_all(*arguments, block=3) == mine_all(*arguments, block=1000)
+
+
+def test_labelled_negatives_do_not_come_twice_and_are_counted() -> None:
+    found = mined(labelled=(5,))
+    assert found.negatives == [[5, 4]]
+    assert found.labelled == [1]
+
+
+def test_what_scores_too_near_is_named_for_a_second_look_and_spare_ones_come_on_top() -> None:
+    found = mined(spare=1)
+    assert found.close == [[2]]
+    assert found.negatives == [[4, 5, 6]]
+
+
+def test_passages_of_a_positives_own_document_stay_out_if_asked() -> None:
+    groups = ["lease", "lease", "x", "x", "lease", "", "", "other"]
+    what = known(TEXTS, [[0, 7]], groups=groups, held=frozenset({3}))
+    found = mine_all(what, unit([0]), PASSAGES, Negatives(per_query=2, same_document=False))
+    assert found.negatives == [[5, 6]]  # an unknown document is nobody's own
+    assert found.skipped[SAME] == 1
+    assert mine_all(what, unit([0]), PASSAGES, Negatives(per_query=2)).negatives == [[4, 5]]
+
+
+def test_a_style_may_get_fewer_negatives() -> None:
+    what = known(TEXTS, [[0], [0], [0]], styles=["keywords", "human", "vague"])
+    limits = {"keywords": 1, "vague": 0, "human": 9}
+    found = mine_all(what, unit([0, 0, 0]), PASSAGES, Negatives(per_query=2, style_limits=limits))
+    assert [len(rows) for rows in found.negatives] == [1, 2, 0]
+
+
+def test_of_several_positives_the_best_one_sets_the_limit() -> None:
+    # Rows 4 and 5 lie between the positives: nearer than the one at 70 degrees, farther than the one at 20.
+    assert mined(per_query=2).negatives == [[4, 5]]
+    alone = mine_all(known(TEXTS, [[7]], held=frozenset({3})), unit([0]), PASSAGES, Negatives(per_query=8))
+    assert not {0, 2, 4, 5} & set(alone.negatives[0])
+
+
+def test_candidates_of_bm25_share_words_and_of_the_model_meaning() -> None:
+    texts = ["notice of a lease", "notice boards", "cats", "dogs"]
+    what = known(texts, [[0]], queries=["notice"])
+    vectors = unit([10, 80, 30, 40])
+    by = {
+        source: mine_all(what, unit([0]), vectors, Negatives(candidates=source, per_query=3, depth=3)).negatives[0]
+        for source in ("model", "bm25", "fused")
+    }
+    assert by["bm25"] == [1]
+    assert by["model"] == [2, 3]
+    assert set(by["fused"]) == {1, 2}
+
+
+def test_fusing_prefers_what_both_rank_and_breaks_ties_by_row() -> None:
+    one, other = np.array([[5, 3, 7]]), np.array([[3, 9, -1]])
+    assert fuse([one, other], 4).tolist() == [[3, 5, 9, 7]]
+    assert fuse([one, other], 6).tolist() == [[3, 5, 9, 7, -1, -1]]
+    assert fuse([np.array([[8, 2]]), np.array([[2, 8]])], 2).tolist() == [[2, 8]]

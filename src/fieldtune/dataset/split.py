@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from fieldtune.config import SplitConfig
 from fieldtune.dataset.leaks import audit_split, passage_links, positives_of, query_links
+from fieldtune.dataset.parts import Sets, deal
 from fieldtune.errors import InputError
 from fieldtune.types import SPLITS, Passage, Qrels, Query, Result, Split
 
@@ -200,7 +200,7 @@ def _first_good(ways: Iterable[_Way], links: _Links, shares: Mapping[Split, floa
 
 
 def _attempt(way: _Way, links: _Links, shares: Mapping[Split, float], seed: int) -> _Outcome:
-    parts = _Sets()
+    parts = Sets()
     for found in links.positives.values():
         for passage in found:
             parts.add(way.part(passage))
@@ -214,36 +214,10 @@ def _attempt(way: _Way, links: _Links, shares: Mapping[Split, float], seed: int)
             parts.join(way.part(links.positives[a][0]), way.part(links.positives[b][0]))
     # A query counts where its first positive is; only where queries do not join parts may the others lie elsewhere.
     load = Counter(parts.find(way.part(found[0])) for found in links.positives.values())
-    dealt = _deal({part: load[part] for part in parts.roots()}, shares, seed)
+    dealt = deal({part: load[part] for part in parts.roots()}, shares, seed)
     sides = {p: dealt[parts.find(way.part(p))] for found in links.positives.values() for p in found}
     kept, dropped = _without_leaks(links, sides)
     return _Outcome(way, kept, dropped, Counter(dealt.values()), before - len(dealt))
-
-
-def _deal(load: Mapping[str, int], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
-    """Give each part to the side that lacks most, the big parts first and the others in random order.
-
-    Biggest first keeps the sizes close to the shares; random order among the small ones keeps the sides alike.
-    """
-    total = sum(load.values())
-    smallest = min(shares.values()) * total
-
-    def order(part: str) -> tuple[int, str]:
-        return (-load[part] if load[part] > smallest / 4 else 0), _stable(seed, part)
-
-    missing = {side: share * total for side, share in shares.items()}
-    dealt: dict[str, Split] = {}
-    empty = sorted(shares, key=lambda side: (missing[side], side))
-    ranked = sorted(load, key=order)
-    for position, part in enumerate(ranked):
-        # The last parts go to sides that would otherwise stay without any.
-        lacking = (
-            [side for side in empty if side not in dealt.values()] if len(ranked) - position <= len(shares) else []
-        )
-        side = lacking[0] if len(lacking) >= len(ranked) - position else max(shares, key=lambda s: (missing[s], s))
-        dealt[part] = side
-        missing[side] -= load[part]
-    return dealt
 
 
 def _without_leaks(links: _Links, sides: Mapping[str, Split]) -> tuple[dict[str, Split], dict[str, str]]:
@@ -262,11 +236,11 @@ def _without_leaks(links: _Links, sides: Mapping[str, Split]) -> tuple[dict[str,
 def _drop_leaks(kept: dict[str, Split], links: _Links) -> dict[str, str]:
     """Take out of `kept` the queries that a side of higher priority knows the passages or the words of; the reasons."""
     dropped: dict[str, str] = {}
-    families = _Sets()
+    families = Sets()
     for a, b in links.passages:
         families.join(a, b)
     _keep_one_side(kept, dropped, links.positives, families, "near-duplicate of a passage labelled on another side")
-    families = _Sets()
+    families = Sets()
     for a, b in links.queries:
         families.join(a, b)
     own = {query: (query,) for query in kept}
@@ -278,7 +252,7 @@ def _keep_one_side(
     kept: dict[str, Split],
     dropped: dict[str, str],
     members: Mapping[str, Sequence[str]],
-    families: _Sets,
+    families: Sets,
     reason: str,
 ) -> None:
     """Drop the queries whose family has a member on a side of higher priority (test, dev, train)."""
@@ -291,37 +265,6 @@ def _keep_one_side(
                 del kept[query]
             else:
                 taken.update(dict.fromkeys(roots, side))
-
-
-class _Sets:
-    """Disjoint sets of names; the least name of a set stands for it, whatever the order of joining."""
-
-    def __init__(self) -> None:
-        self._up: dict[str, str] = {}
-
-    def __len__(self) -> int:
-        return sum(name == up for name, up in self._up.items())
-
-    def add(self, name: str) -> None:
-        self._up.setdefault(name, name)
-
-    def find(self, name: str) -> str:
-        up = self._up
-        while up.setdefault(name, name) != name:
-            up[name] = up[up[name]]
-            name = up[name]
-        return name
-
-    def join(self, a: str, b: str) -> None:
-        low, high = sorted((self.find(a), self.find(b)))
-        self._up[high] = low
-
-    def roots(self) -> list[str]:
-        return sorted(name for name, up in self._up.items() if name == up)
-
-
-def _stable(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\n{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _result(outcome: _Outcome, split: Mapping[str, Qrels], shares: Mapping[Split, float], unlabelled: int) -> Result:

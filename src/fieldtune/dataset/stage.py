@@ -1,4 +1,4 @@
-"""The dataset stage: queries divided into train, dev and test, hard negatives mined for train."""
+"""The dataset stage: queries divided into train, dev and test, hard negatives mined for train, rows scored."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 
 from fieldtune.beir import RetrievalData, write_beir
 from fieldtune.config import Config
+from fieldtune.dataset.card import CardFacts, Shown, dataset_card
 from fieldtune.dataset.examples import write_examples
-from fieldtune.dataset.mining import Mined, mine
+from fieldtune.dataset.known import HUMAN
+from fieldtune.dataset.rows import TrainingRows, training_rows
 from fieldtune.dataset.split import audit_split, clear_of_test, split_queries
-from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding import Encoder
 from fieldtune.errors import InputError
-from fieldtune.types import Example, Passage, Qrels, Query, Result
-from fieldtune.workspace import digest
+from fieldtune.types import Qrels, Result
+from fieldtune.workspace import atomic_file, write_json
 
 _LITTLE = "give more labelled queries, or lower split.dev and split.test"
+_SHOWN = 6
+"""Training rows on the card, one of each style first."""
 
 
 def build_dataset(
@@ -26,29 +30,66 @@ def build_dataset(
     encoder: Encoder,
     output: Path,
     vectors: Path,
+    before: Sequence[Result] = (),
+    cache: Path | None = None,
 ) -> Result:
-    """Split, mine, and write `output/{corpus,queries}.jsonl`, `output/qrels/` and `output/train.jsonl`.
+    """Split, mine, score, and write the data's folder.
 
-    `data` holds either one unsplit set of qrels named "all" or given splits; `encoder` is the base model; `vectors` the
-    folder where encoded texts are kept. Raises InputError when nothing is left to train on.
+    Writes `output/{corpus,queries}.jsonl`, `output/qrels/`, `output/train.jsonl`, `output/teacher.json` (what the rows'
+    scores are) and `output/README.md` (the dataset card, which also tells what the stages `before` said). `data` holds
+    either one unsplit set of qrels named "all" or given splits; `encoder` is the base model; `vectors` the folder where
+    encoded texts are kept, `cache` (else `output/cache`) the one for scores of check and teacher. Positives that the
+    check found are added to the qrels of train alone. Raises InputError when nothing is left to train on.
     """
     split, divided = divide(config, data, duplicates)
     if not split.positives("train"):
         raise InputError("no training query is left after the split", _LITTLE)
+    rows = training_rows(config, split, duplicates, encoder, vectors, cache or output / "cache")
+    split = _with_positives(split, rows.confirmed)
     write_beir(output, split)
-    examples, mined = _examples(config, split, duplicates, encoder, vectors)
-    write_examples(output / "train.jsonl", examples)
-    negatives = sum(len(example.neg) for example in examples)
-    counts: dict[str, int | float] = dict(divided.counts) | {
-        "training queries": len(examples),
-        "training pairs": sum(len(example.pos) for example in examples),
-        "hard negatives": negatives,
-        "queries without a hard negative": sum(not example.neg for example in examples),
-    }
-    dropped = dict(divided.dropped) | {
-        f"negative candidate: {reason}": count for reason, count in mined.skipped.items()
-    }
-    return Result("dataset", counts, dropped, divided.notes, divided.details)
+    write_examples(output / "train.jsonl", rows.examples)
+    write_json(output / "teacher.json", rows.scores)
+    result = Result(
+        "dataset",
+        dict(divided.counts) | rows.counts,
+        dict(divided.dropped) | rows.dropped,
+        (*divided.notes, *rows.notes),
+        dict(divided.details) | rows.details | {"scores": rows.scores},
+    )
+    with atomic_file(output / "README.md") as stream:
+        stream.write(dataset_card(_facts(config, split, rows, encoder, before, result, output), config))
+    return result
+
+
+def _with_positives(data: RetrievalData, confirmed: Mapping[str, Sequence[str]]) -> RetrievalData:
+    train = dict(data.qrels["train"])
+    for query, passages in confirmed.items():
+        train[query] = train[query] | dict.fromkeys(passages, data.relevance_threshold)
+    return replace(data, qrels=dict(data.qrels) | {"train": train})
+
+
+def _facts(
+    config: Config,
+    data: RetrievalData,
+    rows: TrainingRows,
+    encoder: Encoder,
+    before: Sequence[Result],
+    result: Result,
+    output: Path,
+) -> CardFacts:
+    styles = [data.queries[query].style or HUMAN for query in data.positives("train")]
+    first = {style: place for place, style in reversed(list(enumerate(styles)))}
+    places = [*first.values(), *(place for place in range(len(styles)) if place not in first.values())][:_SHOWN]
+    told = [result.details.get("prompts") for result in before]
+    return CardFacts(
+        title=config.card.title or output.resolve().parent.name,
+        funnel=before,
+        dataset=result,
+        prompts={f"before each {side}": text for side, text in encoder.prompts.items()}
+        | {name: text for found in told if isinstance(found, Mapping) for name, text in found.items()},
+        scores=rows.scores,
+        examples=[Shown(styles[place], rows.examples[place]) for place in sorted(places)],
+    )
 
 
 def divide(
@@ -137,83 +178,3 @@ def _with(data: RetrievalData, sides: Mapping[str, Qrels]) -> RetrievalData:
     used = {query for rows in sides.values() for query in rows}
     queries = {key: query for key, query in data.queries.items() if key in used}
     return RetrievalData(data.passages, queries, dict(sides), data.relevance_threshold, data.evaluation)
-
-
-def _examples(
-    config: Config, data: RetrievalData, duplicates: Mapping[str, Sequence[str]], encoder: Encoder, vectors: Path
-) -> tuple[list[Example], Mined]:
-    ids = list(data.passages)
-    place = {key: row for row, key in enumerate(ids)}
-    texts = [passage.content for passage in data.passages.values()]
-    positives = data.positives("train")
-    queries = [data.queries[query].text for query in positives]
-    rows = [[place[passage] for passage in found] for found in positives.values()]
-    judged: list[list[int]] = [
-        [place[passage] for passage, grade in data.qrels["train"][query].items() if grade == 0] for query in positives
-    ]
-    partly: list[list[int]] = [
-        [place[p] for p, grade in data.qrels["train"][query].items() if 0 < grade < data.relevance_threshold]
-        for query in positives
-    ]
-    if config.negatives.per_query:
-        mined = mine(
-            cached_vectors(encoder, queries, "query", vectors, label="encoding training queries (base model)"),
-            cached_vectors(encoder, texts, "passage", vectors, label="encoding passages (base model)"),
-            rows,
-            judged,
-            texts,
-            _twins(duplicates, place),
-            _held(data, duplicates, place),
-            config.negatives,
-            partly,
-        )
-    else:
-        mined = Mined([[] for _ in rows], [[] for _ in rows], [[] for _ in rows], [[] for _ in rows])
-    examples = []
-    for number, (key, own) in enumerate(zip(positives, rows, strict=True)):
-        shown = [_without_crop(data.queries[key], data.passages[ids[row]], config.seed) for row in own]
-        whole = [texts[row] for row, text in zip(own, shown, strict=True) if text != texts[row]]
-        examples.append(
-            Example(
-                query=queries[number],
-                pos=tuple(shown),
-                neg=tuple(texts[row] for row in mined.negatives[number]),
-                pos_scores=tuple(mined.positive_scores[number]),
-                neg_scores=tuple(mined.scores[number]),
-                known=(*whole, *(texts[row] for row in (*mined.alike[number], *partly[number]))),
-            )
-        )
-    return examples, mined
-
-
-_CUT = 0.9  # share of cropped sentences taken out of their passage (inverse cloze task, arXiv:1906.00300)
-
-
-def _without_crop(query: Query, passage: Passage, seed: int) -> str:
-    """The passage as training shows it: mostly without the very sentence that was made the query, for copying a
-    sentence teaches nothing, but sometimes with it, for equal words do count."""
-    crop = query.metadata.get("crop")
-    if not crop or crop["passage"] != passage.id or int(digest([seed, query.id]), 16) % 100 >= 100 * _CUT:
-        return passage.content
-    start, end = crop["span"]
-    rest = f"{passage.text[:start].rstrip()} {passage.text[end:].lstrip()}".strip()
-    return replace(passage, text=rest).content
-
-
-def _twins(duplicates: Mapping[str, Sequence[str]], place: Mapping[str, int]) -> dict[int, frozenset[int]]:
-    """Corpus row -> rows of its near-duplicates that stayed in the corpus."""
-    out: dict[int, frozenset[int]] = {}
-    for kept, others in duplicates.items():
-        family = [place[key] for key in (kept, *others) if key in place]
-        for row in family:
-            out[row] = out.get(row, frozenset()) | frozenset(family) - {row}
-    return out
-
-
-def _held(data: RetrievalData, duplicates: Mapping[str, Sequence[str]], place: Mapping[str, int]) -> frozenset[int]:
-    """Rows of dev and test positives and of their near-duplicates: never training negatives."""
-    twins = _twins(duplicates, place)
-    rows = {
-        place[p] for side in data.qrels if side != "train" for found in data.positives(side).values() for p in found
-    }
-    return frozenset(rows.union(*(twins.get(row, frozenset()) for row in rows)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 QUERY = ("query", "question", "anchor", "sentence1", "sentence_1", "text1", "query_text", "问题", "查询", "提问")
@@ -33,6 +33,8 @@ class Judged:
     title: str
     score: float | None
     """As written; None is a positive. A labelled negative has a score of minus infinity."""
+    teacher: float | None = None
+    """What a stronger scorer gave it (pos_scores, neg_scores); says nothing about its relevance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class LabelRow:
     query: str
     query_id: str
     judged: tuple[Judged, ...]
+    prompt: str = ""
 
 
 def parse_row(row: Mapping[str, Any]) -> LabelRow:
@@ -48,14 +51,33 @@ def parse_row(row: Mapping[str, Any]) -> LabelRow:
     if not query:
         raise ValueError(f"no query (columns may be named {', '.join(QUERY[:4])})")
     title = _text(_first(row, TITLE))
-    score = _score(_first(row, SCORE))
+    written = _first(row, SCORE)
+    listed = written if isinstance(written, list | tuple) else ()  # a score for each passage: a teacher's
+    score = None if listed else _score(written)
     ids = [Judged("", text, title, score) for text in _texts(_first(row, PASSAGE_ID))]
     found = ids or [Judged(text, "", title, score) for text in _texts(_first(row, POSITIVE))]
     if not found:
         raise ValueError(f"no passage (columns may be named {', '.join(POSITIVE[:6])}, or passage_id)")
     names = [name for name in row if name in NEGATIVE or _NUMBERED.fullmatch(name)]
-    found += [Judged(text, "", "", float("-inf")) for name in names for text in _texts(row[name])]
-    return LabelRow(query, _text(_first(row, QUERY_ID)), tuple(found))
+    negatives = [Judged(text, "", "", float("-inf")) for name in names for text in _texts(row[name])]
+    scored = _scored(found, row.get("pos_scores")) + _scored(negatives, row.get("neg_scores"))
+    if listed:
+        scored = _scored([*found, *negatives], listed)
+    # Our own training rows name passages that were scored without being judged.
+    aside = row.get("known")
+    if isinstance(aside, list) and aside:
+        scored = [passage for passage in scored if passage.score != float("-inf") or passage.text not in aside]
+    prompt = row.get("prompt")
+    return LabelRow(query, _text(_first(row, QUERY_ID)), tuple(scored), prompt if isinstance(prompt, str) else "")
+
+
+def _scored(judged: list[Judged], scores: Any) -> list[Judged]:
+    """The passages with a teacher's scores. Raises ValueError where there is not one score for each."""
+    if scores in (None, "", [], ()):
+        return judged
+    if not isinstance(scores, list | tuple) or len(scores) != len(judged):
+        raise ValueError(f"{len(judged)} passages, but not as many scores")
+    return [replace(passage, teacher=_score(score)) for passage, score in zip(judged, scores, strict=True)]
 
 
 def scale_of(scores: Iterable[float]) -> float:

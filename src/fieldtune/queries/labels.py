@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fieldtune.queries.columns import Judged, LabelRow, is_relevant, parse_row, 
 from fieldtune.queries.labelled_beir import read_beir_labels
 from fieldtune.queries.made import Made, query_id
 from fieldtune.queries.match import PassageFinder
-from fieldtune.queries.rows import FORMATS, read_rows
+from fieldtune.queries.rows import FORMATS, label_files, read_rows
 from fieldtune.types import Passage, Qrels, Query
 
 _LISTED = 1_000
@@ -30,7 +30,7 @@ def read_labels(path: Path, passages: Mapping[str, Passage], threshold: float) -
         return read_beir_labels(path, passages, threshold)
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
+        files = label_files(path)
         if not files:
             raise InputError(
                 "no labels in it", f"give a BEIR folder (queries.jsonl, qrels/) or {', '.join(FORMATS)}", path=path
@@ -51,6 +51,9 @@ class _Gathered:
     broken: list[str] = field(default_factory=list)
     not_found: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """A teacher's scores: query -> passage -> score."""
+    prompts: dict[str, str] = field(default_factory=dict)
     rows: int = 0
 
 
@@ -88,6 +91,10 @@ def _read_file(path: Path, passages: Mapping[str, Passage], finder: PassageFinde
                 found = _find(judged, passages, finder, gathered, f"{path.name}:{line}", grade)
                 for passage in found:
                     _grade(gathered, key, passage, grade)
+                    if judged.teacher is not None:
+                        gathered.scores.setdefault(key, {})[passage] = judged.teacher
+            if label.prompt:
+                gathered.prompts[key] = label.prompt
             progress.advance()
 
 
@@ -138,7 +145,7 @@ def _made(gathered: _Gathered, path: Path) -> Made:
     without = len(gathered.queries) - len(kept)
     if without:
         gathered.dropped["query without a passage in the corpus"] += without
-    queries = {key: query for key, query in gathered.queries.items() if key in kept}
+    queries = {key: _with_metadata(query, gathered) for key, query in gathered.queries.items() if key in kept}
     qrels = {key: row for key, row in gathered.qrels.items() if key in kept}
     grades = [grade for row in qrels.values() for grade in row.values()]
     counts: dict[str, int | float] = {
@@ -160,6 +167,13 @@ def _made(gathered: _Gathered, path: Path) -> Made:
         {"broken_rows": gathered.broken[:_LISTED], "not_found": gathered.not_found[:_LISTED]},
         tuple(gathered.not_found),
     )
+
+
+def _with_metadata(query: Query, gathered: _Gathered) -> Query:
+    """The query with the scores and the prompt that came with its labels; the dataset stage passes them on."""
+    scores, prompt = gathered.scores.get(query.id), gathered.prompts.get(query.id)
+    extra = ({"scores": scores} if scores else {}) | ({"prompt": prompt} if prompt else {})
+    return replace(query, metadata={**query.metadata, **extra}) if extra else query
 
 
 def _example(not_found: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Rows of a labels file, whatever its format: CSV, TSV, JSON lines, a JSON list, or Parquet."""
+"""Rows of a labels file, whatever its format: CSV, TSV, JSON lines, a JSON list, Parquet, or Arrow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from fieldtune.errors import InputError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 
 Row = dict[str, Any] | str
 """The cells by lower-cased column name, or what is wrong with the row."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line or, in Parquet, row number; row). `.gz` is unpacked on the way.
+    """Yield (line or, in Parquet and Arrow, row number; row). `.gz` is unpacked on the way.
 
     Raises InputError when the file as a whole cannot be read; a broken row is yielded as what is wrong with it.
     """
@@ -27,8 +27,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     if suffix not in FORMATS:
         raise InputError("not a format of labels", f"give a BEIR folder or one of {', '.join(FORMATS)}", path=path)
     try:
-        if suffix == ".parquet":
-            yield from _parquet(path)
+        if suffix in (".parquet", ".arrow"):
+            yield from _columns(path, suffix)
             return
         raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     except FileNotFoundError:
@@ -98,19 +98,30 @@ def _table(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
         raise InputError(f"not valid CSV ({error})", "check the quotes near that line", path=path, line=line) from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def _columns(path: Path, suffix: str) -> Iterator[tuple[int, Row]]:
     import pyarrow
     import pyarrow.parquet
 
     path.open("rb").close()  # a plain error for what is missing or forbidden
     try:
         number = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1_000):
+        # What `datasets` writes with save_to_disk is an Arrow stream.
+        stream = suffix == ".arrow"
+        batches = pyarrow.ipc.open_stream(path) if stream else pyarrow.parquet.ParquetFile(path).iter_batches(1_000)
+        for batch in batches:
             for row in batch.to_pylist():
                 number += 1
                 yield number, _named(row)
     except pyarrow.ArrowException as error:
-        raise InputError(f"not a Parquet file that can be read ({error})", "write the file again", path=path) from None
+        kind = suffix.removeprefix(".").title()
+        raise InputError(f"not a {kind} file that can be read ({error})", "write the file again", path=path) from None
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The labels files of a folder, also of one that `datasets` wrote (save_to_disk), without what describes them."""
+    own = {"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.name not in own)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _named(value: Any) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,37 @@ import numpy as np
 
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
-from fieldtune.dataset import read_examples
+from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries, development_sample
-from fieldtune.training.loop import Recipe, freezes_embeddings, train
+from fieldtune.training.loop import Recipe, freezes_embeddings
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.scale import fitting_scale
-from fieldtune.types import Result
+from fieldtune.types import Example, Result
 from fieldtune.workspace import atomic_folder, file_digest, write_jsonl
 
 _SAME = 0.9999  # least cosine between the trained model's vectors and those of the saved folder
 
 
-def tune(config: Config, data: RetrievalData, examples: Path, encoder: Encoder, work: Path, vectors: Path) -> Result:
+def tune(
+    config: Config,
+    data: RetrievalData,
+    examples: Path,
+    encoder: Encoder,
+    work: Path,
+    vectors: Path,
+    duplicates: Mapping[str, Sequence[str]] | None = None,
+) -> Result:
     """Train on `examples` (FlagEmbedding rows), choose the best weights on dev, save `work/model`.
 
-    `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts.
-    Also writes `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load
-    as what was trained.
+    `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts,
+    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). Also writes
+    `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load as what was
+    trained.
     """
     if encoder.tokens is None:
         raise ModelError(
@@ -44,7 +55,22 @@ def tune(config: Config, data: RetrievalData, examples: Path, encoder: Encoder, 
     before = encoder.encode(probe, "passage")
     if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
-    state = train(encoder, pairs, recipe, development, work / "training" / "state", key)
+    rounds = config.negatives.rounds
+    if rounds > 1:
+        key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
+
+    def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
+        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache")
+        mined_anew.append({"round": number, **rows.counts})
+        return rows.examples
+
+    mined_anew: list[dict[str, Any]] = []
+    state = train_in_rounds(encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine)
+    if rounds > 1:
+        notes.append(
+            f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
+            "weights so far."
+        )
     after = encoder.encode(probe, "passage")
     write_jsonl(work / "training" / "log.jsonl", state.log)
     _save(encoder, work / "model", probe, after)
@@ -60,7 +86,13 @@ def tune(config: Config, data: RetrievalData, examples: Path, encoder: Encoder, 
             "dev nDCG@10 before": round(state.base_score, 4),
             "dev nDCG@10 after": round(state.best_score, 4),
         }
-    details = {"dimensions": list(recipe.dimensions), "precision": encoder.precision, "device": encoder.device}
+    details: dict[str, Any] = {
+        "dimensions": list(recipe.dimensions),
+        "precision": encoder.precision,
+        "device": encoder.device,
+    }
+    if mined_anew:
+        details["mined anew"] = mined_anew
     return Result("training", counts, {}, tuple(notes), details)
 
 

@@ -1,0 +1,93 @@
+"""Several trainings one after the other, each on negatives that the model of the one before finds hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fieldtune.dataset import read_examples, write_examples
+from fieldtune.encoding import Encoder
+from fieldtune.training.checkpoint import Progressed, load_weights
+from fieldtune.training.development import Development
+from fieldtune.training.loop import Recipe, train
+from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.types import Example
+from fieldtune.workspace import digest, file_digest
+
+Mine = Callable[[Encoder, int, Path], list[Example]]
+"""(the tuned encoder under a fingerprint of its weights, number of the round, folder for its vectors) -> rows."""
+
+
+def train_in_rounds(
+    encoder: Encoder,
+    pairs: Pairs,
+    recipe: Recipe,
+    development: Development | None,
+    work: Path,
+    key: str,
+    rounds: int,
+    mine: Mine,
+) -> Progressed:
+    """Divide epochs and evaluations among `rounds` trainings, each with its own rise and fall of the rate.
+
+    The first trains on `pairs`; before each other one `mine` gives new rows, found with the best weights so far (after
+    ANCE, arXiv:2007.00808, which mines while it trains). A round that ends below the best before it is undone. Each
+    round keeps its state in a folder below `work`, so a killed run repeats no finished round and no mining, and ends as
+    an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`.
+    """
+    if rounds == 1:
+        return train(encoder, pairs, recipe, development, work, key)
+    settings = recipe.settings.model_copy(
+        update={
+            "epochs": recipe.settings.epochs / rounds,
+            "evaluations": max(1, recipe.settings.evaluations // rounds),
+        }
+    )
+    total = Progressed()
+    best = work / "round-1" / "best.pt"
+    for number in range(1, rounds + 1):
+        folder = work / f"round-{number}"
+        if number > 1:
+            pairs = make_pairs(read_examples(_mined(encoder, best, folder, key, number, mine)))
+        seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
+        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}")
+        better = number == 1 or development is None or state.best_score > total.best_score
+        total = _together(total, state, number, better)
+        if better:
+            best = folder / "best.pt"
+        else:
+            load_weights(best, encoder.model)
+    return total
+
+
+def _mined(encoder: Encoder, weights: Path, folder: Path, key: str, number: int, mine: Mine) -> Path:
+    """The file of this round's rows, written once; its name says what it was made with."""
+    made_with = file_digest(weights)
+    path = folder / f"train-{digest([key, number, made_with])}.jsonl"
+    if not path.exists():
+        # The encoder's own fingerprint is that of the base model: vectors kept under it are not these weights'.
+        tuned = Encoder(
+            encoder.model,
+            name=f"{encoder.name}, tuned",
+            fingerprint=digest([encoder.fingerprint, made_with]),
+            precision=encoder.precision,
+        )
+        write_examples(path, mine(tuned, number, folder / "vectors"))
+    return path
+
+
+def _together(total: Progressed, state: Progressed, number: int, better: bool) -> Progressed:
+    """The account of all rounds so far, with steps counted through."""
+    rows: list[dict[str, Any]] = [
+        row | {"step": row["step"] + total.step, "round": number} for row in state.log if row["step"] or number == 1
+    ]
+    return Progressed(
+        step=total.step + state.step,
+        best_step=total.step + state.best_step if better else total.best_step,
+        best_score=state.best_score if better else total.best_score,
+        base_score=state.base_score if number == 1 else total.base_score,
+        seconds=total.seconds + state.seconds,
+        log=[*total.log, *rows],
+    )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fieldtune.beir import load_beir
+from fieldtune.config import Training, make_config
+from fieldtune.dataset import build_dataset, read_examples
+from fieldtune.encoding import Encoder
+from fieldtune.training import loop, rounds, tune
+from fieldtune.training.development import Development
+from fieldtune.training.loop import Recipe
+from fieldtune.training.pairs import make_pairs
+from fieldtune.training.rounds import train_in_rounds
+from fieldtune.types import Example
+
+TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
+ROWS = [Example(f"what ends {n}", (TEXTS[n],), (TEXTS[(n + 1) % 40],)) for n in range(40)]
+DEVELOPMENT = Development([f"what ends {n}" for n in range(40)], TEXTS, [{n: 1} for n in range(40)], 1, True)
+SETTINGS = Training(epochs=6, batch_size=8, learning_rate=1e-3, evaluations=4, checkpoint_seconds=0.001)
+
+
+def run(model: str, work: Path, mined: list[tuple[int, str]], count: int = 3) -> tuple[Encoder, loop.Progressed]:
+    encoder = Encoder.load(model, precision="fp32")
+
+    def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
+        mined.append((number, tuned.fingerprint))
+        return [Example(row.query, row.pos, (TEXTS[(place + number) % 40],)) for place, row in enumerate(ROWS)]
+
+    recipe = Recipe(SETTINGS, 20.0, (32,), 5)
+    return encoder, train_in_rounds(encoder, make_pairs(ROWS), recipe, DEVELOPMENT, work, "k", count, mine)
+
+
+def weights(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in encoder.model.state_dict().items()}
+
+
+def test_each_round_mines_with_other_weights_and_steps_are_counted_through(tiny_model: str, tmp_path: Path) -> None:
+    mined: list[tuple[int, str]] = []
+    encoder, state = run(tiny_model, tmp_path, mined)
+    assert [number for number, _ in mined] == [2, 3]
+    assert len({encoder.fingerprint, *(fingerprint for _, fingerprint in mined)}) == 3
+    assert state.step == 6 * 5
+    assert [row["step"] for row in state.log if "loss" in row] == [10, 20, 30]
+    assert [row["round"] for row in state.log if "loss" in row] == [1, 2, 3]
+    assert state.best_score > state.base_score
+    assert DEVELOPMENT.score(encoder).mean() == pytest.approx(state.best_score, abs=1e-6)
+
+
+@pytest.mark.parametrize("stop", [4, 13, 25])
+def test_a_run_killed_in_any_round_ends_with_the_weights_of_an_undisturbed_one(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    mined: list[tuple[int, str]] = []
+    calm, state = run(tiny_model, tmp_path / "calm", mined)
+    real, steps = loop._step, []
+
+    def failing(*arguments: object) -> float:
+        steps.append(1)
+        if len(steps) == stop:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", failing)
+    again: list[tuple[int, str]] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path / "cut", again)
+    torch.manual_seed(999)
+    resumed, other = run(tiny_model, tmp_path / "cut", again)
+    assert len(steps) == state.step + 1  # no step twice
+    assert len(again) == 2  # and no mining
+    assert other.log == state.log
+    for name, weight in weights(calm).items():
+        assert torch.equal(weight, weights(resumed)[name]), name
+
+
+def test_a_round_that_ends_worse_is_undone(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    real = rounds.train
+    scores = iter([0.5, 0.3])
+
+    def scored(encoder: Encoder, *arguments: object) -> loop.Progressed:
+        state = real(encoder, *arguments)  # type: ignore[arg-type]
+        kept.append(weights(encoder))
+        state.best_score = next(scores)
+        return state
+
+    monkeypatch.setattr(rounds, "train", scored)
+    encoder, state = run(tiny_model, tmp_path, [], 2)
+    assert state.best_score == 0.5
+    assert state.best_step <= 15
+    assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    for name, weight in weights(encoder).items():
+        assert torch.equal(weight, kept[0][name]), name
+
+
+def test_the_stage_mines_anew_with_the_tuned_model(tiny_model: str, tiny_beir: Path, tmp_path: Path) -> None:
+    config = make_config({
+        "negatives": {"rounds": 2, "per_query": 2, "depth": 30}, "model": {"base": tiny_model},
+        "training": {"epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32"},
+    })  # fmt: skip
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    build_dataset(config, load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
+    data = load_beir(tmp_path / "data")
+    examples = tmp_path / "data" / "train.jsonl"
+    result = tune(config, data, examples, encoder, tmp_path, tmp_path / "vectors")
+    mined = next((tmp_path / "training" / "state" / "round-2").glob("train-*.jsonl"))
+    before, after = read_examples(examples), read_examples(mined)
+    assert [row.query for row in before] == [row.query for row in after]
+    assert [row.pos for row in before] == [row.pos for row in after]
+    changed = sum(set(one.neg) != set(other.neg) for one, other in zip(before, after, strict=True))
+    assert changed > len(before) / 4
+    assert result.details["mined anew"][0]["round"] == 2
+    assert "ran in 2 rounds" in " ".join(result.notes)
