@@ -29,9 +29,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VAL
 Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
 BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/.")]
 ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
+FailUnless = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-unless", metavar="VERDICT", help="Exit with 3 for any other verdict: ship, no-measurable-difference ..."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
+_REFUSED = 3  # the work is done, but the verdict is not one that --fail-unless names
 _INTERRUPTED = 130
 # What the machine refuses and the user can mend.
 _CURABLE = {
@@ -102,6 +109,7 @@ def run(
     config: ConfigFile,
     from_: Annotated[str, typer.Option("--from", help="Run this stage and all to its right again.")] = "",
     until: Annotated[str, typer.Option(help="Stop after this stage.")] = "",
+    fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
     """Documents to a tuned model, a report and an index; finished work is not repeated."""
@@ -110,8 +118,12 @@ def run(
 
     resolved = load_config(config, parse_overrides(set_ or []))
     # Figures that an earlier run left in the folder are not this one's.
+    wanted = _wanted(fail_unless)
     if "evaluation" in _run(resolved, from_, until):
-        print_summary(Path(resolved.out))
+        outcome = print_summary(Path(resolved.out))
+        _require(outcome, wanted)
+    elif wanted:
+        _require("not compared", wanted)
 
 
 @app.command()
@@ -142,20 +154,49 @@ def evaluate(
     per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, or auto or bf16 for speed.")] = "fp32",
+    train_data: Annotated[
+        Path | None, typer.Option(help="Training rows (query, pos, neg) of a model, to be checked for leaks.")
+    ] = None,
+    judgements: Annotated[list[Path] | None, typer.Option(help="A filled-in labelling file; may be repeated.")] = None,
+    unjudged: Annotated[
+        Path | None, typer.Option(help="Write unjudged passages to this CSV file for labelling.")
+    ] = None,
+    llm_judge: Annotated[
+        bool, typer.Option("--llm-judge", help="Let the LLM of the settings propose grades in --unjudged.")
+    ] = False,
+    fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import make_config, parse_overrides
+    from fieldtune.errors import ConfigError
     from fieldtune.standalone import evaluate_models
 
     config = make_config(parse_overrides(set_ or []), where="--set")
-    columns, rows, said = evaluate_models(
-        config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
+    wanted = _wanted(fail_unless)
+    if llm_judge and not unjudged:
+        raise ConfigError("--llm-judge writes into a labelling file", "give one: --unjudged FILE")
+    columns, rows, said, outcome = evaluate_models(
+        config,
+        data,
+        split,
+        model or [],
+        bm25=bm25,
+        precision=precision,
+        json=json,
+        per_query=per_query,
+        report=report,
+        train_data=train_data,
+        judgements=judgements or [],
+        unjudged=unjudged,
+        llm_judge=llm_judge,
     )
-    for sentence in said:
+    say(said[0], style="bold")
+    for sentence in said[1:]:
         say(sentence)
     say()
     table(columns, rows)
+    _require(outcome, wanted)
 
 
 @app.command()
@@ -220,6 +261,21 @@ def doctor() -> None:
     table(("what", "state"), rows(examine()))
 
 
+def _wanted(fail_unless: list[str] | None) -> tuple[str, ...]:
+    """The verdicts that were asked for, read before any work is done."""
+    if not fail_unless:
+        return ()
+    from fieldtune.evaluation import parse_outcomes
+
+    return parse_outcomes(fail_unless)
+
+
+def _require(outcome: str, wanted: tuple[str, ...]) -> None:
+    if wanted and outcome not in wanted:
+        note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
+        raise typer.Exit(_REFUSED)
+
+
 def _run(config: Config, first: str, last: str) -> list[str]:
     """Run the stages; returns their names."""
     from fieldtune.pipeline import run_pipeline
@@ -228,7 +284,10 @@ def _run(config: Config, first: str, last: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C."""
+    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C.
+
+    3 when --fail-unless was given and the verdict is another.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words

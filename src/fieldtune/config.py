@@ -328,6 +328,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")
+    judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
     return config.model_copy(
         update={
@@ -335,6 +336,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "documents": config.documents.model_copy(update={"paths": paths}),
             "queries": queries,
             "model": config.model.model_copy(update={"base": base}),
+            "evaluation": config.evaluation.model_copy(update={"judgements": judgements}),
         }
     )
 

@@ -13,16 +13,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldtune import __version__
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries, write_corpus
 from fieldtune.config import Config
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
+from fieldtune.labelling import labelled, write_labelling
 from fieldtune.models import resolve_model, token_counter
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest, file_digest, read_json, read_jsonl, write_json
+
+if TYPE_CHECKING:
+    from fieldtune.evaluation import System
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "tokenizers", "numpy", "scipy", "lancedb", "liteparse")
 
@@ -117,13 +121,14 @@ def _training(run: Run) -> Result:
 
 
 def _evaluation(run: Run) -> Result:
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
         System,
+        audit,
         bm25_ranking,
         evaluate,
-        judge,
         model_ranking,
+        prove,
         write_metrics,
         write_per_query,
         write_report,
@@ -138,15 +143,29 @@ def _evaluation(run: Run) -> Result:
             "raise split.test, or give labels for more documents",
             path=run.path("data"),
         )
+    data, notes = labelled(data, split, [Path(path) for path in config.evaluation.judgements])
+    base = Encoder.load(config.model.base, settings=config.model)
+    leakage = audit(
+        data,
+        split,
+        config.evaluation,
+        config.seed,
+        training=run.path("data", "train.jsonl"),
+        vectors=lambda texts: cached_vectors(
+            base, texts, "query", run.path("vectors"), label="encoding queries (base)"
+        ),
+    )
     systems = []
     for name, model in (("base", config.model.base), ("tuned", str(run.path("model")))):
-        encoder = Encoder.load(model, settings=config.model if name == "base" else None)
+        encoder = base if name == "base" else Encoder.load(model)
         systems.append(System(name, model_ranking(encoder, data, split, run.path("vectors"), label=name)))
     if config.evaluation.bm25:
         systems.append(System("BM25", bm25_ranking(data, split)))
     evaluation = evaluate(data, split, systems, config.evaluation, config.seed)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
-    write_metrics(run.path("metrics.json"), evaluation)
+    proof = prove(data, evaluation, systems, leakage, config.evaluation, chosen_on=split == "dev")
+    notes += _labelling_file(run, data, split, systems)
+    write_metrics(run.path("metrics.json"), evaluation, proof.record())
     write_per_query(run.path("per_query.csv"), evaluation, data)
     write_report(
         run.path("report.html"),
@@ -159,13 +178,23 @@ def _evaluation(run: Run) -> Result:
         reproduce=("fieldtune run CONFIG, with the settings below as CONFIG",),
         training_log=learning_curve(run.workspace.root),
         package_versions=versions(),
+        proof=proof,
     )
-    verdict = judge(evaluation)
-    notes = [verdict.headline, *evaluation.notes]
+    notes = [proof.verdict.line, leakage.sentence, *evaluation.notes, *notes]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(systems)}
     return Result("evaluation", counts, {}, tuple(notes))
+
+
+def _labelling_file(run: Run, data: RetrievalData, split: str, systems: Sequence[System]) -> list[str]:
+    """Write unjudged.csv; one that someone has filled in is left as it is."""
+    if not run.config.evaluation.unjudged:
+        return []
+    try:
+        return write_labelling(run.path("unjudged.csv"), run.config, data, split, systems)
+    except InputError as error:
+        return [f"{error.message}: left as it is. {error.hint}"]
 
 
 def _index(run: Run) -> Result:
@@ -218,6 +247,11 @@ def _label_files(config: Config) -> Any:
     return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
 
 
+def _evaluation_settings(config: Config) -> Any:
+    files = [_digest_or_cause(Path(path)) for path in config.evaluation.judgements]
+    return [_settings("evaluation")(config), files]
+
+
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
     return lambda config: [inner(config), resolve_model(config.model.base).fingerprint]
 
@@ -228,7 +262,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _settings("split", "negatives", "model"), ("data/corpus.jsonl", "data/train.jsonl")),
     Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
-    Stage("evaluation", _evaluation, _settings("evaluation"), ("metrics.json", "per_query.csv", "report.html")),
+    Stage("evaluation", _evaluation, _evaluation_settings, ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from fieldtune.beir import corpus_file, load_beir
+from fieldtune.beir import corpus_file, load_beir, require_split
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
+from fieldtune.labelling import labelled, write_labelling
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
 
@@ -86,21 +87,28 @@ def evaluate_models(
     json: Path | None,
     per_query: Path | None,
     report: Path | None,
-) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    train_data: Path | None = None,
+    judgements: Sequence[Path] = (),
+    unjudged: Path | None = None,
+    llm_judge: bool = False,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str], str]:
     """Measure models (each `MODEL` or `NAME=MODEL`) and BM25 on one split.
 
-    Returns columns and rows for the console, and the finding in sentences.
+    Returns columns and rows for the console, the finding in sentences, verdict first, and the verdict's outcome. The
+    split is audited for leaks from the folder's train and dev splits and from `train_data`; `judgements` are files of
+    added grades; `unjudged` becomes a file for labelling, filled in by a language model with `llm_judge`.
 
     The corpus is encoded once per model. Raises ConfigError when there is nothing to measure.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
         System,
+        audit,
         bm25_ranking,
         comparison_table,
         evaluate,
-        judge,
         model_ranking,
+        prove,
         write_metrics,
         write_per_query,
         write_report,
@@ -113,7 +121,9 @@ def evaluate_models(
     named = [_named(model) for model in models]
     if len({name for name, _ in named}) < len(named):
         raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
-    loaded = load_beir(data)
+    loaded, notes = labelled(load_beir(data), split, [*map(Path, config.evaluation.judgements), *judgements])
+    require_split(data, loaded, split)
+    leakage = audit(loaded, split, config.evaluation, config.seed, training=train_data)
     systems = []
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         for name, model in named:
@@ -122,8 +132,11 @@ def evaluate_models(
     if bm25:
         systems.append(System("BM25", bm25_ranking(loaded, split)))
     evaluation = evaluate(loaded, split, systems, config.evaluation, config.seed)
+    proof = prove(loaded, evaluation, systems, leakage, config.evaluation)
+    if unjudged:
+        notes += write_labelling(unjudged, config, loaded, split, systems, llm_judge=llm_judge)
     if json:
-        write_metrics(json, evaluation)
+        write_metrics(json, evaluation, proof.record())
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
@@ -135,11 +148,11 @@ def evaluate_models(
             config.model_dump(by_alias=True),
             title=data.resolve().name,
             examples=config.evaluation.examples,
+            proof=proof,
         )
     columns, rows = comparison_table(evaluation)
-    verdict = judge(evaluation)
-    said = [verdict.headline, *verdict.sentences, *evaluation.notes]
-    return tuple(columns), [tuple(row) for row in rows], said
+    said = [*proof.lines(), *evaluation.notes, *notes]
+    return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
 
 
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:

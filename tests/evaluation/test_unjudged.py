@@ -32,7 +32,7 @@ def system(name: str, *rows: str) -> System:
 
 @pytest.fixture
 def data() -> RetrievalData:
-    passages = {name: Passage(name, f"Title {name}", f"text {name},\nline \"two\"") for name in "abcdefgh"}
+    passages = {name: Passage(name, f"Title {name}", f'text {name},\nline "two"') for name in "abcdefgh"}
     queries = {f"q{n}": Query(f"q{n}", f"question {n}?") for n in range(2)}
     return RetrievalData(passages, queries, {"test": {"q0": {"a": 1, "b": 0}, "q1": {"c": 1}}})
 

@@ -44,8 +44,8 @@ def audit(
 ) -> Leakage:
     """Compare the queries of a split and their relevant passages with those of train and dev.
 
-    `training` is a file of training rows (query, pos, neg) that counts as train, beside the train split. `vectors` gives
-    unit vectors `(n, dim)` of query texts; with it the nearest neighbours are found by vectors as well. Raises
+    `training` is a file of training rows (query, pos, neg) that counts as train, beside the train split. `vectors`
+    gives unit vectors `(n, dim)` of query texts; with it the nearest neighbours are found by vectors as well. Raises
     InputError for a file that is not training data.
     """
     measured = known_from_qrels(data, split)
@@ -112,7 +112,7 @@ def _same_queries(measured: Known, known: Known) -> list[Pair]:
     for query, text in measured.ids.items():
         found = (query, known.ids[query]) if query in known.ids else known.queries.get(plain(text))
         if found:
-            pairs.append(Pair(query, text, *found))
+            pairs.append(Pair(query, text, found[0], found[1]))
     return pairs
 
 

@@ -47,14 +47,17 @@ def query_rarity(queries: Sequence[Terms], passages: Sequence[str]) -> dict[str,
     """Weight of each word of the queries: as common as among the queries or among the passages, whichever is more.
 
     "Symptoms" is a template's word in the queries, "between" a common word of passages, a disease's name rare in both.
-    A word that no passage holds, such as "please" or a slip of the pen, tells no passage from another and weighs little.
+    A word that no passage holds, such as "please" or a slip of the pen, tells no passage from another: it weighs
+    little.
     """
     asked = Counter(term for query in queries for term in query)
     held = rarity(asked, passages) if passages else {}
     every = 0 < len(passages) < 2 * _SAMPLE  # in a sample, a word that is not there may still be in the corpus
     nowhere = math.log(len(passages) + 1) + 1e-9 if every else math.inf
     return {
-        term: _LEAST if held.get(term, 0.0) > nowhere else min(math.log((len(queries) + 1) / n), held.get(term, math.inf))
+        term: _LEAST
+        if held.get(term, 0.0) > nowhere
+        else min(math.log((len(queries) + 1) / n), held.get(term, math.inf))
         for term, n in asked.items()
     }
 
@@ -179,7 +182,7 @@ def copies(a: Sequence[str], b: Sequence[str], threshold: float, seed: int) -> d
         for own, foreign in ((one, other), (other, one)):
             if own in mine and foreign in theirs:
                 near.setdefault(own, []).append((similarity, foreign))
-    found = {}
+    found: dict[int, list[tuple[float, int]]] = {}
     for own, links in near.items():
         links.sort(key=lambda link: (-link[0], theirs[link[1]][0]))
         listed = [(similarity, position) for similarity, other in links for position in theirs[other][:_CANDIDATES]]

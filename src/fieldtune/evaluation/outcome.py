@@ -21,7 +21,7 @@ RULES: dict[str, tuple[Outcome, str]] = {
     "unclear": ("no measurable difference", "The 95% interval of the nDCG@10 difference holds zero, or p >= 0.05."),
     "higher, behind keyword search": (
         "ship",
-        "The 95% interval of the nDCG@10 difference lies above zero, and p < 0.05; but BM25 alone is measurably better.",
+        "The 95% interval of the nDCG@10 difference lies above zero, and p < 0.05; BM25 alone is measurably better.",
     ),
     "higher": ("ship", "The 95% interval of the nDCG@10 difference lies above zero, and p < 0.05."),
 }

@@ -44,7 +44,7 @@ class Slice:
 
     @property
     def finding(self) -> str:
-        """"better", "worse", "no measurable difference" or "too small"."""
+        """ "better", "worse", "no measurable difference" or "too small"."""
         if self.small:
             return "too small"
         if self.adjusted >= 0.05:

@@ -11,6 +11,7 @@ from fieldtune.evaluation.results import MAIN, Comparison, Evaluation, Scores
 
 _HARDLY_ANY = 10  # fewer queries are said to prove next to nothing
 
+
 def judge(
     evaluation: Evaluation,
     leakage: Leakage | None = None,
@@ -33,7 +34,9 @@ def judge(
     if rule == "leak" and leakage is not None:
         headline = f"the test set is known from training. {leakage.sentence.removeprefix('Leakage audit: ')}"
     elif rule == "chosen on":
-        headline = f"these are the {evaluation.split} queries that the best checkpoint was chosen by; keep a test split."
+        headline = (
+            f"these are the {evaluation.split} queries that the best checkpoint was chosen by; keep a test split."
+        )
     if general is not None:
         sentences.append(general.sentence)
     warnings = _warnings(evaluation, contest, leakage, rule)
