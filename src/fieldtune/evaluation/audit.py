@@ -17,6 +17,7 @@ from fieldtune.evaluation.known import Known, known_from_qrels, plain, tied_docu
 from fieldtune.evaluation.leakage import EXACT, NEAR, Finding, Leakage, Overlap, Pair
 from fieldtune.evaluation.nearest import (
     Nearest,
+    Vocabulary,
     copies,
     is_copy,
     is_filled_in,
@@ -24,6 +25,7 @@ from fieldtune.evaluation.nearest import (
     nearest_words,
     query_rarity,
     rarity,
+    vocabulary,
 )
 from fieldtune.types import SPLITS
 
@@ -60,10 +62,11 @@ def audit(
             holders.setdefault(key, []).append(query)
     labelled = [positives, *(data.positives(side) for side in sides if side in data.qrels)]
     tied = tied_documents(data, labelled, _WHOLE)
+    corpus = vocabulary([passage.content for passage in data.passages.values()])
     findings: list[Finding] = []
     overlaps: list[Overlap] = []
     for side, known in sides.items():
-        nearest, weights = _nearest_queries(measured, known, data)
+        nearest, weights = _nearest_queries(measured, known, corpus)
         overlaps.append(_overlap(side, "words", measured, known, nearest))
         if vectors is not None and known.queries:
             texts = list(measured.ids.values())
@@ -73,7 +76,7 @@ def audit(
             "query": _same_queries(measured, known),
             "near query": _near_queries(measured, known, nearest, weights, config.near_copy_query),
             "passage": _same_passages(data, holders, known.passages),
-            "near passage": _near_passages(data, holders, known, config.near_copy_passage, seed),
+            "near passage": _near_passages(data, holders, known, corpus, config.near_copy_passage, seed),
             "document": _documents(data, holders, known),
             "negative": _negatives(data, holders, known),
         }
@@ -116,10 +119,10 @@ def _same_queries(measured: Known, known: Known) -> list[Pair]:
     return pairs
 
 
-def _nearest_queries(measured: Known, known: Known, data: RetrievalData) -> tuple[Nearest, dict[str, float]]:
+def _nearest_queries(measured: Known, known: Known, corpus: Vocabulary) -> tuple[Nearest, dict[str, float]]:
     here = [query_terms(text) for text in measured.ids.values()]
     there = [query_terms(text) for _, text in known.queries.values()]
-    weights = query_rarity([*here, *there], [passage.content for passage in data.passages.values()])
+    weights = query_rarity([*here, *there], corpus)
     return nearest_words(here, there, weights), weights
 
 
@@ -150,7 +153,12 @@ def _same_passages(
 
 
 def _near_passages(
-    data: RetrievalData, holders: Mapping[str, Sequence[str]], known: Known, threshold: float, seed: int
+    data: RetrievalData,
+    holders: Mapping[str, Sequence[str]],
+    known: Known,
+    corpus: Vocabulary,
+    threshold: float,
+    seed: int,
 ) -> list[Pair]:
     rest = [key for key in holders if plain(data.passages[key].content) not in known.passages]
     others = list(known.passages.values())
@@ -160,7 +168,7 @@ def _near_passages(
     here = {row: query_terms(data.passages[rest[row]].content) for row in near}
     there = {column: query_terms(others[column][2]) for found in near.values() for _, column in found}
     wanted = [term for terms in (*here.values(), *there.values()) for term in terms]
-    weights = rarity(wanted, [passage.content for passage in data.passages.values()]) if wanted else {}
+    weights = rarity(wanted, corpus)
     pairs = []
     for row, found in sorted(near.items()):
         real = next((link for link in found if not is_filled_in(here[row], there[link[1]], weights)), None)
@@ -203,14 +211,15 @@ def _overlap(side: str, by: str, measured: Known, known: Known, nearest: Nearest
     others = list(known.queries.values())
     mine = list(measured.ids.items())
     order = np.argsort(-nearest.similarity, kind="stable")[:_WORST].tolist()
+    worst = []
+    for row in order:
+        if nearest.index[row] >= 0:
+            (query, text), (name, other) = mine[row], others[int(nearest.index[row])]
+            worst.append(Pair(query, text, name, other, float(nearest.similarity[row])))
     return Overlap(
         side=side,
         by=by,
         median=float(np.median(nearest.similarity)) if len(mine) else 0.0,
         at_least={f"{step:.2f}": int((nearest.similarity >= step - 1e-9).sum()) for step in (0.5, 0.7, 0.8, 0.9, 0.95)},
-        worst=tuple(
-            Pair(*mine[row], *others[int(nearest.index[row])], float(nearest.similarity[row]))
-            for row in order
-            if nearest.index[row] >= 0
-        ),
+        worst=tuple(worst),
     )

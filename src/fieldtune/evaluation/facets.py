@@ -13,7 +13,7 @@ import regex
 from fieldtune.beir import RetrievalData
 from fieldtune.corpus.near import words
 from fieldtune.dataset.leaks import query_terms
-from fieldtune.evaluation.nearest import rarity
+from fieldtune.evaluation.nearest import rarity, vocabulary
 from fieldtune.types import Passage, Query
 
 _DOCUMENTS = 12  # documents named one by one; the others are one slice together
@@ -81,8 +81,8 @@ def language(query: Query) -> str:
 def _overlap(data: RetrievalData, asked: Sequence[Query], right: Sequence[Sequence[Passage]]) -> list[float]:
     """Share of the query's words, weighed by rarity, that the most alike of its relevant passages has."""
     terms = [query_terms(query.text) for query in asked]
-    contents = [passage.content for passage in data.passages.values()]
-    weights = rarity((term for some in terms for term in some), contents)
+    corpus = vocabulary([passage.content for passage in data.passages.values()])
+    weights = rarity({term for some in terms for term in some}, corpus)
     shares = []
     for some, passages in zip(terms, right, strict=True):
         every = math.fsum(weights[term] for term in some)

@@ -35,15 +35,29 @@ class Nearest:
     """0 to 1: `(n,)`."""
 
 
-def rarity(terms: Iterable[str], texts: Sequence[str]) -> dict[str, float]:
-    """Weight of each term: the logarithm of how many texts there are for one that holds it; always above zero."""
-    wanted = set(terms)
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How many passages hold each word; counted once, for it takes longer than the comparisons."""
+
+    held: Counter[str]
+    passages: int
+    whole: bool
+    """Whether all passages were counted, or an even sample of a large corpus."""
+
+
+def vocabulary(texts: Sequence[str]) -> Vocabulary:
+    """Count the words of a corpus."""
     sample = texts[:: max(1, len(texts) // _SAMPLE)]
-    held = Counter(term for text in sample for term in wanted.intersection(tokenize(text)))
-    return {term: math.log((len(sample) + 1) / (held[term] or 0.5)) for term in wanted}
+    held = Counter(term for text in sample for term in set(tokenize(text)))
+    return Vocabulary(held, len(sample), len(sample) == len(texts))
 
 
-def query_rarity(queries: Sequence[Terms], passages: Sequence[str]) -> dict[str, float]:
+def rarity(terms: Iterable[str], corpus: Vocabulary) -> dict[str, float]:
+    """Weight of each term: the logarithm of how many passages there are for one that holds it; always above zero."""
+    return {term: math.log((corpus.passages + 1) / (corpus.held[term] or 0.5)) for term in terms}
+
+
+def query_rarity(queries: Sequence[Terms], corpus: Vocabulary) -> dict[str, float]:
     """Weight of each word of the queries: as common as among the queries or among the passages, whichever is more.
 
     "Symptoms" is a template's word in the queries, "between" a common word of passages, a disease's name rare in both.
@@ -51,15 +65,12 @@ def query_rarity(queries: Sequence[Terms], passages: Sequence[str]) -> dict[str,
     little.
     """
     asked = Counter(term for query in queries for term in query)
-    held = rarity(asked, passages) if passages else {}
-    every = 0 < len(passages) < 2 * _SAMPLE  # in a sample, a word that is not there may still be in the corpus
-    nowhere = math.log(len(passages) + 1) + 1e-9 if every else math.inf
-    return {
-        term: _LEAST
-        if held.get(term, 0.0) > nowhere
-        else min(math.log((len(queries) + 1) / n), held.get(term, math.inf))
-        for term, n in asked.items()
-    }
+    weights = rarity(asked, corpus)
+    for term, count in asked.items():
+        # In a sample, a word that is not there may still be in the corpus.
+        nowhere = corpus.whole and corpus.held[term] == 0
+        weights[term] = _LEAST if nowhere else min(weights[term], math.log((len(queries) + 1) / count))
+    return weights
 
 
 def likeness(a: Terms, b: Terms, weights: Mapping[str, float]) -> float:
