@@ -67,6 +67,11 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert systems(out)["tuned"]["ndcg@10"] > systems(out)["base"]["ndcg@10"] + 0.1
     assert set(systems(out)) == {"base", "tuned", "BM25"}
     assert "<html" in (out / "report.html").read_text()
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["leakage"]["compared"]["train"] > 0 and metrics["leakage"]["failed"] is False
+    assert {one["by"] for one in metrics["leakage"]["overlaps"]} == {"words", "vectors"}
+    assert results[NAMES.index("evaluation")].notes[0].startswith(metrics["verdict"]["outcome"].upper())
+    assert len((out / "unjudged.csv").read_text("utf-8-sig").splitlines()) > 10
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
     assert record["packages"]["torch"]
