@@ -53,9 +53,10 @@ def test_a_leak_is_the_first_thing_said_and_fails_the_build(
     assert printed.startswith("NOT TRUSTWORTHY: The test set is known from training.")
     assert printed.index("stand word for word among the train queries") < printed.index("nDCG@10")
     found = json.loads(figures.read_text())
-    assert found["verdict"]["rule"] == "leak" and found["leakage"]["over"] == ["exact", "near"]
+    assert found["verdict"]["rule"] == "leak" and found["leakage"]["over"] == ["exact", "near", "documents"]
     assert found["leakage"]["exact"] == pytest.approx(4 / 36, abs=1e-6)  # two queries and all that share their passages
-    assert call(*words, "--set", "evaluation.max_leak=0.5", "--set", "evaluation.max_near_leak=0.5") == 0
+    limits = [f"evaluation.{name}=0.5" for name in ("max_leak", "max_near_leak", "max_shared_documents")]
+    assert call(*words, *(word for limit in limits for word in ("--set", limit))) == 0
     assert not capsys.readouterr().out.startswith("NOT TRUSTWORTHY")
 
 
@@ -98,7 +99,7 @@ def test_labels_go_out_and_come_back(folder: Path, tmp_path: Path, capsys: pytes
     assert "labels.csv: 40 judgements added" in capsys.readouterr().out
     after = json.loads(figures.read_text())
     assert after["judged@10"]["BM25"] > before["judged@10"]["BM25"]
-    assert after["systems"]["BM25"]["ndcg@10"] != before["systems"]["BM25"]["ndcg@10"]
+    assert after["systems"]["BM25"]["recall@1"] < before["systems"]["BM25"]["recall@1"]
     assert call(*words, "--unjudged", str(labels)) == 2  # someone's work is not overwritten
     assert "holds grades" in capsys.readouterr().err
     labels.write_text("query-id,corpus-id,grade\nq0-0,p1,maybe\n")

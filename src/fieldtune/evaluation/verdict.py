@@ -32,7 +32,8 @@ def judge(
     else:
         headline, sentences = _headline(evaluation, contest, rule), _sentences(evaluation, contest)
     if rule == "leak" and leakage is not None:
-        headline = f"the test set is known from training. {leakage.sentence.removeprefix('Leakage audit: ')}"
+        known = "its documents are known" if leakage.over == ("documents",) else "the test set is known"
+        headline = f"{known} from training. {leakage.sentence.removeprefix('Leakage audit: ')}"
     elif rule == "chosen on":
         headline = (
             f"these are the {evaluation.split} queries that the best checkpoint was chosen by; keep a test split."
