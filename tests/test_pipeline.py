@@ -71,6 +71,11 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     log = learning_curve(out)
     assert learning_plot(log) in (out / "report.html").read_text()
     assert learning_plot(log) != learning_plot([row for row in log if "loss" in row]), "the dev scores are not drawn"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["leakage"]["compared"]["train"] > 0 and metrics["leakage"]["failed"] is False
+    assert {one["by"] for one in metrics["leakage"]["overlaps"]} == {"words", "vectors"}
+    assert results[NAMES.index("evaluation")].notes[0].startswith(metrics["verdict"]["outcome"].upper())
+    assert len((out / "unjudged.csv").read_text("utf-8-sig").splitlines()) > 10
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
     assert record["packages"]["torch"]

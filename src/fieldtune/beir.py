@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,10 @@ from fieldtune.workspace import atomic_file, read_json, read_jsonl, write_json, 
 
 Protocol = Literal["full-corpus", "judged-only"]
 """Rank the whole corpus, or only passages that have a judgement for the query."""
+
+
+_NAMED = 20
+"""Faulty or repeated lines named in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def load_beir(folder: Path) -> RetrievalData:
     """Read a BEIR folder: corpus.jsonl[.gz], queries.jsonl, qrels/*.tsv and, if there, meta.json.
 
     Raises InputError with file and line for a missing or repeated id, a bad grade, or qrels that name an absent
-    passage or query.
+    passage or query; repeated rows and files without a judgement are named in the notes.
     """
     if not folder.is_dir():
         raise InputError("not a folder", "give a BEIR folder with corpus.jsonl, queries.jsonl and qrels/", path=folder)
@@ -56,8 +60,35 @@ def load_beir(folder: Path) -> RetrievalData:
     for path in files:
         qrels[path.stem], repeated = read_qrels(path, passages, queries)
         if repeated:
-            notes.append(f"{path.name}: {repeated} repeated rows, counted once")
+            notes.append(f"{path}: {said_lines(repeated)} repeat an earlier row and are counted once.")
+        if not qrels[path.stem]:
+            notes.append(f"{path}: holds no judgement.")
     return RetrievalData(passages, queries, qrels, threshold, evaluation, tuple(notes))
+
+
+def require_split(folder: Path, data: RetrievalData, split: str) -> None:
+    """Raise InputError naming the file when a split of a BEIR folder is not there or has nothing to measure."""
+    path = folder / "qrels" / f"{split}.tsv"
+    if split not in data.qrels:
+        raise InputError("no such file", f"splits that are there: {', '.join(data.qrels)}", path=path)
+    if not data.qrels[split]:
+        raise InputError("holds no judgement", "it needs rows of query-id, corpus-id, score", path=path)
+    if not data.positives(split):
+        raise InputError(
+            "no query in it has a relevant passage",
+            f"a passage is relevant from grade {data.relevance_threshold} on (relevance_threshold in meta.json)",
+            path=path,
+        )
+
+
+def said_lines(lines: Sequence[int]) -> str:
+    """`line 4`, `lines 4 and 9`, `lines 1, 2, 3 ... and 40 more`."""
+    named = [str(line) for line in lines[:_NAMED]]
+    if len(lines) == 1:
+        return f"line {named[0]}"
+    if len(lines) > _NAMED:
+        return f"lines {', '.join(named)} and {len(lines) - _NAMED:,} more"
+    return f"lines {', '.join(named[:-1])} and {named[-1]}"
 
 
 def read_meta(folder: Path) -> tuple[int, Protocol]:
@@ -69,6 +100,8 @@ def read_meta(folder: Path) -> tuple[int, Protocol]:
     threshold, evaluation = meta.get("relevance_threshold", 1), meta.get("evaluation", "full-corpus")
     if not isinstance(threshold, int) or isinstance(threshold, bool):
         raise InputError(f"relevance_threshold must be a whole number, got {threshold!r}", path=path)
+    if evaluation == "full-corpus and judged-only":  # fit for both; the whole corpus is the harder question
+        evaluation = "full-corpus"
     if evaluation not in ("full-corpus", "judged-only"):
         raise InputError(f"evaluation {evaluation!r} is unknown", "full-corpus or judged-only", path=path)
     return threshold, "judged-only" if evaluation == "judged-only" else "full-corpus"
@@ -118,10 +151,14 @@ def read_queries(path: Path) -> dict[str, Query]:
     return out
 
 
-def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, Any]) -> tuple[Qrels, int]:
-    """Returns the qrels and how many rows repeated an earlier one with the same grade."""
+def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, Any]) -> tuple[Qrels, tuple[int, ...]]:
+    """Returns the qrels and the lines that repeat an earlier one with the same grade.
+
+    Raises InputError naming every line (the first 20) that cannot be used.
+    """
     out: Qrels = {}
-    repeated = 0
+    repeated: list[int] = []
+    faults: list[tuple[int, str, str]] = []
     try:
         lines = path.read_text("utf-8-sig").split("\n")  # an id may hold any other sign that splitlines() breaks at
     except UnicodeDecodeError as error:
@@ -129,43 +166,53 @@ def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, An
     for line, text in enumerate(lines, 1):
         if not text.strip() or (line == 1 and text.split("\t")[0].strip() in ("query-id", "query_id", "qid")):
             continue
-        parts = [part.strip() for part in text.split("\t")]
-        if len(parts) == 4:  # TREC's qrels carry an unused second column
-            parts = [parts[0], parts[2], parts[3]]
-        if len(parts) != 3:
-            raise InputError(
-                f"expected 3 columns divided by tabs, found {len(parts)}",
-                "query-id, corpus-id, score",
-                path=path,
-                line=line,
-            )
-        query, passage, score = parts
-        try:
-            grade = int(score)
-        except ValueError:
-            raise InputError(f"score {score!r} is not a whole number", path=path, line=line) from None
-        if grade < 0:
-            raise InputError(f"negative grade {grade}", "grades start at 0 (not relevant)", path=path, line=line)
-        if query not in queries:
-            raise InputError(
-                f"query {query!r} is not in queries.jsonl", "add it or remove the row", path=path, line=line
-            )
-        if passage not in passages:
-            raise InputError(
-                f"passage {passage!r} is not in the corpus", "add it or remove the row", path=path, line=line
-            )
+        read = _qrels_row(text, passages, queries)
+        if isinstance(read, _Fault):
+            faults.append((line, read.what, read.cure))
+            continue
+        query, passage, grade = read
         row = out.setdefault(query, {})
-        if passage in row:
-            if row[passage] != grade:
-                raise InputError(
-                    f"passage {passage!r} has two grades for query {query!r}: {row[passage]} and {grade}",
-                    "keep one of the rows",
-                    path=path,
-                    line=line,
-                )
-            repeated += 1
-        row[passage] = grade
-    return out, repeated
+        if passage not in row:
+            row[passage] = grade
+        elif row[passage] == grade:
+            repeated.append(line)
+        else:
+            what = f"passage {passage!r} has two grades for query {query!r}: {row[passage]} and {grade}"
+            faults.append((line, what, "keep one of the rows"))
+    if faults:
+        line, what, cure = faults[0]
+        others = "".join(f"; line {other}: {also}" for other, also, _ in faults[1:_NAMED])
+        more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
+        raise InputError(f"{what}{others}{more}", cure, path=path, line=line)
+    return out, tuple(repeated)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with a row."""
+
+    what: str
+    cure: str
+
+
+def _qrels_row(text: str, passages: Mapping[str, Any], queries: Mapping[str, Any]) -> tuple[str, str, int] | _Fault:
+    parts = [part.strip() for part in text.split("\t")]
+    if len(parts) == 4:  # TREC's qrels carry an unused second column
+        parts = [parts[0], parts[2], parts[3]]
+    if len(parts) != 3:
+        return _Fault(f"expected 3 columns divided by tabs, found {len(parts)}", "query-id, corpus-id, score")
+    query, passage, score = parts
+    try:
+        grade = int(score)
+    except ValueError:
+        return _Fault(f"score {score!r} is not a whole number", "grades are 0, 1, 2 ...")
+    if grade < 0:
+        return _Fault(f"negative grade {grade}", "grades start at 0 (not relevant)")
+    if query not in queries:
+        return _Fault(f"query {query!r} is not in queries.jsonl", "add it or remove the row")
+    if passage not in passages:
+        return _Fault(f"passage {passage!r} is not in the corpus", "add it or remove the row")
+    return query, passage, grade
 
 
 def write_corpus(path: Path, passages: Iterable[Passage]) -> int:

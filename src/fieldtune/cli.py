@@ -31,9 +31,16 @@ BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.
 ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
 MaxCost = Annotated[float, typer.Option("--max-cost", min=0, help="Stop asking the LLM before this is spent.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=0, help="Stop asking the LLM before this many tokens.")]
+FailUnless = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-unless", metavar="VERDICT", help="Exit with 3 for any other verdict: ship, no-measurable-difference ..."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
+_REFUSED = 3  # the work is done, but the verdict is not one that --fail-unless names
 _INTERRUPTED = 130
 # What the machine refuses and the user can mend.
 _CURABLE = {
@@ -121,6 +128,7 @@ def run(
     until: Annotated[str, typer.Option(help="Stop after this stage.")] = "",
     max_cost: MaxCost = 0,
     max_tokens: MaxTokens = 0,
+    fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
     """Documents to a tuned model, a report and an index; finished work is not repeated."""
@@ -129,8 +137,12 @@ def run(
 
     resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     # Figures that an earlier run left in the folder are not this one's.
+    wanted = _wanted(fail_unless)
     if "evaluation" in _run(resolved, from_, until):
-        print_summary(Path(resolved.out))
+        outcome = print_summary(Path(resolved.out))
+        _require(outcome, wanted)
+    elif wanted:
+        _require("not compared", wanted)
 
 
 @app.command()
@@ -171,10 +183,22 @@ def evaluate(
     without_prompts: Annotated[
         bool, typer.Option("--without-prompts", help="Each model also without its prompts: a common mistake.")
     ] = False,
+    train_data: Annotated[
+        Path | None, typer.Option(help="Training rows (query, pos, neg) of a model, to be checked for leaks.")
+    ] = None,
+    judgements: Annotated[list[Path] | None, typer.Option(help="A filled-in labelling file; may be repeated.")] = None,
+    unjudged: Annotated[
+        Path | None, typer.Option(help="Write unjudged passages to this CSV file for labelling.")
+    ] = None,
+    llm_judge: Annotated[
+        bool, typer.Option("--llm-judge", help="Let the LLM of the settings propose grades in --unjudged.")
+    ] = False,
+    fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import evaluation_words, make_config, merge, parse_overrides
+    from fieldtune.errors import ConfigError
     from fieldtune.measures import canonical
     from fieldtune.standalone import evaluate_models
 
@@ -184,7 +208,10 @@ def evaluate(
         without_prompts=without_prompts,
     )  # fmt: skip
     config = make_config(merge(asked, parse_overrides(set_ or [])), where="the command line")
-    columns, rows, said = evaluate_models(
+    wanted = _wanted(fail_unless)
+    if llm_judge and not unjudged:
+        raise ConfigError("--llm-judge writes into a labelling file", "give one: --unjudged FILE")
+    columns, rows, said, outcome = evaluate_models(
         config,
         data,
         split,
@@ -195,11 +222,17 @@ def evaluate(
         per_query=per_query,
         report=report,
         show=show,
+        train_data=train_data,
+        judgements=judgements or [],
+        unjudged=unjudged,
+        llm_judge=llm_judge,
     )
-    for sentence in said:
+    say(said[0], style="bold")
+    for sentence in said[1:]:
         say(sentence)
     say()
     table(columns, rows)
+    _require(outcome, wanted)
 
 
 @app.command()
@@ -316,6 +349,21 @@ def _overrides(pairs: list[str] | None, max_cost: float, max_tokens: int) -> dic
     return merge(parse_overrides(pairs or []), {"llm": limits} if limits else {})
 
 
+def _wanted(fail_unless: list[str] | None) -> tuple[str, ...]:
+    """The verdicts that were asked for, read before any work is done."""
+    if not fail_unless:
+        return ()
+    from fieldtune.evaluation import parse_outcomes
+
+    return parse_outcomes(fail_unless)
+
+
+def _require(outcome: str, wanted: tuple[str, ...]) -> None:
+    if wanted and outcome not in wanted:
+        note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
+        raise typer.Exit(_REFUSED)
+
+
 def _run(config: Config, first: str, last: str) -> list[str]:
     """Run the stages; returns their names."""
     from fieldtune.pipeline import run_pipeline
@@ -324,7 +372,10 @@ def _run(config: Config, first: str, last: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C."""
+    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C.
+
+    3 when --fail-unless was given and the verdict is another.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words

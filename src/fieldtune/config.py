@@ -324,6 +324,26 @@ class Evaluation(Section):
         except ConfigError as error:
             raise ValueError(f"{error.message}; there are {error.hint}") from None
 
+    max_leak: float = Field(0.01, ge=0, le=1)
+    """Largest share of test queries that may stand in train, or have a relevant passage that is relevant or a negative
+    in train; above it the verdict is "not trustworthy"."""
+    max_near_leak: float = Field(0.05, ge=0, le=1)
+    """The same with near-copies of training queries and near-duplicates of passages counted in."""
+    max_shared_documents: float = Field(0.1, ge=0, le=1)
+    """Largest share of test queries about documents that train has relevant passages in, where a split by documents
+    was possible; 1 if new questions about known documents are what the model is for."""
+    near_copy_query: float = Field(0.75, gt=0, le=1)
+    """Share of common words, plain and weighed by rarity, from which a test query with words added or left out counts
+    as a near-copy of a training query; where words are put in another's place, half the distance to 1 is allowed."""
+    near_copy_passage: float = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 3-shingles from which relevant passages of test and train count as near-duplicates."""
+    slice_queries: int = Field(30, ge=1)
+    """A slice of fewer queries, or of fewer than ten document groups, is shown as proving nothing."""
+    unjudged: int = Field(200, ge=0)
+    """Unjudged passages, the highest-ranked first, that are written to a file for labelling; 0 writes none."""
+    judgements: tuple[str, ...] = ()
+    """Files for labelling that someone filled in; their grades are added to those of the split that is measured."""
+
 
 class Index(Section):
     """The LanceDB table that search runs on."""
@@ -473,6 +493,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     for section, scorer in scorers.items():
         if scorer.startswith((".", "~")):
             scorers[section] = absolute(scorer, section, keys[section])
+    judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
     return config.model_copy(
         update={
@@ -483,6 +504,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "model": config.model.model_copy(update={"base": base}),
             "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
             "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
+            "evaluation": config.evaluation.model_copy(update={"judgements": judgements}),
         }
     )
 

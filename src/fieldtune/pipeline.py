@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldtune import __version__
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries, write_corpus
@@ -22,9 +22,13 @@ from fieldtune.config import Config
 from fieldtune.config import Corpus as CorpusSettings
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
+from fieldtune.labelling import labelled, write_labelling
 from fieldtune.models import resolve_model, token_counter
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest, file_digest, read_json, read_jsonl, write_json
+
+if TYPE_CHECKING:
+    from fieldtune.evaluation import System
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "tokenizers", "numpy", "scipy", "lancedb", "liteparse")
 
@@ -125,11 +129,12 @@ def _training(run: Run) -> Result:
 
 
 def _evaluation(run: Run) -> Result:
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
+        audit,
         evaluate,
-        judge,
         line_up,
+        prove,
         write_metrics,
         write_per_query,
         write_report,
@@ -144,14 +149,25 @@ def _evaluation(run: Run) -> Result:
             "raise split.test, or give labels for more documents",
             path=run.path("data"),
         )
-    models = [
-        ("base", partial(Encoder.load, config.model.base, settings=config.model)),
-        ("tuned", partial(Encoder.load, str(run.path("model")))),
-    ]
+    data, notes = labelled(data, split, [Path(path) for path in config.evaluation.judgements])
+    base = Encoder.load(config.model.base, settings=config.model)
+    leakage = audit(
+        data,
+        split,
+        config.evaluation,
+        config.seed,
+        training=run.path("data", "train.jsonl"),
+        vectors=lambda texts: cached_vectors(
+            base, texts, "query", run.path("vectors"), label="encoding queries (base)"
+        ),
+    )
+    models = [("base", lambda: base), ("tuned", partial(Encoder.load, str(run.path("model"))))]
     lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
     evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
-    write_metrics(run.path("metrics.json"), evaluation)
+    proof = prove(data, evaluation, lineup.systems, leakage, config.evaluation, chosen_on=split == "dev")
+    notes += _labelling_file(run, data, split, lineup.systems)
+    write_metrics(run.path("metrics.json"), evaluation, proof.record())
     write_per_query(run.path("per_query.csv"), evaluation, data)
     write_report(
         run.path("report.html"),
@@ -164,13 +180,23 @@ def _evaluation(run: Run) -> Result:
         reproduce=("fieldtune run CONFIG, with the settings below as CONFIG",),
         training_log=learning_curve(run.workspace.root),
         package_versions=versions(),
+        proof=proof,
     )
-    verdict = judge(evaluation)
-    notes = [verdict.headline, *evaluation.notes]
+    notes = [proof.verdict.line, leakage.sentence, *evaluation.notes, *notes]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
     return Result("evaluation", counts, {}, tuple(notes))
+
+
+def _labelling_file(run: Run, data: RetrievalData, split: str, systems: Sequence[System]) -> list[str]:
+    """Write unjudged.csv; one that someone has filled in is left as it is."""
+    if not run.config.evaluation.unjudged:
+        return []
+    try:
+        return write_labelling(run.path("unjudged.csv"), run.config, data, split, systems)
+    except InputError as error:
+        return [f"{error.message}: left as it is. {error.hint}"]
 
 
 def _index(run: Run) -> Result:
@@ -249,6 +275,11 @@ def _content(labels: str) -> list[Any]:
     return [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
 
 
+def _evaluation_settings(config: Config) -> Any:
+    files = [_digest_or_cause(Path(path)) for path in config.evaluation.judgements]
+    return [_settings("evaluation")(config), files]
+
+
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
     return lambda config: [inner(config), resolve_model(config.model.base).fingerprint]
 
@@ -268,7 +299,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _dataset_settings, ("data/corpus.jsonl", "data/train.jsonl", "data/README.md")),
     Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
-    Stage("evaluation", _evaluation, _settings("evaluation"), ("metrics.json", "per_query.csv", "report.html")),
+    Stage("evaluation", _evaluation, _evaluation_settings, ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)

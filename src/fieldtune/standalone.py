@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
-from fieldtune.beir import corpus_file, load_beir
+from fieldtune.beir import corpus_file, load_beir, require_split
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
+from fieldtune.labelling import labelled, write_labelling
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
 
@@ -88,19 +89,27 @@ def evaluate_models(
     per_query: Path | None,
     report: Path | None,
     show: Sequence[str] = (),
-) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    train_data: Path | None = None,
+    judgements: Sequence[Path] = (),
+    unjudged: Path | None = None,
+    llm_judge: bool = False,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str], str]:
     """Measure models (each `MODEL` or `NAME=MODEL`), BM25 and what `config.evaluation` asks for beside them.
 
-    Returns columns and rows for the console, and the finding in sentences. `show` names the measures of the console's
-    table; all are in the files. The corpus is encoded once per model. Raises ConfigError when there is nothing to
-    measure.
+    Returns columns and rows for the console, the finding in sentences, verdict first, and the verdict's outcome. The
+    split is audited for leaks from the folder's train and dev splits and from `train_data`; `judgements` are files of
+    added grades; `unjudged` becomes a file for labelling, filled in by a language model with `llm_judge`. `show` names
+    the measures of the console's table; all are in the files. The corpus is encoded once per model.
+
+    Raises ConfigError when there is nothing to measure.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
+        audit,
         comparison_table,
         evaluate,
-        judge,
         line_up,
+        prove,
         write_metrics,
         write_per_query,
         write_report,
@@ -117,13 +126,18 @@ def evaluate_models(
         config.evaluation.dimensions or config.evaluation.precisions or config.evaluation.without_prompts
     ) and not models:
         raise ConfigError("dimensions, precisions and prompts are those of a model", "give --model M")
-    loaded = load_beir(data)
+    loaded, notes = labelled(load_beir(data), split, [*map(Path, config.evaluation.judgements), *judgements])
+    require_split(data, loaded, split)
+    leakage = audit(loaded, split, config.evaluation, config.seed, training=train_data)
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
+    proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation)
+    if unjudged:
+        notes += write_labelling(unjudged, config, loaded, split, lineup.systems, llm_judge=llm_judge)
     if json:
-        write_metrics(json, evaluation)
+        write_metrics(json, evaluation, proof.record())
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
@@ -135,11 +149,11 @@ def evaluate_models(
             config.model_dump(by_alias=True),
             title=data.resolve().name,
             examples=config.evaluation.examples,
+            proof=proof,
         )
     columns, rows = comparison_table(evaluation, show)
-    verdict = judge(evaluation)
-    said = [verdict.headline, *verdict.sentences, *evaluation.notes]
-    return tuple(columns), [tuple(row) for row in rows], said
+    said = [*proof.lines(), *evaluation.notes, *notes]
+    return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
 
 
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:

@@ -16,17 +16,23 @@ from fieldtune.workspace import read_json
 _SHOWN = ("accuracy@1", "mrr@10", "ndcg@10", "recall@10")
 
 
-def print_summary(folder: Path) -> None:
-    """The table, the queries that moved up most, the paths, and what to try next."""
+def print_summary(folder: Path) -> str:
+    """The verdict, the table, the queries that moved up most, the paths, and what to try next; returns the outcome."""
     path = folder / "metrics.json"
     if not path.exists():
-        return
+        return ""
     metrics = read_json(path)
     systems: dict[str, dict[str, Any]] = metrics["systems"]
     rows = []
     for name, values in systems.items():
         rows.append((name, *(f"{values[key]:.3f}" for key in _SHOWN)))
         rows.append(("", *(f"[{low:.3f}, {high:.3f}]" for low, high in (values["ci"][key] for key in _SHOWN))))
+    verdict = metrics["verdict"]
+    say()
+    say(f"{verdict['outcome'].upper()}: {verdict['headline']}", style="bold")
+    say(metrics["leakage"]["sentence"])
+    for warning in verdict["warnings"]:
+        say(warning)
     say()
     table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
     for comparison in metrics["comparisons"]:
@@ -47,6 +53,7 @@ def print_summary(folder: Path) -> None:
     say(f'  fieldtune search {here} "your question"')
     say(f"  python -c 'from sentence_transformers import SentenceTransformer as S; print(S(\"{folder / 'model'}\"))'")
     say("  fieldtune init YOUR_DOCUMENTS && fieldtune run fieldtune.toml")
+    return str(verdict["outcome"])
 
 
 def moved_up(path: Path, count: int) -> list[tuple[str, int | None, int]]:

@@ -104,7 +104,7 @@ def test_a_single_query_has_no_interval_and_says_nothing_is_proven(collection: R
     found = evaluate(one, "test", systems, Settings(), 1)
     assert metrics(found)["systems"]["base"]["ci"]["ndcg@10"] == [None, None]
     verdict = judge(found)
-    assert verdict.outcome == "same"
+    assert (verdict.outcome, verdict.rule) == ("no measurable difference", "unclear")
     assert "nan" not in " ".join([verdict.headline, *verdict.sentences, *comparison_table(found)[1][0]])
 
 
@@ -122,7 +122,7 @@ def test_three_queries_work_and_say_that_they_prove_nothing(
     assert found.smallest_p == 0.25
     assert found.notes[0].startswith("This test set can prove nothing: with 3 independent groups of queries")
     assert all(row.p >= 0.25 and math.isnan(row.detectable) for row in found.comparisons)
-    assert judge(found).outcome == "same"
+    assert judge(found).outcome == "no measurable difference"
     write_metrics(tmp_path / "m.json", found)
     assert read_json(tmp_path / "m.json")["comparisons"][0]["detectable"] is None
 
@@ -213,22 +213,22 @@ def test_movers_are_in_order_and_on_the_right_side(evaluation: Evaluation) -> No
 
 def test_verdict_follows_the_interval(evaluation: Evaluation, collection: RetrievalData, systems: list[System]) -> None:
     better = judge(evaluation)
-    assert better.outcome == "better"
+    assert (better.outcome, better.rule) == ("ship", "higher")
     assert better.headline == "The tuned model finds the right passage more often than the base model."
     share = f"{100 * evaluation.system('tuned').mean['accuracy@1']:.0f}% of 36 test queries"
     assert share in better.sentences[0]
     base, tuned, lexical = systems
     swapped = [System("base", tuned.run), System("tuned", base.run), lexical]
     worse = judge(evaluate(collection, "test", swapped, Settings(), 1))
-    assert worse.outcome == "worse"
+    assert (worse.outcome, worse.rule) == ("worse", "lower")
     assert "do not ship" in worse.headline
     assert "Keyword search (BM25)" in worse.sentences[-1]
     same = judge(evaluate(collection, "test", [base, System("tuned", base.run)], Settings(), 1))
     assert (same.outcome, same.headline) == (
-        "same",
+        "no measurable difference",
         "No measurable difference between the tuned model and the base model.",
     )
     alone = judge(evaluate(collection, "test", [base], Settings(), 1))
-    assert alone.outcome == "single"
+    assert alone.outcome == "not compared"
     against = judge(evaluate(collection, "test", [tuned, lexical], Settings(), 1))
     assert "BM25" in against.headline

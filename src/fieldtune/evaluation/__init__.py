@@ -1,9 +1,13 @@
 """Before and after, side by side: measures with intervals, paired tests, a report that stands alone."""
 
+from fieldtune.evaluation.audit import audit
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
+from fieldtune.evaluation.leakage import Leakage
 from fieldtune.evaluation.lineup import Lineup, line_up
+from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
+from fieldtune.evaluation.outcome import OUTCOMES, RULES, Verdict, parse_outcomes
 from fieldtune.evaluation.outputs import (
     comparison_table,
     metrics,
@@ -12,41 +16,62 @@ from fieldtune.evaluation.outputs import (
     write_metrics,
     write_per_query,
 )
+from fieldtune.evaluation.proof import Proof, prove
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
 from fieldtune.evaluation.results import About, Comparison, Evaluation, Scores, System
+from fieldtune.evaluation.slices import Slice, Slices, slices
 from fieldtune.evaluation.statistics import Clusters, cluster
-from fieldtune.evaluation.verdict import Verdict, judge
+from fieldtune.evaluation.unjudged import add_judgements, judged_share, read_judgements, unjudged, write_unjudged
+from fieldtune.evaluation.verdict import judge
 from fieldtune.measures import label
 
 __all__ = [
+    "OUTCOMES",
+    "RULES",
     "About",
     "Clusters",
     "Comparison",
     "Evaluation",
     "Example",
+    "Leakage",
     "Lineup",
+    "Proof",
     "Ranking",
     "Scores",
+    "Slice",
+    "Slices",
     "System",
     "Verdict",
+    "add_judgements",
+    "agreement",
     "asked",
+    "audit",
     "bm25_ranking",
     "cluster",
     "comparison_table",
     "dense_ranking",
     "evaluate",
     "examples_of",
+    "human_pairs",
     "judge",
+    "judged_share",
     "label",
     "line_up",
+    "llm_grades",
     "measures",
     "metrics",
     "model_ranking",
     "movers",
+    "parse_outcomes",
+    "prove",
+    "read_judgements",
+    "slices",
     "system_table",
+    "unjudged",
     "versions",
     "write_metrics",
     "write_per_query",
     "write_report",
+    "write_unjudged",
 ]

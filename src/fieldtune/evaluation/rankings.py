@@ -63,10 +63,14 @@ class Ranking:
         scores: Sequence[Sequence[float]],
         ids: Sequence[str],
         kind: Kind = "model",
+        depth: int = 0,
     ) -> Ranking:
-        """From ids and scores per query, best first, such as another system's run; `ids` is the corpus in order."""
+        """From ids and scores per query, best first, such as another system's run; `ids` is the corpus in order.
+
+        `depth` says how many ranks that system was asked for, where it may have found fewer.
+        """
         place = {name: row for row, name in enumerate(ids)}
-        depth = max(map(len, passages), default=0)
+        depth = max(depth, *map(len, passages), 0)
         rows = np.full((len(queries), depth), -1, np.int64)
         values = np.zeros((len(queries), depth), np.float32)
         for n, (names, numbers) in enumerate(zip(passages, scores, strict=True)):

@@ -13,6 +13,7 @@ from fieldtune.beir import RetrievalData
 from fieldtune.evaluation import plots
 from fieldtune.evaluation.examples import examples_of
 from fieldtune.evaluation.outputs import versions
+from fieldtune.evaluation.proof import Proof
 from fieldtune.evaluation.results import MAIN, Evaluation
 from fieldtune.evaluation.verdict import bounds, display, judge, p_value, signed
 from fieldtune.measures import label
@@ -33,11 +34,13 @@ def write_report(
     reproduce: Sequence[str] = (),
     package_versions: Mapping[str, str] | None = None,
     date: datetime.date | None = None,
+    proof: Proof | None = None,
 ) -> None:
     """Write the report to `path`.
 
     `funnel` holds the results of the stages in order, `settings` may nest, `training_log` has rows of `step` with
-    `loss` or `dev_ndcg@10`, `reproduce` command lines. Without a `date` the same input gives the same bytes.
+    `loss` or `dev_ndcg@10`, `reproduce` command lines, `proof` the verdict and what it rests on. Without a `date` the
+    same input gives the same bytes.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -53,7 +56,7 @@ def write_report(
     text = environment.get_template("report.html.j2").render(
         title=title or "Evaluation",
         date=date.isoformat() if date else "",
-        verdict=judge(evaluation),
+        verdict=proof.verdict if proof else judge(evaluation),
         evaluation=evaluation,
         contest=contest,
         table=_table(evaluation),

@@ -3,56 +3,144 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
-from fieldtune.evaluation.results import MAIN, Comparison, Evaluation
+from fieldtune.evaluation.leakage import Leakage
+from fieldtune.evaluation.outcome import RULES, Ability, Verdict
+from fieldtune.evaluation.results import MAIN, Comparison, Evaluation, Scores
 
-Outcome = Literal["better", "same", "worse", "single"]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came out, in a headline and the sentences under it."""
-
-    outcome: Outcome
-    headline: str
-    sentences: tuple[str, ...]
+_HARDLY_ANY = 10  # fewer queries are said to prove next to nothing
 
 
-def judge(evaluation: Evaluation) -> Verdict:
-    """Better or worse when the interval of the nDCG@10 difference is clear of zero and p < 0.05, else the same."""
+def judge(
+    evaluation: Evaluation,
+    leakage: Leakage | None = None,
+    general: Ability | None = None,
+    *,
+    chosen_on: bool = False,
+) -> Verdict:
+    """Whether the tuned model should replace the base model, by the first of RULES that holds.
+
+    `chosen_on` says that the best checkpoint was chosen by the very queries that are measured. Without an audit or a
+    general-ability check their rules do not apply.
+    """
     contest = evaluation.contest()
-    count = f"{len(evaluation.queries):,} {evaluation.split} {'query' if len(evaluation.queries) == 1 else 'queries'}"
+    rule = _rule(evaluation, leakage, general, chosen_on)
+    outcome = RULES[rule][0]
     if contest is None:
-        only = evaluation.systems[0]
-        first = f"{display(only.name)} finds a right passage first for {percent(only.mean['accuracy@1'])} of {count}."
-        sentence = f"It shows one among the first ten for {percent(only.mean['hit@10'])}."
-        return Verdict("single", first, (sentence, "There is nothing to compare it with."))
+        headline, sentences = _alone(evaluation)
+    else:
+        headline, sentences = _headline(evaluation, contest, rule), _sentences(evaluation, contest)
+    if rule == "leak" and leakage is not None:
+        known = "its documents are known" if leakage.over == ("documents",) else "the test set is known"
+        headline = f"{known} from training. {leakage.sentence.removeprefix('Leakage audit: ')}"
+    elif rule == "chosen on":
+        headline = (
+            f"these are the {evaluation.split} queries that the best checkpoint was chosen by; keep a test split."
+        )
+    if general is not None:
+        sentences.append(general.sentence)
+    warnings = _warnings(evaluation, contest, leakage, rule)
+    return Verdict(outcome, rule, _upper(headline), tuple(map(_upper, sentences)), tuple(map(_upper, warnings)))
+
+
+def _rule(evaluation: Evaluation, leakage: Leakage | None, general: Ability | None, chosen_on: bool) -> str:
+    if leakage is not None and leakage.failed:
+        return "leak"
+    if chosen_on:
+        return "chosen on"
+    contest = evaluation.contest()
+    if contest is None:
+        return "alone"
+    found = outcome_of(_main(evaluation, contest))
+    if found == "worse":
+        return "lower"
+    if general is not None and general.failed:
+        return "lost elsewhere"
+    if found == "same":
+        return "unclear"
+    behind = any(outcome_of(row) == "worse" for _, row in _lexical(evaluation, contest))
+    return "higher, behind keyword search" if behind else "higher"
+
+
+def _main(evaluation: Evaluation, contest: tuple[str, str], measure: str = MAIN) -> Comparison:
+    row = evaluation.compared(*contest, measure)
+    if row is None:
+        raise ValueError(f"{contest[0]} was not compared with {contest[1]}")
+    return row
+
+
+def _headline(evaluation: Evaluation, contest: tuple[str, str], rule: str) -> str:
+    a, b = (_model(evaluation, name) for name in contest)
+    if rule == "lower":
+        return f"{a} is worse than {b}: do not ship it."
+    if rule == "lost elsewhere":
+        return f"{a} lost too much elsewhere: do not ship it."
+    if rule == "unclear":
+        return f"No measurable difference between {a} and {b}."
+    return f"{a} finds the right passage more often than {b}."
+
+
+def _alone(evaluation: Evaluation) -> tuple[str, list[str]]:
+    only = evaluation.systems[0]
+    first = f"{display(only.name)} finds a right passage first for {percent(only.mean['accuracy@1'])}"
+    shown = f"It shows one among the first ten for {percent(only.mean['hit@10'])}."
+    return f"{first} of {_count(evaluation)}.", [shown, "There is nothing to compare it with."]
+
+
+def _sentences(evaluation: Evaluation, contest: tuple[str, str]) -> list[str]:
     a, b = contest
-    main, first_ = evaluation.compared(a, b, MAIN), evaluation.compared(a, b, "accuracy@1")
-    if main is None or first_ is None:
-        raise ValueError(f"{a} was not compared with {b}")
-    outcome = outcome_of(main)
-    headline = {
-        "better": f"{_model(evaluation, a)} finds the right passage more often than {_model(evaluation, b)}.",
-        "same": f"No measurable difference between {_model(evaluation, a)} and {_model(evaluation, b)}.",
-        "worse": f"{_model(evaluation, a)} is worse than {_model(evaluation, b)}: do not ship it.",
-    }[outcome]
+    main, first = _main(evaluation, contest), _main(evaluation, contest, "accuracy@1")
     one, other = evaluation.system(a).mean, evaluation.system(b).mean
     sentences = [
-        f"{_model(evaluation, a)} puts a right passage first for {percent(one['accuracy@1'])} of {count}, "
-        f"{_model(evaluation, b)} for {percent(other['accuracy@1'])}: {points(first_)}.",
+        f"{_model(evaluation, a)} puts a right passage first for {percent(one['accuracy@1'])} of {_count(evaluation)}, "
+        f"{_model(evaluation, b)} for {percent(other['accuracy@1'])}: {points(first)}.",
         f"Over the first ten results, nDCG@10 is {one[MAIN]:.3f} against {other[MAIN]:.3f} "
         f"({signed(main.difference)}{bounds(main)}, {p_value(main.p)}).",
     ]
-    if outcome == "same" and main.interval[0] <= 0 <= main.interval[1]:
+    if outcome_of(main) == "same" and main.interval[0] <= 0 <= main.interval[1]:
         sentences.append(
             f"These queries rule out a change of nDCG@10 below {signed(main.interval[0])} or above "
             f"{signed(main.interval[1])}; anything between remains possible."
         )
-    sentences += [text for text in (_against_lexical(evaluation, a, b),) if text]
-    return Verdict(outcome, headline[0].upper() + headline[1:], tuple(text[0].upper() + text[1:] for text in sentences))
+    if len(evaluation.queries) < _HARDLY_ANY:
+        sentences.append(f"{_count(evaluation)} can prove next to nothing: label more.")
+    return sentences + [text for text in (_against_lexical(evaluation, a, b),) if text]
+
+
+def _warnings(
+    evaluation: Evaluation,
+    contest: tuple[str, str] | None,
+    leakage: Leakage | None,
+    rule: str,
+) -> list[str]:
+    found = []
+    if rule == "higher, behind keyword search":
+        found.append("keyword search alone is still better: use both together, or wait with the change.")
+    if rule in ("leak", "chosen on") and contest is not None:
+        found.append("the figures below are shown for diagnosis; they do not say how the model does on new queries.")
+    if leakage is not None and rule != "leak" and (not leakage.compared or any(f.queries for f in leakage.findings)):
+        found.append(leakage.sentence)
+    if contest is not None and rule.startswith("higher"):
+        lower = [name for name in evaluation.measures if outcome_of(_main(evaluation, contest, name)) == "worse"]
+        if lower:
+            found.append(f"though nDCG@10 rose, it fell measurably in {', '.join(lower)}.")
+    return found
+
+
+def _lexical(evaluation: Evaluation, contest: tuple[str, str]) -> list[tuple[Scores, Comparison]]:
+    """Keyword systems that the verdict's model was compared with beside its opponent."""
+    a, b = contest
+    rows = [(one, evaluation.compared(a, one.name, MAIN)) for one in evaluation.systems]
+    return [(one, row) for one, row in rows if one.kind == "lexical" and one.name != b and row is not None]
+
+
+def _count(evaluation: Evaluation) -> str:
+    return f"{len(evaluation.queries):,} {evaluation.split} {'query' if len(evaluation.queries) == 1 else 'queries'}"
+
+
+def _upper(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def outcome_of(comparison: Comparison) -> Literal["better", "same", "worse"]:
@@ -64,10 +152,7 @@ def outcome_of(comparison: Comparison) -> Literal["better", "same", "worse"]:
 
 def _against_lexical(evaluation: Evaluation, a: str, b: str) -> str:
     """BM25 costs nothing to run: say it where the tuned model does not beat it."""
-    for other in evaluation.systems:
-        row = evaluation.compared(a, other.name, MAIN)
-        if other.kind != "lexical" or other.name == b or row is None:
-            continue
+    for other, row in _lexical(evaluation, (a, b)):
         gap = f"nDCG@10 {other.mean[MAIN]:.3f}, first for {percent(other.mean['accuracy@1'])}"
         name = f"keyword search ({display(other.name)})"
         outcome = outcome_of(row)

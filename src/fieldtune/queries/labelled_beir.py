@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fieldtune.beir import corpus_file, read_corpus, read_meta, read_qrels, read_queries
+from fieldtune.beir import corpus_file, read_corpus, read_meta, read_qrels, read_queries, said_lines
 from fieldtune.errors import InputError
 from fieldtune.queries.made import Made
 from fieldtune.queries.match import PassageFinder, fold
@@ -35,7 +35,7 @@ def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: f
     for path in files:
         given, repeated = read_qrels(path, theirs, queries)
         if repeated:
-            notes.append(f"{path.name}: {repeated} repeated rows, counted once")
+            notes.append(f"{path.name}: {said_lines(repeated)} repeat an earlier row and are counted once.")
         split = _OTHER_NAMES.get(path.stem, path.stem)
         for query, row in mover.move(given, path.name).items():
             qrels.setdefault(split, {}).setdefault(query, {}).update(row)
