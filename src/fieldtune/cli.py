@@ -33,6 +33,7 @@ RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")
 
 
 _INTERRUPTED = 130
+_NOT_GOOD_ENOUGH = 3  # what was asked for as a condition does not hold; nothing went wrong
 # What the machine refuses and the user can mend.
 _CURABLE = {
     errno.ENOSPC: "the disk is full; free some space and start the same command again",
@@ -142,16 +143,21 @@ def evaluate(
     per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, or auto or bf16 for speed.")] = "fp32",
+    general: Annotated[
+        bool, typer.Option("--general", help="Also what the last model lost on everyday texts.")
+    ] = False,
     set_: Set = None,
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import make_config, parse_overrides
-    from fieldtune.standalone import evaluate_models
+    from fieldtune.standalone import evaluate_models, measure_general
 
     config = make_config(parse_overrides(set_ or []), where="--set")
     columns, rows, said = evaluate_models(
         config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
     )
+    if general:
+        said += measure_general(config, model or [], precision, json)
     for sentence in said:
         say(sentence)
     say()
@@ -213,6 +219,47 @@ def search(
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="The earlier run.")],
+    run_b: Annotated[Path, typer.Argument(help="The later run.")],
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit with 3 when B is worse.")] = False,
+) -> None:
+    """Two runs on the same test set, query by query, with paired tests; refused where the test sets differ."""
+    from fieldtune.standalone import compare_folders
+
+    found, columns, rows = compare_folders(run_a, run_b, json)
+    say(found.sentence, style="bold")
+    for sentence in found.notes:
+        say(sentence)
+    say()
+    table(columns, rows)
+    if fail_if_worse and found.outcome == "worse":
+        raise typer.Exit(_NOT_GOOD_ENOUGH)
+
+
+@app.command()
+def push(
+    run: RunFolder,
+    to: Annotated[str, typer.Option(help="The repository on the hub: NAME/REPO.")],
+    public: Annotated[bool, typer.Option("--public", help="Everyone may see it; private without this.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; needs no network.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also a model whose verdict says not to ship it.")] = False,
+) -> None:
+    """Send a run's model with its card to a hub; the token comes from HF_TOKEN alone."""
+    from fieldtune.publish import plan_push, send, size
+
+    planned = plan_push(run, to, public=public)
+    table(("file", "size", "sha256"), [(file.name, size(file.size), file.sha256[:12]) for file in planned.files])
+    for name, why in planned.left_out:
+        say(f"left out: {name} ({why})")
+    for sentence in planned.warnings:
+        say(sentence, style="bold")
+    say(f"{len(planned.files)} files, {size(planned.size)}, to {to} ({'public' if public else 'private'})")
+    say("dry run: nothing was sent" if dry_run else f"sent: {send(planned, anyway=anyway)}")
+
+
+@app.command()
 def doctor() -> None:
     """What is there: processor features, GPU, hub, models, versions."""
     from fieldtune.doctor import examine, rows
@@ -228,7 +275,8 @@ def _run(config: Config, first: str, last: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C."""
+    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 3 when a condition
+    that was asked for does not hold, 130 on Ctrl-C."""
     words = sys.argv[1:] if arguments is None else arguments
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words

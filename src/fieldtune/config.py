@@ -192,6 +192,17 @@ class Evaluation(Section):
     """Sign flips behind each paired test."""
     examples: int = Field(10, ge=0)
     """Queries shown in the report on each side: most gained, most lost."""
+    general: bool = True
+    """Measure on everyday texts outside the field what the tuned model lost against the base model."""
+    max_general_loss: float = Field(0.01, gt=0, lt=1)
+    """A larger fall that is clear of chance, on any probe, fails the verdict; 0.01 is one point."""
+    general_data: tuple[str, ...] = ()
+    """Sets of your own to watch for losses: BEIR folders, or CSV files with sentence1, sentence2 and score."""
+
+    @field_validator("general_data", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Index(Section):
@@ -201,6 +212,24 @@ class Index(Section):
     """From this many passages on an approximate index is built and measured against exact search."""
     min_recall: float = Field(0.95, ge=0, le=1)
     """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
+
+
+class Card(Section):
+    """What the model's README.md says that no measurement can tell."""
+
+    title: str = ""
+    """The model's name there; empty takes the name of the run's folder."""
+    license: str = ""
+    """A hub's identifier such as apache-2.0; empty says unknown: nothing is made up or taken over."""
+    languages: tuple[str, ...] = ()
+    """Codes such as en, zh; empty takes what the training queries are written in, where that can be told."""
+    base_model: str = ""
+    """The hub id that model.base stands for, where it is a folder."""
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Config(Section):
@@ -221,6 +250,7 @@ class Config(Section):
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    card: Card = Card()
     index: Index = Index()
 
 
@@ -310,12 +340,14 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
+    general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
     return config.model_copy(
         update={
             "out": absolute(config.out, "out"),
             "documents": config.documents.model_copy(update={"paths": paths}),
             "queries": queries,
             "model": config.model.model_copy(update={"base": base}),
+            "evaluation": config.evaluation.model_copy(update={"general_data": general}),
         }
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import importlib.metadata
 import platform
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +121,18 @@ def _training(run: Run) -> Result:
 def _evaluation(run: Run) -> Result:
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
+        About,
         System,
         bm25_ranking,
+        digests,
         evaluate,
+        general_ability,
         judge,
+        languages_of,
         model_ranking,
+        probe,
+        probes_of,
+        write_card,
         write_metrics,
         write_per_query,
         write_report,
@@ -139,14 +148,23 @@ def _evaluation(run: Run) -> Result:
             path=run.path("data"),
         )
     systems = []
+    probes, probed = probes_of(config.evaluation), []
     for name, model in (("base", config.model.base), ("tuned", str(run.path("model")))):
         encoder = Encoder.load(model, settings=config.model if name == "base" else None)
+        probed.append(probe(encoder, probes, run.path("vectors"), label=name))
         systems.append(System(name, model_ranking(encoder, data, split, run.path("vectors"), label=name)))
     if config.evaluation.bm25:
         systems.append(System("BM25", bm25_ranking(data, split)))
     evaluation = evaluate(data, split, systems, config.evaluation, config.seed)
+    general = general_ability(probes, probed[0], probed[1], config.evaluation, config.seed)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
-    write_metrics(run.path("metrics.json"), evaluation)
+    verdict = judge(evaluation)
+    extra = {
+        "verdict": dataclasses.asdict(verdict),
+        "general": general.as_json() if probes else None,
+        "test_set": digests(data, split),
+    }
+    write_metrics(run.path("metrics.json"), evaluation, extra)
     write_per_query(run.path("per_query.csv"), evaluation, data)
     write_report(
         run.path("report.html"),
@@ -160,8 +178,12 @@ def _evaluation(run: Run) -> Result:
         training_log=learning_curve(run.workspace.root),
         package_versions=versions(),
     )
-    verdict = judge(evaluation)
-    notes = [verdict.headline, *evaluation.notes]
+    title = config.card.title or run.workspace.root.resolve().name
+    texts = (query.text for query in data.queries.values())
+    languages = config.card.languages or languages_of(chain(texts, (one.content for one in data.passages.values())))
+    about = About(title, config, [result for result, _ in funnel], languages, versions())
+    write_card(run.path("model"), read_json(run.path("metrics.json")), about)
+    notes = [verdict.headline, *([general.sentence, *general.notes] if probes else []), *evaluation.notes]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(systems)}
@@ -218,6 +240,14 @@ def _label_files(config: Config) -> Any:
     return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
 
 
+def _evaluated(config: Config) -> Any:
+    """The settings, and the content of the user's own sets for general ability."""
+    places = [Path(place) for place in config.evaluation.general_data]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    own = [(path.name, _digest_or_cause(path)) for path in files if not path.is_dir()]
+    return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), own]
+
+
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
     return lambda config: [inner(config), resolve_model(config.model.base).fingerprint]
 
@@ -228,7 +258,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _settings("split", "negatives", "model"), ("data/corpus.jsonl", "data/train.jsonl")),
     Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
-    Stage("evaluation", _evaluation, _settings("evaluation"), ("metrics.json", "per_query.csv", "report.html")),
+    Stage("evaluation", _evaluation, _evaluated, ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)

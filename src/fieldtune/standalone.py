@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from fieldtune.beir import corpus_file, load_beir
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.types import Result
-from fieldtune.workspace import atomic_file
+from fieldtune.workspace import atomic_file, read_json, write_json
+
+if TYPE_CHECKING:
+    from fieldtune.evaluation import Against
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -23,6 +26,7 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
 
     Returns lines that say what was made. Raises InputError for data that cannot be used.
     """
+    from fieldtune.evaluation import About, write_card
     from fieldtune.pipeline import run_pipeline
 
     _require_beir(data)
@@ -46,6 +50,9 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
         }
     )
     results = run_pipeline(config, last="training")
+    write_card(
+        work / "model", {}, About(config.card.title or out.resolve().name, config, results, config.card.languages)
+    )
     install_model(work / "model", out)
     return [*_described(results[-1]), f"model: {out}"]
 
@@ -98,6 +105,7 @@ def evaluate_models(
         System,
         bm25_ranking,
         comparison_table,
+        digests,
         evaluate,
         judge,
         model_ranking,
@@ -123,7 +131,7 @@ def evaluate_models(
         systems.append(System("BM25", bm25_ranking(loaded, split)))
     evaluation = evaluate(loaded, split, systems, config.evaluation, config.seed)
     if json:
-        write_metrics(json, evaluation)
+        write_metrics(json, evaluation, {"test_set": digests(loaded, split)})
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
@@ -140,6 +148,52 @@ def evaluate_models(
     verdict = judge(evaluation)
     said = [verdict.headline, *verdict.sentences, *evaluation.notes]
     return tuple(columns), [tuple(row) for row in rows], said
+
+
+def measure_general(config: Config, models: Sequence[str], precision: str, json: Path | None) -> list[str]:
+    """What the last model lost on everyday texts against the first; added to `json`, a metrics file that is there.
+
+    Returns the finding in sentences. Raises ConfigError for fewer than two models.
+    """
+    from fieldtune.encoding import Encoder
+    from fieldtune.evaluation import general_ability, probe, probes_of
+
+    if len(models) < 2:
+        raise ConfigError("--general compares two models", "give --model BEFORE --model AFTER")
+    probes = probes_of(config.evaluation.model_copy(update={"general": True}))
+    named = [_named(models[0]), _named(models[-1])]
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        encoders = ((name, Encoder.load(model, precision=cast(Precision, precision))) for name, model in named)
+        base, tuned = (probe(encoder, probes, Path(folder), label=name) for name, encoder in encoders)
+    general = general_ability(probes, base, tuned, config.evaluation, config.seed)
+    if json:
+        write_json(json, read_json(json) | {"general": general.as_json()})
+    return [general.sentence, *general.notes]
+
+
+def compare_folders(a: Path, b: Path, json: Path | None) -> tuple[Against, tuple[str, ...], list[tuple[str, ...]]]:
+    """Run B against run A, with columns and rows for the console."""
+    from fieldtune.evaluation import compare_runs, label
+
+    found = compare_runs(a, b)
+    if json:
+        write_json(json, found.as_json())
+    columns = ("system", "measure", "A", "B", "B − A", "95% interval", "p", "Holm", "better/same/worse")
+    rows = [
+        (
+            system,
+            label(row.measure),
+            f"{before:.3f}",
+            f"{after:.3f}",
+            f"{row.difference:+.3f}",
+            "[{:+.3f}, {:+.3f}]".format(*row.interval),
+            f"{row.p:.4f}",
+            f"{p:.4f}",
+            f"{row.wins}/{row.ties}/{row.losses}",
+        )
+        for (system, before, after, row), p in zip(found.rows, found.corrected, strict=True)
+    ]
+    return found, columns, rows
 
 
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:

@@ -1,0 +1,259 @@
+"""The model card: README.md in the model's folder, with the numbers of metrics.json and what a hub reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldtune import __version__
+from fieldtune.config import Config
+from fieldtune.evaluation.card_data import front_matter, hub_base, outcome_line
+from fieldtune.evaluation.outputs import label
+from fieldtune.model_folder import saved_prompts
+from fieldtune.types import Result
+from fieldtune.workspace import atomic_file, read_json
+
+PLACE = "path/to/this/model"
+"""What stands in the card's code for the model; `fieldtune push` puts the repository's name there."""
+_HAN, _KANA, _HANGUL = "[\u4e00-\u9fff]", "[\u3040-\u30ff]", "[\uac00-\ud7a3]"
+_ENGLISH = {"the", "of", "and", "in", "to", "with", "is", "for", "or", "by", "on", "that", "are", "what", "how"}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the card says beside the measurements."""
+
+    title: str
+    config: Config
+    stages: Sequence[Result] = ()
+    """The finished stages in order: where the training data came from and how training went."""
+    languages: tuple[str, ...] = ()
+    packages: Mapping[str, str] = ()  # type: ignore[assignment]
+
+
+def write_card(model: Path, metrics: Mapping[str, Any], about: About) -> None:
+    """Write `model/README.md` in the place of the base model's own; `metrics` is what metrics.json holds, {} for none.
+
+    The file is no part of the model's fingerprint: nothing that was computed with the model is done again.
+    """
+    text = model_card(metrics, about, saved_prompts(model), _shape(model), _stated_license(model))
+    with atomic_file(model / "README.md") as stream:
+        stream.write(text)
+
+
+def model_card(
+    metrics: Mapping[str, Any], about: About, prompts: tuple[str, str], shape: tuple[int, int], base_license: str = ""
+) -> str:
+    """The card's text. `prompts` are those for queries and passages, `shape` is (dimensions, longest input in tokens),
+    0 for unknown; `base_license` is what the base model's own card states."""
+    first, sentences = outcome_line(metrics)
+    parts = [
+        front_matter(metrics, about.title, about.config, about.languages),
+        f"# {about.title}\n\n**{first}**\n",
+        *([" ".join(sentences) + "\n"] if sentences else []),
+        "\n".join(_what(about, shape)),
+        _use(prompts),
+        *_measured(metrics),
+        *_elsewhere(metrics.get("general")),
+        "\n".join(["## Training data\n", *_data(about.stages), ""]),
+        "\n".join(["## How it was trained\n", *_how(about), ""]),
+        "\n".join(["## Limits\n", *_limits(metrics, about, shape), ""]),
+        "\n".join(["## License\n", _license(about.config, base_license), ""]),
+    ]
+    return "\n".join(parts)
+
+
+def languages_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """Hub codes of the languages that texts are surely written in: zh, ja, ko by script, en by its commonest words."""
+    text = " ".join(text for _, text in zip(range(2_000), texts, strict=False))
+    letters = max(len(re.findall(r"[^\W\d_]", text)), 1)
+    han, kana, hangul = (len(re.findall(script, text)) / letters for script in (_HAN, _KANA, _HANGUL))
+    words = re.findall("[a-z]+", text.lower())
+    found = {
+        "en": len(words) > 20 and sum(word in _ENGLISH for word in words) / len(words) > 0.08,
+        "ja": kana > 0.05,
+        "ko": hangul > 0.2,
+        "zh": han > 0.2 and kana <= 0.05,
+    }
+    return tuple(code for code, sure in found.items() if sure)
+
+
+def _what(about: About, shape: tuple[int, int]) -> list[str]:
+    base = hub_base(about.config) or "a local model"
+    size = f" of {shape[0]} dimensions" if shape[0] else ""
+    return [
+        f"A [Sentence Transformers](https://sbert.net) model that turns queries and passages into vectors{size}, so "
+        f"that the passages that answer a query lie next to it. It was tuned by fieldtune {__version__} from {base}.",
+        "",
+    ]
+
+
+def _use(prompts: tuple[str, str]) -> str:
+    named = [
+        f"{side} get `{prompt}` put before them"
+        for side, prompt in zip(("queries", "passages"), prompts, strict=True)
+        if prompt
+    ]
+    said = (
+        f"Prompts are part of the model: {' and '.join(named)} by the two methods."
+        if named
+        else "No prompts are needed."
+    )
+    return f"""## How to use it
+
+```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("{PLACE}")
+queries = model.encode_query(["the question"], normalize_embeddings=True)
+passages = model.encode_document(["a passage", "another"], normalize_embeddings=True)
+print(model.similarity(queries, passages))
+```
+
+{said} A passage that has a title was trained as title, line break, text.
+"""
+
+
+def _measured(metrics: Mapping[str, Any]) -> list[str]:
+    systems = metrics.get("systems") or {}
+    if not systems:
+        return ["## What was measured\n\nNothing yet: this model was not evaluated.\n"]
+    names = list(systems)
+    measures = [name for name in systems[names[0]] if "@" in name]
+    lines = [
+        "## What was measured",
+        "",
+        f"{metrics['queries']:,} {metrics['split']} queries on {metrics['passages']:,} passages; 95% intervals by "
+        f"bootstrap over {metrics['clusters']:,} document groups.",
+        "",
+        "| measure | " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * len(names),
+    ]
+    for name in measures:
+        cells = [f"{_three(systems[one][name])} {_bracket(systems[one]['ci'][name])}" for one in names]
+        lines.append(f"| {label(name)} | " + " | ".join(cells) + " |")
+    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == "ndcg@10"]
+    lines += ["", "| nDCG@10 | difference | 95% interval | p |", "| --- | ---: | ---: | ---: |"] if pairs else []
+    for row in pairs:
+        p = "–" if row["p"] is None else f"{row['p']:.4f}"
+        lines.append(f"| {row['a']} − {row['b']} | {row['difference']:+.3f} | {_bracket(row['ci'], '+')} | {p} |")
+    return ["\n".join([*lines, ""])]
+
+
+def _elsewhere(general: Mapping[str, Any] | None) -> list[str]:
+    if not general or not general["probes"]:
+        return []
+    lines = [
+        "## Outside its field",
+        "",
+        general["sentence"],
+        "",
+        f"| everyday texts | base | tuned | difference | {100 * general['level']:.4g}% interval |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in [*general["probes"], *([general["overall"]] if general["overall"] else [])]:
+        scores = f"{row['base']:.3f} | {row['tuned']:.3f} | {row['difference']:+.3f}"
+        lines.append(f"| {row['name']}, {row['measure']} | {scores} | {_bracket(row['ci'], '+')} |")
+    return ["\n".join([*lines, ""])]
+
+
+def _data(stages: Sequence[Result]) -> list[str]:
+    """Counts alone: neither names of files nor texts, which may be confidential."""
+    counts = {result.stage: result.counts for result in stages}
+    wanted = {
+        "documents": ("documents", "pages"),
+        "corpus": ("passages",),
+        "queries": ("queries",),
+        "dataset": ("training queries", "training pairs", "hard negatives", "dev", "test"),
+    }
+    labels = {"dev": "dev queries", "test": "test queries"}
+    rows = [
+        f"- {labels.get(name, name)}: {counts[stage][name]:,}"
+        for stage, names in wanted.items()
+        for name in names
+        if counts.get(stage, {}).get(name)
+    ]
+    return rows or ["Not recorded."]
+
+
+def _how(about: About) -> list[str]:
+    config = about.config
+    settings, negatives = config.training, config.negatives
+    trained = next((result for result in about.stages if result.stage == "training"), None)
+    source = config.queries.source
+    made = {"structure": "made from the documents' own structure", "llm": "written by a language model"}
+    details = trained.details if trained else {}
+    counts = trained.counts if trained else {}
+    rows = {
+        "queries": made.get(source, "given with the documents"),
+        "preset": config.preset,
+        "loss": "in-batch contrastive with hard negatives" if negatives.per_query else "in-batch contrastive",
+        "loss scale": counts.get("loss scale", settings.scale),
+        "dimensions trained": ", ".join(map(str, details.get("dimensions", ()))),
+        "epochs": settings.epochs,
+        "steps": counts.get("steps", ""),
+        "batch size": settings.batch_size,
+        "hard negatives per query and step": settings.hard_negatives,
+        "learning rate": settings.learning_rate,
+        "warm-up": settings.warmup,
+        "weight decay": settings.weight_decay,
+        "precision": details.get("precision", settings.precision),
+        "device": str(details.get("device", "")).split(":")[0],
+        "seed": config.seed,
+        "packages": ", ".join(f"{name} {version}" for name, version in dict(about.packages).items()),
+    }
+    return [
+        "| setting | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in rows.items() if value != ""),
+    ]
+
+
+def _limits(metrics: Mapping[str, Any], about: About, shape: tuple[int, int]) -> list[str]:
+    general = metrics.get("general") or {}
+    lines = ["It was tuned for one field; the figures hold for queries and passages like those of the test set."]
+    if shape[1]:
+        lines.append(f"Texts longer than {shape[1]:,} tokens are cut there.")
+    if not about.languages:
+        lines.append("Its language is not stated.")
+    if metrics.get("split") == "dev":
+        lines.append("The figures are of the dev split, by which the checkpoint was chosen: they are too good.")
+    return [f"- {line}" for line in [*lines, *metrics.get("notes", ()), *general.get("notes", ())]]
+
+
+def _license(config: Config, base_license: str) -> str:
+    stated = f" The base model's card states {base_license}." if base_license else ""
+    if config.card.license:
+        return f"{config.card.license}.{stated}"
+    return f"Unknown: the maker of this model has stated none.{stated}"
+
+
+def _shape(model: Path) -> tuple[int, int]:
+    """Dimensions and longest input, as far as the folder says."""
+    pooling = next(iter(sorted(model.glob("*_Pooling/config.json"))), None)
+    found = read_json(pooling) if pooling else {}
+    size = found.get("embedding_dimension") or found.get("word_embedding_dimension") or 0
+    limits = model / "sentence_bert_config.json"
+    length = read_json(limits).get("max_seq_length") if limits.exists() else 0
+    return int(size), int(length or 0)
+
+
+def _stated_license(model: Path) -> str:
+    """The license line of the base model's card, which saving a model copies beside it, or of our card about it."""
+    path = model / "README.md"
+    text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+    ours = re.search(r"^.*The base model's card states (\S+)\.$", text, re.MULTILINE)
+    if ours or f"tuned by fieldtune {__version__}" in text:
+        return ours[1] if ours else ""
+    found = re.match(r"---\n.*?^license:\s*([\w.-]+)\s*$.*?^---$", text, re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _bracket(ends: Sequence[float | None], sign: str = "") -> str:
+    return "" if None in ends else f"[{', '.join(format(end, f'{sign}.3f') for end in ends)}]"
