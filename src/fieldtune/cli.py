@@ -150,9 +150,11 @@ def evaluate(
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import make_config, parse_overrides
-    from fieldtune.standalone import evaluate_models, measure_general
+    from fieldtune.standalone import evaluate_models, measure_general, require_two
 
     config = make_config(parse_overrides(set_ or []), where="--set")
+    if general:
+        require_two(model or [])
     columns, rows, said = evaluate_models(
         config, data, split, model or [], bm25=bm25, precision=precision, json=json, per_query=per_query, report=report
     )

@@ -273,6 +273,10 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     begin, end = _position(first, 0), _position(last, len(STAGES) - 1)
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
+    if config.evaluation.general_data and end >= NAMES.index("evaluation"):
+        from fieldtune.evaluation import probes_of
+
+        probes_of(config.evaluation)  # a set that cannot be used is told before hours of training
     results = []
     with Workspace(Path(config.out)) as workspace:
         run = Run(config, workspace)

@@ -150,6 +150,12 @@ def evaluate_models(
     return tuple(columns), [tuple(row) for row in rows], said
 
 
+def require_two(models: Sequence[str]) -> None:
+    """Say before any work that there is nothing to lose ability against."""
+    if len(models) < 2:
+        raise ConfigError("--general compares two models", "give --model BEFORE --model AFTER")
+
+
 def measure_general(config: Config, models: Sequence[str], precision: str, json: Path | None) -> list[str]:
     """What the last model lost on everyday texts against the first; added to `json`, a metrics file that is there.
 
@@ -158,8 +164,7 @@ def measure_general(config: Config, models: Sequence[str], precision: str, json:
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import general_ability, probe, probes_of
 
-    if len(models) < 2:
-        raise ConfigError("--general compares two models", "give --model BEFORE --model AFTER")
+    require_two(models)
     probes = probes_of(config.evaluation.model_copy(update={"general": True}))
     named = [_named(models[0]), _named(models[-1])]
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
@@ -178,8 +183,18 @@ def compare_folders(a: Path, b: Path, json: Path | None) -> tuple[Against, tuple
     found = compare_runs(a, b)
     if json:
         write_json(json, found.as_json())
-    columns = ("system", "measure", "A", "B", "B − A", "95% interval", "p", "Holm", "better/same/worse")
-    rows = [
+    columns: tuple[str, ...] = (
+        "system",
+        "measure",
+        "A",
+        "B",
+        "B − A",
+        "95% interval",
+        "p",
+        "Holm",
+        "better/same/worse",
+    )
+    rows: list[tuple[str, ...]] = [
         (
             system,
             label(row.measure),

@@ -12,7 +12,7 @@ from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.evaluation.card_data import front_matter, hub_base, outcome_line
 from fieldtune.evaluation.outputs import label
-from fieldtune.model_folder import saved_prompts
+from fieldtune.model_folder import saved_prompts, transformer_folder
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, read_json
 
@@ -235,9 +235,10 @@ def _shape(model: Path) -> tuple[int, int]:
     pooling = next(iter(sorted(model.glob("*_Pooling/config.json"))), None)
     found = read_json(pooling) if pooling else {}
     size = found.get("embedding_dimension") or found.get("word_embedding_dimension") or 0
-    limits = model / "sentence_bert_config.json"
-    length = read_json(limits).get("max_seq_length") if limits.exists() else 0
-    return int(size), int(length or 0)
+    limits = transformer_folder(model) / "tokenizer_config.json"
+    length = read_json(limits).get("model_max_length") if limits.exists() else 0
+    # A tokenizer without a limit says so with a number of thirty digits.
+    return int(size), length if isinstance(length, int) and length < 1_000_000 else 0
 
 
 def _stated_license(model: Path) -> str:

@@ -39,6 +39,8 @@ class Probed:
 
 def probe(encoder: Encoder, probes: Sequence[Probe], vectors: Path, *, label: str) -> Probed:
     """Run a model on the probes; `vectors` is the folder of encoded texts, for the user's corpora."""
+    if not probes:
+        return Probed((), 0.0)
     queries, passages = texts_of(probes)
     known: dict[Side, dict[str, NDArray[np.float32]]] = {}
     with Progress(f"general ability ({label})", len(queries) + len(passages), unit="texts") as progress:
@@ -54,7 +56,7 @@ def _values(
 ) -> Floats:
     if isinstance(one, SimilarityProbe):
         left, right = (np.stack([known["query"][text] for text in texts]) for texts in (one.first, one.second))
-        return np.einsum("ij,ij->i", left, right).astype(np.float64)
+        return np.asarray(np.einsum("ij,ij->i", left, right), np.float64)
     if isinstance(one, ClassificationProbe):
         return few_shot(np.stack([known["query"][text] for text in one.texts]), one.classes)
     return _ndcg(one, _ranking(encoder, one, known, vectors, label))
