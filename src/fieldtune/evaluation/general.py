@@ -88,11 +88,15 @@ class General:
             return f"General ability was lost, over the limit of {limit}: {what}."
         whole = self.overall or self.probes[0]
         if self.state == "kept":
-            return f"General ability is kept: {_change(whole)} over {_listed(self.probes)}, the limit is {limit}."
+            return (
+                f"General ability is kept: {_change(whole)} over {_listed(self.probes)}, the limit is {limit}."
+                f"{_power(whole)}"
+            )
         open_ = [change.name for change in self.changes if change.state == "unclear"]
         return (
             f"No loss of general ability over the limit of {limit} was shown ({_change(whole)} over "
             f"{_listed(self.probes)}), but for {', '.join(open_)} one cannot be ruled out."
+            f"{_power(whole)}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -232,6 +236,12 @@ def _change(change: Change) -> str:
     if change.state == "lost":
         return f"{-100 * change.difference:.1f} points{bracket}"
     return f"{signed(100 * change.difference, 1)} points{bracket}"
+
+
+def _power(change: Change) -> str:
+    if math.isnan(change.detectable):
+        return ""
+    return f" A fall of {100 * change.detectable:.1f} points would have been seen four times in five."
 
 
 def _points(value: float) -> str:
