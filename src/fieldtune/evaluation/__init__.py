@@ -1,11 +1,12 @@
 """Before and after, side by side: measures with intervals, paired tests, a report that stands alone."""
 
+from fieldtune.evaluation.ability import Change, General
 from fieldtune.evaluation.against import Against, compare_runs
 from fieldtune.evaluation.card import About, languages_of, write_card
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
-from fieldtune.evaluation.general import Change, General, general_ability
+from fieldtune.evaluation.general import general_ability
 from fieldtune.evaluation.outputs import comparison_table, label, metrics, versions, write_metrics, write_per_query
 from fieldtune.evaluation.probe_sets import Probe, probes_of
 from fieldtune.evaluation.probing import Probed, probe

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.evaluation.card_data import front_matter, hub_base, outcome_line
-from fieldtune.evaluation.outputs import label
+from fieldtune.evaluation.card_figures import elsewhere, measured, training_data
 from fieldtune.model_folder import saved_prompts, transformer_folder
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, read_json
@@ -31,7 +31,7 @@ class About:
     stages: Sequence[Result] = ()
     """The finished stages in order: where the training data came from and how training went."""
     languages: tuple[str, ...] = ()
-    packages: Mapping[str, str] = ()  # type: ignore[assignment]
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_card(model: Path, metrics: Mapping[str, Any], about: About) -> None:
@@ -56,9 +56,9 @@ def model_card(
         *([" ".join(sentences) + "\n"] if sentences else []),
         "\n".join(_what(about, shape)),
         _use(prompts),
-        *_measured(metrics),
-        *_elsewhere(metrics.get("general")),
-        "\n".join(["## Training data\n", *_data(about.stages), ""]),
+        *measured(metrics),
+        *elsewhere(metrics.get("general")),
+        "\n".join(["## Training data\n", *training_data(about.stages), ""]),
         "\n".join(["## How it was trained\n", *_how(about), ""]),
         "\n".join(["## Limits\n", *_limits(metrics, about, shape), ""]),
         "\n".join(["## License\n", _license(about.config, base_license), ""]),
@@ -114,68 +114,6 @@ print(model.similarity(queries, passages))
 
 {said} A passage that has a title was trained as title, line break, text.
 """
-
-
-def _measured(metrics: Mapping[str, Any]) -> list[str]:
-    systems = metrics.get("systems") or {}
-    if not systems:
-        return ["## What was measured\n\nNothing yet: this model was not evaluated.\n"]
-    names = list(systems)
-    measures = [name for name in systems[names[0]] if "@" in name]
-    lines = [
-        "## What was measured",
-        "",
-        f"{metrics['queries']:,} {metrics['split']} queries on {metrics['passages']:,} passages; 95% intervals by "
-        f"bootstrap over {metrics['clusters']:,} document groups.",
-        "",
-        "| measure | " + " | ".join(names) + " |",
-        "| --- |" + " ---: |" * len(names),
-    ]
-    for name in measures:
-        cells = [f"{_three(systems[one][name])} {_bracket(systems[one]['ci'][name])}" for one in names]
-        lines.append(f"| {label(name)} | " + " | ".join(cells) + " |")
-    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == "ndcg@10"]
-    lines += ["", "| nDCG@10 | difference | 95% interval | p |", "| --- | ---: | ---: | ---: |"] if pairs else []
-    for row in pairs:
-        p = "–" if row["p"] is None else f"{row['p']:.4f}"
-        lines.append(f"| {row['a']} − {row['b']} | {row['difference']:+.3f} | {_bracket(row['ci'], '+')} | {p} |")
-    return ["\n".join([*lines, ""])]
-
-
-def _elsewhere(general: Mapping[str, Any] | None) -> list[str]:
-    if not general or not general["probes"]:
-        return []
-    lines = [
-        "## Outside its field",
-        "",
-        general["sentence"],
-        "",
-        f"| everyday texts | base | tuned | difference | {100 * general['level']:.4g}% interval |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for row in [*general["probes"], *([general["overall"]] if general["overall"] else [])]:
-        scores = f"{row['base']:.3f} | {row['tuned']:.3f} | {row['difference']:+.3f}"
-        lines.append(f"| {row['name']}, {row['measure']} | {scores} | {_bracket(row['ci'], '+')} |")
-    return ["\n".join([*lines, ""])]
-
-
-def _data(stages: Sequence[Result]) -> list[str]:
-    """Counts alone: neither names of files nor texts, which may be confidential."""
-    counts = {result.stage: result.counts for result in stages}
-    wanted = {
-        "documents": ("documents", "pages"),
-        "corpus": ("passages",),
-        "queries": ("queries",),
-        "dataset": ("training queries", "training pairs", "hard negatives", "dev", "test"),
-    }
-    labels = {"dev": "dev queries", "test": "test queries"}
-    rows = [
-        f"- {labels.get(name, name)}: {counts[stage][name]:,}"
-        for stage, names in wanted.items()
-        for name in names
-        if counts.get(stage, {}).get(name)
-    ]
-    return rows or ["Not recorded."]
 
 
 def _how(about: About) -> list[str]:
@@ -250,11 +188,3 @@ def _stated_license(model: Path) -> str:
         return ours[1] if ours else ""
     found = re.match(r"---\n.*?^license:\s*([\w.-]+)\s*$.*?^---$", text, re.MULTILINE | re.DOTALL)
     return found[1] if found else ""
-
-
-def _three(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _bracket(ends: Sequence[float | None], sign: str = "") -> str:
-    return "" if None in ends else f"[{', '.join(format(end, f'{sign}.3f') for end in ends)}]"
