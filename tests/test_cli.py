@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +113,51 @@ def test_what_cannot_be_measured_is_said_before_any_work(
     assert says in " ".join(capsys.readouterr().err.split())
 
 
+def test_two_evaluations_are_compared_and_the_general_loss_is_added(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(name: str, *more: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        files = ["--json", str(folder / "metrics.json"), "--per-query", str(folder / "per_query.csv")]
+        assert call("evaluate", "--data", str(divided), *more, *files) == 0
+        return folder
+
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("sentence1,sentence2,score\nlease ends,rent ends,4\naudit,fever,0\nbond,equity,2\n")
+    models = ["--model", f"tuned={tiny_model}"]
+    own = ["--general", "--set", f"evaluation.general_data={pairs}"]
+    a, b = measured("a", *models), measured("b", *models, "--model", f"again={tiny_model}", *own)
+    general = json.loads((b / "metrics.json").read_text())["general"]
+    assert [(row["name"], row["difference"], row["state"]) for row in general["probes"]] == [("pairs", 0, "kept")]
+    assert "General ability is kept" in capsys.readouterr().out
+    out = tmp_path / "compared.json"
+    assert call("compare", str(a), str(b), "--json", str(out), "--fail-if-worse") == 0
+    assert "tuned of B cannot be told apart from tuned of A" in capsys.readouterr().out
+    assert json.loads(out.read_text())["outcome"] == "same"
+    with (divided / "corpus.jsonl").open("a") as stream:
+        stream.write(json.dumps({"_id": "new", "title": "", "text": "audit covers equity"}) + "\n")
+    assert call("compare", str(a), str(measured("c", *models))) == 2
+    assert "the test sets differ" in capsys.readouterr().err
+
+
+def test_a_regression_ends_with_3_when_asked(divided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--json", str(tmp_path / "a" / "metrics.json"), "--per-query", str(tmp_path / "a" / "per_query.csv")]
+    assert call("evaluate", "--data", str(divided), "--bm25", *files) == 0
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with (tmp_path / "a" / "per_query.csv").open(newline="") as stream:
+        # The five groups of these passages could never give p < 0.05; queries that stand alone can.
+        rows = [row | {"cluster": str(n)} for n, row in enumerate(csv.DictReader(stream))]
+    for name, change in (("a", {}), ("b", {"ndcg@10": "0"})):
+        with (tmp_path / name / "per_query.csv").open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(row | change for row in rows)
+    assert call("compare", str(tmp_path / "a"), str(tmp_path / "b")) == 0
+    assert call("compare", str(tmp_path / "a"), str(tmp_path / "b"), "--fail-if-worse") == 3
+    assert "BM25 of B is worse than BM25 of A" in capsys.readouterr().out
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -174,6 +221,10 @@ def test_init_writes_a_config_that_loads_with_every_setting_in_it(
         (["train", "--data", "absent", "--out", "x", "--preset", "fast"], "preset 'fast' is unknown"),
         (["train", "--data", "absent", "--out", "x"], "absent/corpus.jsonl: no such file"),
         (["evaluate", "--data", "absent", "--bm25", "--set", "split=1"], "split is a section"),
+        (["compare", "absent", "absent"], "no such file"),
+        (["push", "absent", "--to", "me/model", "--dry-run"], "absent"),
+        (["push", "absent", "--to", "model", "--dry-run"], "write it as NAME/REPO"),
+        (["evaluate", "--data", "absent", "--model", "a", "--general"], "--general compares two models"),
         (["wrong"], "No such command"),
         (["search"], "Missing argument"),
     ],

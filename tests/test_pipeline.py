@@ -33,7 +33,7 @@ def settings(beir: Path, model: str, out: Path, **training: object) -> dict[str,
         "model": {"base": model},
         "training": {"batch_size": 8, "epochs": 3, "learning_rate": 1e-3, "evaluations": 3, "precision": "fp32"}
         | training,
-        "evaluation": {"bootstrap": 100, "permutations": 100},
+        "evaluation": {"bootstrap": 100, "permutations": 100, "general": False},
     }
 
 
@@ -76,6 +76,8 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert {one["by"] for one in metrics["leakage"]["overlaps"]} == {"words", "vectors"}
     assert results[NAMES.index("evaluation")].notes[0].startswith(metrics["verdict"]["outcome"].upper())
     assert len((out / "unjudged.csv").read_text("utf-8-sig").splitlines()) > 10
+    tuned_score = json.loads((out / "metrics.json").read_text())["systems"]["tuned"]["ndcg@10"]
+    assert f"value: {tuned_score}" in (out / "model" / "README.md").read_text()
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
     assert record["packages"]["torch"]
@@ -105,6 +107,27 @@ def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and
     assert ran(out)[len(NAMES) + 3 :] == ["evaluation"]
     run_pipeline(changed, first="index", last="index")
     assert ran(out)[-1] == "index"
+
+
+def test_general_ability_and_the_card_follow_from_own_sets(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "run"
+    made = settings(tiny_beir, tiny_model, out)
+    own = {"evaluation": {"bootstrap": 100, "permutations": 100, "general_data": [str(pairs)]}}
+    with pytest.raises(InputError, match="no such file"):
+        run_pipeline(make_config(made | own))
+    assert not (out / "data").exists()  # told before any work
+    pairs.write_text("sentence1,sentence2,score\nlease ends,rent ends,4\naudit,fever,0\nbond,equity,2\n")
+    results = run_pipeline(make_config(made | own), last="evaluation")
+    found = json.loads((out / "metrics.json").read_text())
+    assert [row["name"] for row in found["general"]["probes"]] == ["pairs"]
+    assert found["general"]["sentence"] in results[-1].notes
+    assert any("Chinese probes were left out" in note for note in results[-1].notes)
+    card = (out / "model" / "README.md").read_text()
+    assert "| pairs, Spearman |" in card
+    assert found["verdict"]["headline"] in card
+    pairs.write_text("sentence1,sentence2,score\nlease ends,rent ends,4\naudit,fever,1\nbond,equity,2\n")
+    run_pipeline(make_config(made | own), last="evaluation")
+    assert ran(out)[-2:] == ["evaluation", "evaluation"]  # another content of the set, and nothing else again
 
 
 def test_a_changed_file_reruns_from_the_start(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

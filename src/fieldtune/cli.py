@@ -40,8 +40,8 @@ FailUnless = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
-_REFUSED = 3  # the work is done, but the verdict is not one that --fail-unless names
 _INTERRUPTED = 130
+_NOT_GOOD_ENOUGH = 3  # what was asked for as a condition does not hold; nothing went wrong
 # What the machine refuses and the user can mend.
 _CURABLE = {
     errno.ENOSPC: "the disk is full; free some space and start the same command again",
@@ -193,6 +193,9 @@ def evaluate(
     llm_judge: Annotated[
         bool, typer.Option("--llm-judge", help="Let the LLM of the settings propose grades in --unjudged.")
     ] = False,
+    general: Annotated[
+        bool, typer.Option("--general", help="Also what the last model lost on everyday texts.")
+    ] = False,
     fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
@@ -226,6 +229,7 @@ def evaluate(
         judgements=judgements or [],
         unjudged=unjudged,
         llm_judge=llm_judge,
+        general=general,
     )
     say(said[0], style="bold")
     for sentence in said[1:]:
@@ -334,6 +338,47 @@ def search(
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="The earlier run.")],
+    run_b: Annotated[Path, typer.Argument(help="The later run.")],
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit with 3 when B is worse.")] = False,
+) -> None:
+    """Two runs on the same test set, query by query, with paired tests; refused where the test sets differ."""
+    from fieldtune.standalone import compare_folders
+
+    found, columns, rows = compare_folders(run_a, run_b, json)
+    say(found.sentence, style="bold")
+    for sentence in found.notes:
+        say(sentence)
+    say()
+    table(columns, rows)
+    if fail_if_worse and found.outcome == "worse":
+        raise typer.Exit(_NOT_GOOD_ENOUGH)
+
+
+@app.command()
+def push(
+    run: RunFolder,
+    to: Annotated[str, typer.Option(help="The repository on the hub: NAME/REPO.")],
+    public: Annotated[bool, typer.Option("--public", help="Everyone may see it; private without this.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; needs no network.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also a model whose verdict says not to ship it.")] = False,
+) -> None:
+    """Send a run's model with its card to a hub; the token comes from HF_TOKEN alone."""
+    from fieldtune.publish import plan_push, send, size
+
+    planned = plan_push(run, to, public=public)
+    table(("file", "size", "sha256"), [(file.name, size(file.size), file.sha256[:12]) for file in planned.files])
+    for name, why in planned.left_out:
+        say(f"left out: {name} ({why})")
+    for sentence in planned.warnings:
+        say(sentence, style="bold")
+    say(f"{len(planned.files)} files, {size(planned.size)}, to {to} ({'public' if public else 'private'})")
+    say("dry run: nothing was sent" if dry_run else f"sent: {send(planned, anyway=anyway)}")
+
+
+@app.command()
 def doctor() -> None:
     """What is there: processor features, GPU, hub, models, versions."""
     from fieldtune.doctor import examine, rows
@@ -361,7 +406,7 @@ def _wanted(fail_unless: list[str] | None) -> tuple[str, ...]:
 def _require(outcome: str, wanted: tuple[str, ...]) -> None:
     if wanted and outcome not in wanted:
         note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
-        raise typer.Exit(_REFUSED)
+        raise typer.Exit(_NOT_GOOD_ENOUGH)
 
 
 def _run(config: Config, first: str, last: str) -> list[str]:
@@ -372,10 +417,8 @@ def _run(config: Config, first: str, last: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 130 on Ctrl-C.
-
-    3 when --fail-unless was given and the verdict is another.
-    """
+    """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 3 when a condition
+    that was asked for does not hold, 130 on Ctrl-C."""
     words = sys.argv[1:] if arguments is None else arguments
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words

@@ -216,15 +216,6 @@ class Teacher(Section):
         return value
 
 
-class Card(Section):
-    """What the dataset card (data/README.md) says that no file can tell."""
-
-    title: str = ""
-    """Name of the dataset; empty takes the run folder's."""
-    licence: str = ""
-    """Licence of the texts, best as an identifier such as cc-by-4.0."""
-
-
 class Model(Section):
     """The base model."""
 
@@ -343,6 +334,17 @@ class Evaluation(Section):
     """Unjudged passages, the highest-ranked first, that are written to a file for labelling; 0 writes none."""
     judgements: tuple[str, ...] = ()
     """Files for labelling that someone filled in; their grades are added to those of the split that is measured."""
+    general: bool = True
+    """Measure on everyday texts outside the field what the tuned model lost against the base model."""
+    max_general_loss: float = Field(0.01, gt=0, lt=1)
+    """A larger fall that is clear of chance, on any probe, fails the verdict; 0.01 is one point."""
+    general_data: tuple[str, ...] = ()
+    """Sets of your own to watch for losses: BEIR folders, or CSV files with sentence1, sentence2 and score."""
+
+    @field_validator("general_data", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Index(Section):
@@ -352,6 +354,26 @@ class Index(Section):
     """From this many passages on an approximate index is built and measured against exact search."""
     min_recall: float = Field(0.95, ge=0, le=1)
     """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
+
+
+class Card(Section):
+    """What the cards of model and dataset (README.md in their folders) say that no measurement can tell."""
+
+    title: str = ""
+    """Their name; empty takes the name of the run's folder."""
+    license: str = ""
+    """Of the model, as a hub's identifier such as apache-2.0; empty says unknown: nothing is made up or taken over."""
+    data_license: str = ""
+    """Of the texts, as an identifier such as cc-by-4.0."""
+    languages: tuple[str, ...] = ()
+    """Codes such as en, zh; empty takes what the training queries are written in, where that can be told."""
+    base_model: str = ""
+    """The hub id that model.base stands for, where it is a folder."""
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Config(Section):
@@ -370,10 +392,10 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     negatives: Negatives = Negatives()
     teacher: Teacher = Teacher()
-    card: Card = Card()
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    card: Card = Card()
     index: Index = Index()
 
 
@@ -495,6 +517,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             scorers[section] = absolute(scorer, section, keys[section])
     judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
+    general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
     return config.model_copy(
         update={
             "out": absolute(config.out, "out"),
@@ -504,7 +527,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "model": config.model.model_copy(update={"base": base}),
             "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
             "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
-            "evaluation": config.evaluation.model_copy(update={"judgements": judgements}),
+            "evaluation": config.evaluation.model_copy(update={"judgements": judgements, "general_data": general}),
         }
     )
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,10 +132,17 @@ def _training(run: Run) -> Result:
 def _evaluation(run: Run) -> Result:
     from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
+        ModelFacts,
         audit,
+        digests,
         evaluate,
+        general_ability,
+        languages_of,
         line_up,
+        probe,
+        probes_of,
         prove,
+        write_card,
         write_metrics,
         write_per_query,
         write_report,
@@ -161,13 +169,21 @@ def _evaluation(run: Run) -> Result:
             base, texts, "query", run.path("vectors"), label="encoding queries (base)"
         ),
     )
-    models = [("base", lambda: base), ("tuned", partial(Encoder.load, str(run.path("model"))))]
+    load_tuned = partial(Encoder.load, str(run.path("model")))
+    models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
     lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
     evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
-    proof = prove(data, evaluation, lineup.systems, leakage, config.evaluation, chosen_on=split == "dev")
+    general = None
+    if probes := probes_of(config.evaluation):
+        before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)
+        general = general_ability(probes, before, after, config.evaluation, config.seed)
+    proof = prove(
+        data, evaluation, lineup.systems, leakage, config.evaluation, general=general, chosen_on=split == "dev"
+    )
     notes += _labelling_file(run, data, split, lineup.systems)
-    write_metrics(run.path("metrics.json"), evaluation, proof.record())
+    extra = {"general": general.as_json() if general else None, "test_set": digests(data, split)}
+    write_metrics(run.path("metrics.json"), evaluation, proof.record() | extra)
     write_per_query(run.path("per_query.csv"), evaluation, data)
     write_report(
         run.path("report.html"),
@@ -182,7 +198,12 @@ def _evaluation(run: Run) -> Result:
         package_versions=versions(),
         proof=proof,
     )
-    notes = [proof.verdict.line, leakage.sentence, *evaluation.notes, *notes]
+    title = config.card.title or run.workspace.root.resolve().name
+    texts = (query.text for query in data.queries.values())
+    languages = config.card.languages or languages_of(chain(texts, (one.content for one in data.passages.values())))
+    about = ModelFacts(title, config, [result for result, _ in funnel], languages, versions())
+    write_card(run.path("model"), read_json(run.path("metrics.json")), about)
+    notes = [proof.verdict.line, leakage.sentence, *(general.notes if general else ()), *evaluation.notes, *notes]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
@@ -276,8 +297,11 @@ def _content(labels: str) -> list[Any]:
 
 
 def _evaluation_settings(config: Config) -> Any:
-    files = [_digest_or_cause(Path(path)) for path in config.evaluation.judgements]
-    return [_settings("evaluation")(config), files]
+    """The settings, and the content of added judgements and of the user's own sets for general ability."""
+    places = [Path(place) for place in (*config.evaluation.judgements, *config.evaluation.general_data)]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    content = [(path.name, _digest_or_cause(path)) for path in files if not path.is_dir()]
+    return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), content]
 
 
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
@@ -288,7 +312,8 @@ def _dataset_settings(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
     from fieldtune.dataset.scorers import scorer_fingerprint
 
-    settings = _settings("split", "negatives", "teacher", "card", "model")(config)
+    card = [config.card.title, config.card.data_license]
+    settings = [*_settings("split", "negatives", "teacher", "model")(config), card]
     names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
     return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]
 
@@ -315,6 +340,10 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
     _require_fit(config)
+    if config.evaluation.general_data and end >= NAMES.index("evaluation"):
+        from fieldtune.evaluation import probes_of
+
+        probes_of(config.evaluation)  # a set that cannot be used is told before hours of training
     results = []
     with Workspace(Path(config.out)) as workspace:
         run = Run(config, workspace)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from fieldtune.beir import corpus_file, load_beir, require_split
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.labelling import labelled, write_labelling
 from fieldtune.types import Result
-from fieldtune.workspace import atomic_file
+from fieldtune.workspace import atomic_file, write_json
+
+if TYPE_CHECKING:
+    from fieldtune.encoding import Encoder
+    from fieldtune.evaluation import Against, General
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -25,6 +29,7 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
 
     Returns lines that say what was made. Raises InputError for data that cannot be used.
     """
+    from fieldtune.evaluation import ModelFacts, write_card
     from fieldtune.pipeline import run_pipeline
 
     _require_beir(data)
@@ -48,6 +53,9 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
         }
     )
     results = run_pipeline(config, last="training")
+    write_card(
+        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
+    )
     install_model(work / "model", out)
     return [*described(results[-1]), f"model: {out}"]
 
@@ -93,13 +101,15 @@ def evaluate_models(
     judgements: Sequence[Path] = (),
     unjudged: Path | None = None,
     llm_judge: bool = False,
+    general: bool = False,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str], str]:
     """Measure models (each `MODEL` or `NAME=MODEL`), BM25 and what `config.evaluation` asks for beside them.
 
     Returns columns and rows for the console, the finding in sentences, verdict first, and the verdict's outcome. The
     split is audited for leaks from the folder's train and dev splits and from `train_data`; `judgements` are files of
     added grades; `unjudged` becomes a file for labelling, filled in by a language model with `llm_judge`. `show` names
-    the measures of the console's table; all are in the files. The corpus is encoded once per model.
+    the measures of the console's table; all are in the files. `general` also measures what the last model lost on
+    everyday texts against the first. The corpus is encoded once per model.
 
     Raises ConfigError when there is nothing to measure.
     """
@@ -107,6 +117,7 @@ def evaluate_models(
     from fieldtune.evaluation import (
         audit,
         comparison_table,
+        digests,
         evaluate,
         line_up,
         prove,
@@ -119,6 +130,9 @@ def evaluate_models(
         raise ConfigError(f"--precision {precision} is unknown", "auto, fp32 or bf16")
     if not models and not bm25:
         raise ConfigError("there is nothing to evaluate", "give --model M, --bm25 or both")
+    if general and len(models) < 2:
+        raise ConfigError("--general compares two models", "give --model BEFORE --model AFTER")
+    _require_writable((json, per_query, report, unjudged))
     named = [_named(model) for model in models]
     if len({name for name, _ in named}) < len(named):
         raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
@@ -132,12 +146,15 @@ def evaluate_models(
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
+        ability = _general(config, loaders, Path(folder)) if general else None
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
-    proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation)
+    proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability)
+    notes += ability.notes if ability else ()
     if unjudged:
         notes += write_labelling(unjudged, config, loaded, split, lineup.systems, llm_judge=llm_judge)
     if json:
-        write_metrics(json, evaluation, proof.record())
+        extra = {"general": ability.as_json() if ability else None, "test_set": digests(loaded, split)}
+        write_metrics(json, evaluation, proof.record() | extra)
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
@@ -154,6 +171,62 @@ def evaluate_models(
     columns, rows = comparison_table(evaluation, show)
     said = [*proof.lines(), *evaluation.notes, *notes]
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
+
+
+def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], folder: Path) -> General:
+    """What the last model lost on everyday texts against the first."""
+    from fieldtune.evaluation import general_ability, probe, probes_of
+
+    probes = probes_of(config.evaluation.model_copy(update={"general": True}))
+    base, tuned = (probe(load(), probes, folder, label=name) for name, load in (loaders[0], loaders[-1]))
+    return general_ability(probes, base, tuned, config.evaluation, config.seed)
+
+
+def _require_writable(paths: Iterable[Path | None]) -> None:
+    """Say before any work that a result could not be written."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder", "give the name of a file")
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise ConfigError(f"{path} cannot be written: {parent} takes no new files", "choose another place")
+
+
+def compare_folders(a: Path, b: Path, json: Path | None) -> tuple[Against, tuple[str, ...], list[tuple[str, ...]]]:
+    """Run B against run A, with columns and rows for the console."""
+    from fieldtune.evaluation import compare_runs, label
+
+    found = compare_runs(a, b)
+    if json:
+        write_json(json, found.as_json())
+    columns: tuple[str, ...] = (
+        "system",
+        "measure",
+        "A",
+        "B",
+        "B − A",
+        "95% interval",
+        "p",
+        "Holm",
+        "better/same/worse",
+    )
+    rows: list[tuple[str, ...]] = [
+        (
+            system,
+            label(row.measure),
+            f"{before:.3f}",
+            f"{after:.3f}",
+            f"{row.difference:+.3f}",
+            "[{:+.3f}, {:+.3f}]".format(*row.interval),
+            f"{row.p:.4f}",
+            f"{p:.4f}",
+            f"{row.wins}/{row.ties}/{row.losses}",
+        )
+        for (system, before, after, row), p in zip(found.rows, found.corrected, strict=True)
+    ]
+    return found, columns, rows
 
 
 def mine_beir(config: Config, data: Path, out: Path) -> list[str]:

@@ -45,9 +45,7 @@ def evaluation(data: RetrievalData) -> Evaluation:
     systems = []
     for name, hits in found.items():
         rows = tuple((f"p{n}",) if hit else ("none",) for n, hit in enumerate(hits))
-        systems.append(
-            System(name, Ranking.of(queries, rows, ((1.0,),) * SIZE, [*data.passages, "none", "x"], depth=10))
-        )
+        systems.append(System(name, ranking(data, rows)))
     return evaluate(data, "test", systems, SETTINGS, 1)
 
 
@@ -104,9 +102,7 @@ def test_chance_alone_hardly_ever_makes_a_slice_different(data: RetrievalData) -
         systems = []
         for name in ("base", "tuned"):
             rows = tuple((f"p{n}",) if hit else ("x",) for n, hit in enumerate(rng.random(SIZE) < 0.5))
-            systems.append(
-                System(name, Ranking.of(queries, rows, ((1.0,),) * SIZE, [*data.passages, "none", "x"], depth=10))
-            )
+            systems.append(System(name, ranking(data, rows)))
         found = slices(evaluate(data, "test", systems, SETTINGS, 1), data, SETTINGS, 1)
         assert found is not None
         wrong += any(row.finding in ("better", "worse") for row in found.rows)

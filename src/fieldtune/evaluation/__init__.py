@@ -1,9 +1,13 @@
 """Before and after, side by side: measures with intervals, paired tests, a report that stands alone."""
 
+from fieldtune.evaluation.ability import Change, General
+from fieldtune.evaluation.against import Against, compare_runs
 from fieldtune.evaluation.audit import audit
+from fieldtune.evaluation.card import ModelFacts, languages_of, write_card
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
+from fieldtune.evaluation.general import general_ability
 from fieldtune.evaluation.leakage import Leakage
 from fieldtune.evaluation.lineup import Lineup, line_up
 from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
@@ -16,12 +20,15 @@ from fieldtune.evaluation.outputs import (
     write_metrics,
     write_per_query,
 )
+from fieldtune.evaluation.probe_sets import Probe, probes_of
+from fieldtune.evaluation.probing import Probed, probe
 from fieldtune.evaluation.proof import Proof, prove
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
 from fieldtune.evaluation.results import About, Comparison, Evaluation, Scores, System
 from fieldtune.evaluation.slices import Slice, Slices, slices
 from fieldtune.evaluation.statistics import Clusters, cluster
+from fieldtune.evaluation.test_set import digests
 from fieldtune.evaluation.unjudged import add_judgements, judged_share, read_judgements, unjudged, write_unjudged
 from fieldtune.evaluation.verdict import judge
 from fieldtune.measures import label
@@ -30,12 +37,18 @@ __all__ = [
     "OUTCOMES",
     "RULES",
     "About",
+    "Against",
+    "Change",
     "Clusters",
     "Comparison",
     "Evaluation",
     "Example",
+    "General",
     "Leakage",
     "Lineup",
+    "ModelFacts",
+    "Probe",
+    "Probed",
     "Proof",
     "Ranking",
     "Scores",
@@ -49,14 +62,18 @@ __all__ = [
     "audit",
     "bm25_ranking",
     "cluster",
+    "compare_runs",
     "comparison_table",
     "dense_ranking",
+    "digests",
     "evaluate",
     "examples_of",
+    "general_ability",
     "human_pairs",
     "judge",
     "judged_share",
     "label",
+    "languages_of",
     "line_up",
     "llm_grades",
     "measures",
@@ -64,12 +81,15 @@ __all__ = [
     "model_ranking",
     "movers",
     "parse_outcomes",
+    "probe",
+    "probes_of",
     "prove",
     "read_judgements",
     "slices",
     "system_table",
     "unjudged",
     "versions",
+    "write_card",
     "write_metrics",
     "write_per_query",
     "write_report",

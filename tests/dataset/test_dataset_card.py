@@ -37,7 +37,7 @@ FACTS = CardFacts(
     ],
 )  # fmt: skip
 CONFIG = make_config({
-    "card": {"licence": "cc-by-4.0"},
+    "card": {"data_license": "cc-by-4.0"},
     "negatives": {
         "candidates": "fused", "same_document": False, "style_limits": {"keywords": 1}, "check": "big/reranker",
     },
@@ -55,7 +55,7 @@ def test_the_card_says_what_is_in_the_data() -> None:
 def test_the_front_matter_is_yaml_whatever_the_licence_is_called() -> None:
     yaml = pytest.importorskip("yaml")
     for licence in ("cc-by-4.0", "Ours: all rights reserved # really", "1.0", "no", '"quoted"'):
-        card = dataset_card(FACTS, make_config({"card": {"licence": licence}}))
+        card = dataset_card(FACTS, make_config({"card": {"data_license": licence}}))
         front = yaml.safe_load(card.split("---\n")[1])
         assert front["license"] == licence
         assert {entry["config_name"]: entry["data_files"] for entry in front["configs"]}["train"] == "train.jsonl"
