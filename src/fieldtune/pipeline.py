@@ -53,10 +53,10 @@ def _documents(run: Run) -> Result:
     from fieldtune.documents import read_documents
 
     if not run.config.documents.paths:
-        beir = _beir_source(run.config)
-        if beir is None:
+        given = _given_corpus(run.config)
+        if given is None:
             raise ConfigError("documents.paths is empty", "give the folder that holds your documents")
-        note = f"No documents were given; the corpus of {beir} is used as it is."
+        note = f"No documents were given; the passages of {given} are used as they are."
         return Result("documents", {"documents": 0}, notes=(note,))
     return read_documents(
         run.config.documents, run.path("documents", "documents.jsonl"), run.path("documents", "cache")
@@ -67,9 +67,9 @@ def _corpus(run: Run) -> Result:
     from fieldtune.corpus import build_corpus
     from fieldtune.documents import load_documents
 
-    beir = _beir_source(run.config)
-    if not run.config.documents.paths and beir is not None:
-        passages = read_corpus(corpus_file(beir))
+    given = _given_corpus(run.config)
+    if not run.config.documents.paths and given is not None:
+        passages = read_corpus(given)
         write_corpus(run.path("corpus", "corpus.jsonl"), passages.values())
         run.path("corpus", "duplicates.jsonl").write_text("")
         return Result("corpus", {"passages": len(passages)})
@@ -81,7 +81,7 @@ def _queries(run: Run) -> Result:
     from fieldtune.queries import gather_queries
 
     passages = read_corpus(run.path("corpus", "corpus.jsonl"))
-    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"))
+    return gather_queries(run.config, passages, run.path("queries"), run.path("queries", "cache"), run.path("vectors"))
 
 
 def _dataset(run: Run) -> Result:
@@ -201,13 +201,16 @@ def _document_files(config: Config) -> Any:
     from fieldtune.documents.find import find_files
 
     if not config.documents.paths:
-        return None
+        given = _given_corpus(config)
+        return None if given is None or not given.exists() else _digest_or_cause(given)
     found = find_files(config.documents.paths, (Path(config.out),))
     content = [(source, _digest_or_cause(path)) for path, source in found.files]
     return [config.documents.model_dump(exclude={"workers"}), content]
 
 
 def _label_files(config: Config) -> Any:
+    from fieldtune.queries import is_generated
+
     source = Path(config.queries.source)
     files = [source] if source.is_file() else []
     if source.is_dir():  # what is read of it, and nothing that a run or an editor may leave beside that
@@ -215,7 +218,11 @@ def _label_files(config: Config) -> Any:
         files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
     content = [(path.relative_to(source.parent).as_posix(), _digest_or_cause(path)) for path in files]
     llm = config.llm.model_dump(exclude={"concurrency", "timeout_seconds", "max_retries"})
-    return [config.seed, config.queries.model_dump(), llm if config.queries.source == "llm" else None, content]
+    made = config.queries.source in ("structure", "llm") or is_generated(source)
+    asked = config.queries.source == "llm" or (made and config.queries.judge)
+    # Made queries go through the base model and back, and the model's settings change what it says.
+    model = config.model.model_dump() if made and config.queries.round_trip_k else None
+    return [config.seed, config.queries.model_dump(), llm if asked else None, content, model]
 
 
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
@@ -325,9 +332,13 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _beir_source(config: Config) -> Path | None:
+def _given_corpus(config: Config) -> Path | None:
+    """The file of passages that stands in for documents: queries.corpus, or the corpus of the labels' BEIR folder."""
+    if config.queries.corpus:
+        corpus = Path(config.queries.corpus)
+        return corpus_file(corpus) if corpus.is_dir() else corpus
     source = Path(config.queries.source)
-    return source if source.is_dir() and (source / "queries.jsonl").exists() else None
+    return corpus_file(source) if source.is_dir() and (source / "queries.jsonl").exists() else None
 
 
 def _digest_or_cause(path: Path) -> str:

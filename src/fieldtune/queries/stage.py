@@ -1,4 +1,4 @@
-"""The queries stage: one of three sources, one form of output."""
+"""The queries stage: one of four sources, one form of output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fieldtune.config import Config
 from fieldtune.errors import InputError
+from fieldtune.queries.filtering import filter_made
+from fieldtune.queries.from_file import is_generated, read_generated
 from fieldtune.queries.generate import generate_queries
 from fieldtune.queries.labels import read_labels
 from fieldtune.queries.made import write_made
@@ -14,11 +16,15 @@ from fieldtune.queries.structure import structure_queries
 from fieldtune.types import Passage, Result
 
 
-def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path, cache: Path) -> Result:
+def gather_queries(
+    config: Config, passages: Mapping[str, Passage], output: Path, cache: Path, vectors: Path | None = None
+) -> Result:
     """Write `output/queries.jsonl`, `output/qrels/` and `output/meta.json`.
 
     `config.queries.source` decides: "structure" makes queries from the documents alone, "llm" asks an endpoint and
-    keeps its answers in the folder `cache`, anything else is the path of labels. The qrels are train, dev and test
+    keeps its answers in the folder `cache`, anything else is the path of labels or of a file of generated queries.
+    Queries that were made are filtered, those of labels are not; `vectors` is the folder of encoded texts that the
+    round trip through the base model needs, None leaves that filter out. The qrels are train, dev and test
     where labels come divided, else one file "all". Labelled negatives are kept with grade 0. Raises InputError when
     there is no usable query, EndpointError when the endpoint fails.
     """
@@ -29,7 +35,11 @@ def gather_queries(config: Config, passages: Mapping[str, Passage], output: Path
         made = structure_queries(settings, passages, config.seed)
     elif settings.source == "llm":
         made = generate_queries(settings, config.llm, passages, config.seed, cache)
+    elif is_generated(Path(settings.source)):
+        made = read_generated(Path(settings.source), passages)
     else:
         made = read_labels(Path(settings.source), passages, settings.fuzzy_match)
+    if made.made_by != "labels":
+        made = filter_made(made, config, passages, cache, vectors)
     write_made(output, made)
     return Result("queries", made.counts, made.dropped, made.notes, made.details)
