@@ -49,6 +49,6 @@ def _whole(question: str, title: Title, language: Language) -> str:
     if not document or len(document) > 80:
         return question
     own = {token for token in tokenize(question) if token not in STOP_WORDS}
-    if own & set(tokenize(document)) or not _LEANS.search(question) and len(own) >= 4:
+    if own & set(tokenize(document)) or (not _LEANS.search(question) and len(own) >= 4):
         return question
     return f"{document}：{question}" if language == "zh" else f"{document}: {question}"

@@ -13,10 +13,10 @@ from fieldtune.queries.draft import Draft
 from fieldtune.queries.wording import language_of, read_title
 from fieldtune.types import Passage
 
-
 _BRACKETS = re.compile(r"\s*[（(][^（()）]*[)）]$")
 _ABOUT = re.compile(
-    r"^(?:what (?:i|you) need to know about|facts about|(?:a |your )?guide to|introduction to|overview of|about|关于)\s*(?:the )?",
+    r"^(?:what (?:i|you) need to know about|facts about|(?:a |your )?guide to|introduction to|overview of|about|关于)"
+    r"\s*(?:the )?",
     re.I,
 )
 
@@ -45,7 +45,8 @@ _ASPECTS = (
         "What are the symptoms of {}? | How do I know if I have {}? | {} symptoms", "{}有哪些症状？ | {}的症状",
     ),
     _aspect(
-        "treat|treated|treatments?|therapy|therapies|medications?|medicines?|surgery|management of", "治疗|用药|手术|疗法",
+        "treat|treated|treatments?|therapy|therapies|medications?|medicines?|surgery|management of",
+        "治疗|用药|手术|疗法",
         "How is {} treated? | What are the treatments for {}? | {} treatment", "{}怎么治疗？ | {}的治疗方法",
     ),
     _aspect(
@@ -61,8 +62,11 @@ _ASPECTS = (
         "Who is at risk for {}? | What raises the risk of {}?", "哪些人容易得{}？ | {}的风险因素有哪些？",
     ),
     _aspect(
-        "1 in [\\d,]+|prevalence|incidence|worldwide|affects (?:about|approximately|an estimated)|how many people|frequency",
-        "发病率|患病率|占比|多见于", "How common is {}? | How many people are affected by {}?", "{}常见吗？ | {}的发生率是多少？",
+        "1 in [\\d,]+|prevalence|incidence|worldwide|affects (?:about|approximately|an estimated)|how many people|"
+        "frequency",
+        "发病率|患病率|占比|多见于",
+        "How common is {}? | How many people are affected by {}?",
+        "{}常见吗？ | {}的发生率是多少？",
     ),
     _aspect(
         "inherited|inheritance|autosomal|x-linked|each parent|one copy|carriers?|runs? in families", "遗传|家族史",
@@ -70,17 +74,20 @@ _ASPECTS = (
     ),
     _aspect(
         "prognosis|outlook|survival|life expectancy|recovery|complications?|long-term", "预后|后果|并发症|存活率",
-        "What is the outlook for people with {}? | What are the complications of {}?", "{}的预后怎么样？ | {}会有什么后果？",
+        "What is the outlook for people with {}? | What are the complications of {}?",
+        "{}的预后怎么样？ | {}会有什么后果？",
     ),
     _aspect(
         "requirements?|required|must|shall", "必须|应当|要求|条件", "What does {} require? | requirements for {}",
         "{}有什么要求？ | {}需要什么条件？", common=True,
     ),
     _aspect(
-        "fees?|costs?|prices?|charges?|premium", "费用|收费|价格|价款", "How much does {} cost? | {} fees", "{}要多少钱？ | {}的收费标准", common=True,
+        "fees?|costs?|prices?|charges?|premium", "费用|收费|价格|价款", "How much does {} cost? | {} fees",
+        "{}要多少钱？ | {}的收费标准", common=True,
     ),
     _aspect(
-        "eligible|eligibility|entitled|qualif\\w+", "资格|有权|符合.{0,6}条件", "Who is eligible for {}? | Who can get {}?",
+        "eligible|eligibility|entitled|qualif\\w+", "资格|有权|符合.{0,6}条件",
+        "Who is eligible for {}? | Who can get {}?",
         "谁可以申请{}？ | {}的条件是什么？", common=True,
     ),
     _aspect(
@@ -92,7 +99,8 @@ _ASPECTS = (
         "How do I apply for {}? | How does {} work?", "怎么办理{}？ | {}的流程是什么？", common=True,
     ),
     _aspect(
-        "functions?|used (?:to|for|in)|purpose|role of|helps to", "用于|用途|作用|功能", "What is {} used for? | What does {} do?",
+        "functions?|used (?:to|for|in)|purpose|role of|helps to", "用于|用途|作用|功能",
+        "What is {} used for? | What does {} do?",
         "{}有什么用？ | {}的作用是什么？", common=True,
     ),
 )  # fmt: skip
@@ -136,7 +144,7 @@ def _divide(passages: Mapping[str, Passage]) -> dict[str, tuple[int, ...]]:
 
 
 def _strength(aspect: _Aspect, passage: Passage) -> float:
-    """How much of the passage is about it: cues per hundred words, those of heading and first sentence counting more."""
+    """How much of the passage is about it: cues per hundred words; those at its head count three times."""
     caption = read_title(passage.title).caption
     if caption and aspect.cues.search(caption):
         return 20.0

@@ -25,7 +25,8 @@ his however i if in it its many most neither no not nothing on one or other our 
 their there therefore these they this those thus to we what when where which who with you your
 """
 _NO_TERM = frozenset(_NO_TERM_WORDS.split())
-_NO_PART = frozenset("which that who is are was will may can here there one sign signs step way".split())
+_NO_PART_WORDS = "which that who is are was will may can here there one sign signs step way"
+_NO_PART = frozenset(_NO_PART_WORDS.split())
 _HAN_TERM = r"[^\s，。；：、？！“”\"《》（）()的了所]{2,16}?"
 _CALLED = re.compile(
     rf"(?:所称|所说|所指)的?[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*"

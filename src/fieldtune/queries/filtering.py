@@ -95,7 +95,7 @@ def filter_made(made: Made, config: Config, passages: Mapping[str, Passage], cac
         said = ", ".join(f"{name.removeprefix('filter: ')} {count:,}" for name, count in dropped.items())
         raise InputError(
             f"none of the {len(made.queries):,} made queries passed the filters ({said})",
-            "look at some of them; loosen queries.round_trip_k or queries.max_copied, or give other documents or queries",
+            "look at some of them; loosen queries.round_trip_k or queries.max_copied, or give other documents",
         )
     return _told(made, state, dropped)
 

@@ -18,8 +18,8 @@ COPIES = frozenset({"crop", "title", "reference", "keywords", "caption", "table"
 """Kinds made out of the text's own words: that they copy is their nature."""
 
 _POINTING_LATIN = re.compile(
-    r"\b(?:this|the (?:above|given|provided|following|present|preceding)|according to the|in the|of the|by the|does the|"
-    r"above|provided|given)"
+    r"\b(?:this|the (?:above|given|provided|following|present|preceding)|according to the|in the|of the|by the|"
+    r"does the|above|provided|given)"
     r" (?:passage|text|excerpt|paragraph|snippet|context|extract|article above|document above|table above)\b"
     r"|\bthis (?:document|article|section|page|filing|table|clause|provision|report)\b"
     r"|\b(?:mentioned|described|stated|discussed|listed|shown|quoted) (?:above|below|here)\b|\bthe author\b",

@@ -27,7 +27,7 @@ class Made:
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     not_found: tuple[Mapping[str, Any], ...] = ()
-    """Labelled passages (or those of generated queries) that are not in the corpus: where they stand, how they begin, and what came closest."""
+    """Passages of labels or generated queries that are not in the corpus: where they stand and how they begin."""
     relevance_threshold: int = 1
     evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
 

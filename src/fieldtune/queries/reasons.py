@@ -17,11 +17,14 @@ _LATIN = re.compile(
     r"(?:due to|because|as a result of|driven by|attributable to|reflecting|resulting from|primarily|mainly)\b"
 )
 _CHANGE = re.compile(
-    r"^The (increase|decrease|decline|growth|reduction|change|improvement) (?:in|of) ([^,;:.]{4,80}?) (?:was|is|were|in|of|for|from)\b.{0,120}?\b(?:due to|because|result|driven|attributable|reflect)"
+    r"^The (increase|decrease|decline|growth|reduction|change|improvement) (?:in|of) ([^,;:.]{4,80}?)"
+    r" (?:was|is|were|in|of|for|from)\b"
+    r".{0,120}?\b(?:due to|because|result|driven|attributable|reflect)"
 )
 _YEAR = re.compile(r"\b(?:fiscal(?: year)? )?(?:19|20)\d\d\b")
 _LEANS = re.compile(
-    r"^(?:this|that|these|those|it|they|he|she|such|which|we|you|as|although|while|if|when|the (?:increase|decrease|decline))\b"
+    r"^(?:this|that|these|those|it|they|he|she|such|which|we|you|as|although|while|if|when|"
+    r"the (?:increase|decrease|decline))\b"
     r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|share)\b|\bs$",
     re.I,
 )
@@ -51,7 +54,8 @@ def reason_questions(sentences: list[Sentence], language: Language) -> Iterator[
 
 def _without_year(text: str) -> str:
     return re.sub(
-        r"\s*(?:\b(?:in|for|during|of|at|as of)\s+)?(?:the )?(?:year ended [A-Z][a-z]+ \d+ )?(?:fiscal(?: year)? )?(?:19|20)\d\d\b",
+        r"\s*(?:\b(?:in|for|during|of|at|as of)\s+)?(?:the )?(?:year ended [A-Z][a-z]+ \d+ )?"
+        r"(?:fiscal(?: year)? )?(?:19|20)\d\d\b",
         "",
         text,
     ).strip(" ,")

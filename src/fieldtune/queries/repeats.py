@@ -44,7 +44,7 @@ def join_repeats(queries: Mapping[str, Query], qrels: Qrels, seed: int) -> tuple
             dropped |= dict.fromkeys(family, f"asked of {len(answers)} passages in much the same words")
             continue
         kept[ids[one]] |= {passage: 1 for key in family for passage in qrels[key]}
-        dropped |= {key: f"repeats {texts[one]!r}" for key in family[1:]}
+        dropped |= dict.fromkeys(family[1:], f"repeats {texts[one]!r}")
     return {key: row for key, row in kept.items() if key not in dropped}, dropped
 
 

@@ -50,7 +50,8 @@ _LATIN_GUILTY = re.compile(
 )
 # "May" and "can" describe as often as they allow; what is forbidden or demanded is a rule.
 _LATIN_MODAL = re.compile(
-    r"^((?:No|A|An|The|Any|Every|Each|All|You|[A-Z][a-z]+)\b[^,;:]{0,60}?) (may not|must not|shall not|cannot|may|must|shall)"
+    r"^((?:No|A|An|The|Any|Every|Each|All|You|[A-Z][a-z]+)\b[^,;:]{0,60}?) "
+    r"(may not|must not|shall not|cannot|may|must|shall)"
     r" ((?!be deemed|have been|also|not|mean)[a-z][^;:]{12,150}?)\.$"
 )
 _LATIN_NO_SUBJECT = re.compile(

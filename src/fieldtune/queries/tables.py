@@ -10,7 +10,8 @@ from fieldtune.queries.wording import Language, lower_first
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _FOOTNOTE = re.compile(r"\s*[(（](?:[\da-z]{1,2}|\*+)[)）]$|(?<=[a-z])\d$|[*†‡:：]+$")
 _UNTOLD = re.compile(
-    r"\bquarter\b|^\w+ed\b(?! )|^(?:expired|granted|vested|forfeited|released|exercised)\b|^(?:total|subtotal|other|others|net|balance|amount|合计|总计|小计|其他|其中)$|\d{3}",
+    r"\bquarter\b|^\w+ed\b(?! )|^(?:expired|granted|vested|forfeited|released|exercised)\b"
+    r"|^(?:total|subtotal|other|others|net|balance|amount|合计|总计|小计|其他|其中)$|\d{3}",
     re.I,
 )
 _RULER = re.compile(r"[\s|:-]+")
@@ -18,12 +19,14 @@ _SETS_OUT = re.compile(
     r"\b(?:[Tt]he )?(?:following|below) (?:table|schedule|chart)s? (?:below )?"
     r"(?:sets? (?:forth|out)|shows?|summarizes?|summarises?|presents?|provides?|details?|reflects?|lists?|reconciles?|"
     r"contains?|includes?|discloses?|represents?|illustrates?|analyses?)\s+(.{12,160}?)"
-    r"(?=\s*[(:;]|\.\s|\.$|, (?:which|and the)|\s(?:as of|for the|at|during|included in|recorded in|in our|were as follows)\b|$)"
+    r"(?=\s*[(:;]|\.\s|\.$|"
+    r", (?:which|and the)|\s(?:as of|for the|at|during|included in|recorded in|in our|were as follows)\b|$)"
 )
 _AS_FOLLOWS = re.compile(
     r"(?:^|(?<=[.\n] ))(?:[Tt]he )?(?:components? of |details? of |composition of |reconciliation of )?"
     r"([A-Za-z][^.;:\n]{10,120}?) (?:is|are|was|were|consists?|consisted|comprises?|comprised) "
-    r"(?:summari[sz]ed |presented |shown |set out |analy[sz]ed )?(?:as follows|of the following|shown below|in the (?:following )?table)"
+    r"(?:summari[sz]ed |presented |shown |set out |analy[sz]ed )?"
+    r"(?:as follows|of the following|shown below|in the (?:following )?table)"
 )
 _LABELLED = re.compile(
     r"^(?:table|exhibit|figure|note|表|附表|附注)\s*[\dIVX一二三四五六七八九十]+(?:[.\-－][\dA-Z]+)*\s*[.:：—–-]*\s*"
@@ -66,7 +69,8 @@ def table_captions(text: str, language: Language) -> Iterator[str]:
             named = _LABELLED.match(line) or _NUMBERED.match(line) or _SETS_OUT.search(line) or _AS_FOLLOWS.search(line)
         if named:
             caption = re.sub(
-                r"^(?:an? |the |our |this |these |its |representing |represents |information (?:about|on|regarding) |certain )+",
+                r"^(?:an? |the |our |this |these |its |representing |represents |"
+                r"information (?:about|on|regarding) |certain )+",
                 "",
                 named[1],
                 flags=re.I,
