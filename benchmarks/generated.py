@@ -172,6 +172,11 @@ def table(found: Evaluation, sizes: dict[str, tuple[int, float]]) -> list[str]:
     return lines
 
 
+def _model(name: str) -> str:
+    """A folder goes by its own name: where it lies is nobody's concern."""
+    return Path(name).name if Path(name).exists() else name
+
+
 def main(words: list[str] | None = None) -> None:
     given = arguments(words)
     settings = merge({"model": {"base": given.model}, "split": {"test": 0.0}}, parse_overrides(given.set))
@@ -196,8 +201,8 @@ def main(words: list[str] | None = None) -> None:
     features = "bf16 in hardware" if processor_has_bf16() else "no bf16"
     about = [
         f"\n## Made queries on {given.data.resolve().name} ({datetime.date.today()})\n",
-        f"{len(found.queries):,} {given.split} queries of people, {len(data.passages):,} passages, model {given.model}"
-        f"{source}."
+        f"{len(found.queries):,} {given.split} queries of people, {len(data.passages):,} passages, model "
+        f"{_model(given.model)}{source}."
         f" Checkpoints chosen on {given.choose_on}. {os.cpu_count()} cores, {features}."
         f" Settings: {' '.join(given.set) or 'defaults'}; seed {config.seed}.",
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}.\n",

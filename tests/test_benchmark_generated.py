@@ -34,9 +34,9 @@ def divided(folder: Path, *, train: bool) -> Path:
 
 def generator_file(folder: Path, first: int = 0) -> Path:
     rows = [
-        {"corpus-id": f"p{n}", "style": style, "query": f"{ask} covers {n} lease"}
+        {"corpus-id": f"p{n}", "style": style, "query": f"{ask} {n}"}
         for n in range(first, 60)
-        for style, ask in (("formal", "when"), ("plain", "what"))
+        for style, ask in (("formal", "covers lease"), ("plain", "starts rent"))
     ]
     queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
     rows.append({"corpus-id": "p0", "style": "plain", "query": queries[0]["text"]})

@@ -84,7 +84,6 @@ def test_a_query_names_its_subject_instead_of_pointing(text, dropped):
 
 def test_copies_are_questions_that_are_the_passage():
     whole = "the tenant shall pay the rent to the landlord on the first working day of each month"
-    assert "copies 16 of its 18 words" in copied(query(f"Is it so: {whole}?"[:200].replace("so", "true")), [RENT], 0.75)
     assert copied(query(f"Must {whole}?"), [RENT], 0.75) == "copies 17 of its 18 words in one run"
     assert not copied(query(f"Must {whole}?"), [RENT], 0.99)
     assert not copied(query(f"Must {whole}?", "crop"), [RENT], 0.75)

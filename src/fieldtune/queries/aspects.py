@@ -21,6 +21,15 @@ _ABOUT = re.compile(
 )
 
 
+# Names of documents: nobody asks what causes a policy.
+_NO_THING = re.compile(
+    r"\b(?:policy|policies|agreement|report|rules?|act|rulebook|manual|contract|statements?|handbook|terms|code|regulations?"
+    r"|conditions of|guidance|directive|standard|faqs?|com|org|net)\b"
+    r"|政策|协议|合同|报告|手册|须知|章程|指南|细则|准则",
+    re.I,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Aspect:
     cues: re.Pattern[str]
@@ -162,7 +171,9 @@ def _topic(passage: Passage) -> str:
     topic = _ABOUT.sub("", topic) or topic
     if title.number or not 2 <= len(topic) <= 80 or len(topic.split()) > 9:
         return ""
-    if re.search(r"\b(?:19|20)\d\d\b|\bpage \d|\.\w{2,4}$|法$|条例$|规定$|办法$|解释$", topic):
+    if _NO_THING.search(topic) or re.search(
+        r"\b(?:19|20)\d\d\b|\bpage \d|\.\w{2,4}$|法$|条例$|规定$|办法$|解释$", topic
+    ):
         return ""
     words = [word for word in re.findall(r"\w+", topic.casefold()) if len(word) > 3] or [topic.casefold()]
     text = passage.text.casefold()

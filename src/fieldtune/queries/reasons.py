@@ -25,7 +25,7 @@ _YEAR = re.compile(r"\b(?:fiscal(?: year)? )?(?:19|20)\d\d\b")
 _LEANS = re.compile(
     r"^(?:this|that|these|those|it|they|he|she|such|which|we|you|as|although|while|if|when|"
     r"the (?:increase|decrease|decline))\b"
-    r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|share)\b|\bs$",
+    r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|share)\b|\band$",
     re.I,
 )
 _HAN = re.compile(
@@ -39,15 +39,15 @@ def reason_questions(sentences: list[Sentence], language: Language) -> Iterator[
     for sentence in sentences:
         text = " ".join(sentence.text.split())
         if language == "zh":
-            for match in _HAN.finditer(text):
-                yield f"{match[1]}为什么{match[2]}？"
+            for told in _HAN.finditer(text):
+                yield f"{told[1]}为什么{told[2]}？"
         elif language == "en":
             year = _YEAR.search(text)
             when = f" in {year[0]}" if year else ""
             change, match = _CHANGE.match(text), _LATIN.match(text)
-            if change and not _LEANS.match(change[2]):
+            if change and not _LEANS.search(change[2]):
                 yield f"What caused the {change[1]} in {_without_year(change[2])}{when}?"
-            elif match and not _LEANS.match(match[1]) and len(match[1].split()) <= 12:
+            elif match and not _LEANS.search(match[1]) and len(match[1].split()) <= 12:
                 subject = _without_year(lower_first(match[1]))
                 yield f"Why did {subject} {_VERBS[match[2]]}{when}?"
 

@@ -56,19 +56,22 @@ _LATIN_MODAL = re.compile(
 )
 _LATIN_NO_SUBJECT = re.compile(
     r"^(?:although|because|but|while|as|if|when|since|however|and|or|in|for|with|by|on|at)\b"
-    r"|\b(?:is|are|was|were|has|have|can|may|also|that|which|who)$",
+    r"|\b(?:is|are|was|were|has|have|can|may|also|you|we|our)\b|\b(?:that|which|who|where|understands?)\b|\band$",
     re.I,
 )
 _LATIN_LEANS = re.compile(
     r"^(?:it|this|that|these|those|they|such|he|she|so|applicable|necessary|any of|none of|the above|the foregoing|"
-    r"there|not)\b|\b(?:following|above|foregoing|aforementioned|preceding)\b",
+    r"there|not)\b|\b(?:these|those|such|following|above|foregoing|aforementioned|preceding)\b",
     re.I,
 )
-_LATIN_HALF = re.compile(r"^\w+ing\b|\d$|\([^)]*$|\bthe \w+ at\b")
+_LATIN_HALF = re.compile(
+    r"^\w+(?:ing|ed)\b|\d$|\([^)]*$|\bthe \w+ at\b|\(\w{1,3}\)|\b(?:we|our|us|this)\b|\b[ivx]+\)", re.I
+)
 _LATIN_PERSON = re.compile(r"\b(you|your|see|call|talk|ask|seek|contact|consult|tell|doctor)\b", re.I)
 _ME = (
-    (r"\byou are\b", "I am"), (r"\byou're\b", "I'm"), (r"\b(to|for|with|give|gives|help|helps|tell|tells|of|by|from|on|"
-     r"affects?|makes?|about|near|around) you\b", r"\1 me"), (r"\byourself\b", "myself"), (r"\byours\b", "mine"),
+    (r"\byou are\b", "I am"), (r"\byou['’]?re\b", "I'm"),
+    (r"\b(to|for|with|gives?|helps?|tells?|of|by|from|on|affects?|makes?|about|near|around) you\b", r"\1 me"),
+    (r"\byourself\b", "myself"), (r"\byours\b", "mine"),
     (r"\byour\b", "my"), (r"\bYou\b", "I"), (r"\byou\b", "I"),
 )  # fmt: skip
 
@@ -82,14 +85,17 @@ def condition_questions(sentences: list[Sentence], language: Language, turn: int
             yield from _latin_conditions(" ".join(sentence.text.split()), number)
 
 
-def permission_questions(sentences: list[Sentence], language: Language, turn: int) -> Iterator[str]:
-    """Whether one may, or must, do what the sentences allow, forbid or ask for."""
+def permission_questions(sentences: list[Sentence], language: Language, turn: int, *, rules: bool) -> Iterator[str]:
+    """Whether one may, or must, do what the sentences allow, forbid or ask for.
+
+    `rules` says that the text is one of numbered rules: in other English prose "must" and "may not" mostly describe.
+    """
     for number, sentence in enumerate(sentences, turn):
         if sentence.is_item:
             continue
         if language == "zh":
             yield from _han_permission(sentence.text, number)
-        elif language == "en":
+        elif language == "en" and (rules or " shall " in sentence.text):
             yield from _latin_permission(" ".join(sentence.text.split()))
 
 
@@ -149,7 +155,7 @@ def _latin_permission(text: str) -> Iterator[str]:
     subject, verb, rest = match.groups()
     if len(subject.split()) > 10 or _LATIN_LEANS.search(rest) or _LATIN_NO_SUBJECT.search(subject):
         return
-    if verb == "may" and not subject.startswith(("No ", "You")):
+    if verb == "may" and not subject.startswith("No "):
         return
     if subject.startswith("No "):
         subject = ("an " if subject[3:4].lower() in "aeiou" else "a ") + subject[3:]

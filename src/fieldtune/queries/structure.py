@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fieldtune.config import Queries
+from fieldtune.config import Queries, QueryKind
 from fieldtune.console import Progress
 from fieldtune.errors import InputError
 from fieldtune.queries.asked import asked_questions
@@ -29,7 +29,7 @@ from fieldtune.types import Passage
 
 # How likely a kind is to be taken where a passage gives several: questions as people ask them before pieces of the
 # text, and what few passages give before what all give.
-_WEIGHTS: Mapping[str, float] = {
+_WEIGHTS: Mapping[QueryKind, float] = {
     "question": 8,
     "definition": 8,
     "condition": 8,
@@ -140,7 +140,7 @@ def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Dr
         yield Draft(question, (key,), "condition")
     for question in list(reason_questions(parts, language))[:2]:
         yield Draft(question, (key,), "reason")
-    for question in list(permission_questions(parts, language, turn))[:2]:
+    for question in list(permission_questions(parts, language, turn, rules=bool(title.number)))[:2]:
         yield Draft(question, (key,), "permission")
     yield from field.aspects.queries(key, passage, turn)
     yield from list(reference_drafts(key, passage, parts, field.targets, language))[:2]
@@ -164,9 +164,10 @@ def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Dr
 def _choose(drafts: Iterable[Draft], count: int, order: str) -> list[Draft]:
     """Draw without replacement by weight (Efraimidis and Spirakis, 2006); a kind's second one weighs a third."""
     number: Counter[str] = Counter()
-    ranked = []
+    ranked: list[tuple[float, int, Draft]] = []
+    weights: Mapping[str, float] = dict(_WEIGHTS)
     for draft in drafts:
-        weight = _WEIGHTS[draft.style] / 3 ** number[draft.style]
+        weight = weights[draft.style] / 3 ** number[draft.style]
         number[draft.style] += 1
         chance = (int(stable_order(number[draft.style], order + draft.style)[:12], 16) + 1) / (16**12 + 1)
         ranked.append((-math.log(chance) / weight, len(ranked), draft))

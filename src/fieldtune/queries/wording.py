@@ -28,6 +28,10 @@ _LATIN_NUMBER = re.compile(
     r"(?:\d+[a-z]?|[ivxlc]+\b|[a-z]\b)|§+\s*\d+|\d+(?:\.\d+)*[.)]?(?=\s|$))(?:\.\d+)*(?:\([a-z\d]+\))*\s*[.:—–-]?\s*",
     re.I,
 )
+# What numbers a passage within its document at the end of a title: a page, or a clause such as 9.10.5 or 4.6.(1).
+_PLACE = re.compile(
+    r"[\s,]+((?:page|p\.|pp\.)\s*\d+|(?:(?:part|chapter|app|appendix)\.?\s*)?[A-Z]{0,4}\d+\)?\.[\w.()]+|\d+[.)])$", re.I
+)
 _OWN_HAN = re.compile("本(?:法|条例|办法|规定|规则|细则|解释|章程|公约)(?!第|律|定|人|院)")
 _OWN_LATIN = re.compile(r"\b(?:this|these) (?:Act|Law|Code|Regulations?|Rules?|Rulebook|Directive|Ordinance|Statute)\b")
 _ABOVE = re.compile(r"\s*[（(]([^（(]{2,})[)）]$")
@@ -132,6 +136,9 @@ def read_title(title: str) -> Title:
         before, after = steps[-1][: article.start()].strip(), steps[-1][article.end() :].strip(" 　:：")
         document = before if len(steps) == 1 else steps[0]
         return Title(document, after, article[0])
+    place = _PLACE.search(steps[-1]) if len(steps) == 1 else None
+    if place and place.start() > 0:
+        return Title(steps[0][: place.start()].strip(" ,"), "", place[1].strip(" ."))
     number = _LATIN_NUMBER.search(steps[-1])
     if number and (len(steps) > 1 and number.start() == 0):
         return Title(steps[0], steps[-1][number.end() :].strip(), number[0].strip(" .:—–-"))
