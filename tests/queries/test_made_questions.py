@@ -34,7 +34,8 @@ def parts(text: str):
         ("If the pump does not start within a minute, check the fuse first.",
          "What happens if the pump does not start within a minute?"),
         ("If you lose your card, call the bank at once and give it the number.", "What should I do if I lose my card?"),
-        ("Call your doctor if the fever lasts more than three days.", "What should I do if the fever lasts more than three days?"),
+        ("Call your doctor if the fever lasts more than three days.",
+         "What should I do if the fever lasts more than three days?"),
         ("Any person who opens a letter addressed to somebody else shall be liable to a fine.",
          "What is the penalty for any person who opens a letter addressed to somebody else?"),
         ("If this happens again and again, the lease ends.", ""),
@@ -98,9 +99,8 @@ def test_each_side_of_a_thing_belongs_to_the_passage_that_tells_most_of_it():
         "c": "Dengue fever is treated with rest. Treatment of dengue needs no medicine but fluids; no therapy is known.",
     }
     passages = {key: Passage(key, "Dengue fever", text) for key, text in texts.items()}
-    passages["d"] = Passage(
-        "d", "Lease agreement", "The lease agreement is caused by and because of causes. The cause is cause."
-    )
+    text = "The lease agreement is caused by and because of causes. The cause is cause."
+    passages["d"] = Passage("d", "Lease agreement", text)
     aspects = Aspects(passages)
     asked = {key: [draft.text for draft in aspects.queries(key, passages[key], 0)] for key in passages}
     assert asked == {

@@ -26,7 +26,7 @@ _HAN_CUT = re.compile(
 _TORN = re.compile(
     r"^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
     r"|\bpurposes ,|\bto \d|^(?:An?|The) (?:specif|set|require|appl)"
-    r"|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
+    r"|[，、](?:参照|依照)$|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
 )
 _KIND = r"(section|sec\.|§+|article|art\.|rule|clause|paragraph|note|item|schedule|annex|appendix|exhibit|part|chapter)"
 _NUMBER = r"(\d+[A-Z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?![a-z])|[IVX]+\b)"

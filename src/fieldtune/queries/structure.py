@@ -165,7 +165,7 @@ def _choose(drafts: Iterable[Draft], count: int, order: str) -> list[Draft]:
     """Draw without replacement by weight (Efraimidis and Spirakis, 2006); a kind's second one weighs a third."""
     number: Counter[str] = Counter()
     ranked: list[tuple[float, int, Draft]] = []
-    weights: Mapping[str, float] = dict(_WEIGHTS)
+    weights = {str(kind): weight for kind, weight in _WEIGHTS.items()}
     for draft in drafts:
         weight = weights[draft.style] / 3 ** number[draft.style]
         number[draft.style] += 1

@@ -10,7 +10,7 @@ from fieldtune.queries.wording import Language, lower_first
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _FOOTNOTE = re.compile(r"\s*[(（](?:[\da-z]{1,2}|\*+)[)）]$|(?<=[a-z])\d$|[*†‡:：]+$")
 _UNTOLD = re.compile(
-    r"\bquarter\b|^\w+ed\b(?! )|^(?:expired|granted|vested|forfeited|released|exercised)\b"
+    r"\bquarter\b|^(?:less|add|plus)\b|^\w+ed\b(?! )|^(?:expired|granted|vested|forfeited|released|exercised)\b"
     r"|^(?:total|subtotal|other|others|net|balance|amount|合计|总计|小计|其他|其中)$|\d{3}",
     re.I,
 )
