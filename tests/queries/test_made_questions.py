@@ -96,7 +96,7 @@ def test_each_side_of_a_thing_belongs_to_the_passage_that_tells_most_of_it():
     texts = {
         "a": "Dengue fever is caused by a virus. Mosquitoes cause its spread; no other cause of dengue is known.",
         "b": "The symptoms of dengue fever are a high fever and a rash. Other symptoms and signs are pain and nausea.",
-        "c": "Dengue fever is treated with rest. Treatment of dengue needs no medicine but fluids; no therapy is known.",
+        "c": "Dengue fever is treated with rest. Treatment needs no medicine but fluids; no therapy is known.",
     }
     passages = {key: Passage(key, "Dengue fever", text) for key, text in texts.items()}
     text = "The lease agreement is caused by and because of causes. The cause is cause."
