@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fieldtune.errors import ConfigError
 
 Preset = Literal["quick", "balanced", "best"]
+QueryKind = Literal[
+    "question", "definition", "condition", "reason", "aspect", "table", "permission", "caption", "reference", "title",
+    "crop", "keywords",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -87,7 +91,8 @@ class Queries(Section):
     """Where queries and labels come from."""
 
     source: str = Field("structure", alias="from")
-    """"structure" (made from the documents without an LLM), "llm", or the path of a BEIR folder or a labels file."""
+    """"structure" (made from the documents without an LLM), "llm", or the path of a BEIR folder, a labels file, or a
+    file of generated queries (JSON lines with corpus-id, style and query)."""
     test: str = ""
     """Labelled queries (a BEIR folder or a labels file) that are the test set, whatever `from` trains on; made queries
     on their passages, and near-copies of them, are left out of training. Empty: `from` is divided."""
@@ -104,6 +109,20 @@ class Queries(Section):
     examples: str = ""
     """A file with real queries of your users (text, one per line; or CSV, JSONL): an LLM takes tone and length from
     them. They are not queries of the run, and close copies of them are dropped."""
+    corpus: str = ""
+    """A BEIR folder, or a corpus.jsonl, whose passages are used as they are where documents.paths is empty; needed
+    when queries.from is a file of generated queries or one that names passages by their ids."""
+    kinds: tuple[QueryKind, ...] = ()
+    """Which kinds "structure" makes; empty makes all of them."""
+    max_copied: float = Field(0.75, gt=0, le=1)
+    """A made question is dropped when one run of words copied from its passage makes up more of it than this."""
+    round_trip_k: int = Field(50, ge=0)
+    """A made query is kept when the base model and BM25 together find its passage among the first k; a small k drops
+    the colloquial queries that are worth most; 0 keeps all."""
+    judge: bool = False
+    """Have the LLM grade each made query against its passage from 0 to 3."""
+    judge_min: int = Field(2, ge=1, le=3)
+    """The lowest grade that stays."""
     fuzzy_match: float = Field(0.85, gt=0, le=1)
     """A labelled passage given as text counts as found in the corpus from this similarity on."""
 
@@ -507,6 +526,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     llm = config.llm
     if llm.local and not llm.local.startswith("builtin:"):
         llm = llm.model_copy(update={"local": absolute(llm.local, "llm", "local")})
+    if queries.corpus:
+        queries = queries.model_copy(update={"corpus": absolute(queries.corpus, "queries", "corpus")})
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")

@@ -60,10 +60,10 @@ def _documents(run: Run) -> Result:
     from fieldtune.documents import read_documents
 
     if not run.config.documents.paths:
-        beir = _beir_source(run.config)
-        if beir is None:
+        given = _given_corpus(run.config)
+        if given is None:
             raise ConfigError("documents.paths is empty", "give the folder that holds your documents")
-        note = f"No documents were given; the corpus of {beir} is used as it is."
+        note = f"No documents were given; the passages of {given} are used as they are."
         return Result("documents", {"documents": 0}, notes=(note,))
     return read_documents(
         run.config.documents, run.path("documents", "documents.jsonl"), run.path("documents", "cache")
@@ -74,9 +74,9 @@ def _corpus(run: Run) -> Result:
     from fieldtune.corpus import build_corpus
     from fieldtune.documents import load_documents
 
-    beir = _beir_source(run.config)
-    if not run.config.documents.paths and beir is not None:
-        passages = read_corpus(corpus_file(beir))
+    given = _given_corpus(run.config)
+    if not run.config.documents.paths and given is not None:
+        passages = read_corpus(given)
         write_corpus(run.path("corpus", "corpus.jsonl"), passages.values())
         run.path("corpus", "duplicates.jsonl").write_text("")
         return Result("corpus", {"passages": len(passages)})
@@ -265,25 +265,32 @@ def _document_files(config: Config) -> Any:
     from fieldtune.documents.find import find_files
 
     if not config.documents.paths:
-        return None
+        given = _given_corpus(config)
+        return None if given is None or not given.exists() else _digest_or_cause(given)
     found = find_files(config.documents.paths, (Path(config.out),))
     content = [(source, _digest_or_cause(path)) for path, source in found.files]
     return [config.documents.model_dump(exclude={"workers"}), content]
 
 
 def _label_files(config: Config) -> Any:
-    """What decides the queries: settings, labels, and the LLM's settings where one is asked."""
-    content: list[Any] = [_content(config.queries.source)]
-    if config.queries.test:
-        content.append(_content(config.queries.test))
-    if config.queries.source != "llm":
-        return [config.seed, config.queries.model_dump(), content]
-    if config.queries.examples:
-        content.append(_digest_or_cause(Path(config.queries.examples)))
-    unimportant = {"concurrency", "timeout_seconds", "max_retries"}
-    if not config.llm.max_cost:
-        unimportant |= {"price_prompt", "price_completion"}
-    return [config.seed, config.queries.model_dump(), config.llm.model_dump(exclude=unimportant), content]
+    """What decides the queries: settings, labels, and the models that write or filter them."""
+    from fieldtune.queries import is_generated
+
+    settings, content = config.queries, [_content(config.queries.source)]
+    if settings.test:
+        content.append(_content(settings.test))
+    decisive: list[Any] = [config.seed, settings.model_dump(), content]
+    made = settings.source in ("structure", "llm") or is_generated(Path(settings.source))
+    if made and settings.round_trip_k:  # made queries go through the base model and back
+        decisive.append(config.model.model_dump())
+    if settings.source == "llm" or (made and settings.judge):
+        unimportant = {"concurrency", "timeout_seconds", "max_retries"}
+        if not config.llm.max_cost:
+            unimportant |= {"price_prompt", "price_completion"}
+        decisive.append(config.llm.model_dump(exclude=unimportant))
+    if settings.source == "llm" and settings.examples:
+        decisive.append(_digest_or_cause(Path(settings.examples)))
+    return decisive
 
 
 def _content(labels: str) -> list[Any]:
@@ -454,9 +461,13 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _beir_source(config: Config) -> Path | None:
+def _given_corpus(config: Config) -> Path | None:
+    """The file of passages that stands in for documents: queries.corpus, or the corpus of the labels' BEIR folder."""
+    if config.queries.corpus:
+        corpus = Path(config.queries.corpus)
+        return corpus_file(corpus) if corpus.is_dir() else corpus
     source = Path(config.queries.source)
-    return source if source.is_dir() and (source / "queries.jsonl").exists() else None
+    return corpus_file(source) if source.is_dir() and (source / "queries.jsonl").exists() else None
 
 
 def _digest_or_cause(path: Path) -> str:

@@ -18,7 +18,7 @@ from fieldtune.queries.keywords import Keywords, chunks
 from fieldtune.queries.references import reference_drafts, reference_targets
 from fieldtune.queries.sampling import draw_passages
 from fieldtune.queries.structure import structure_queries
-from fieldtune.queries.tables import table_questions
+from fieldtune.queries.tables import table_captions, table_questions
 from fieldtune.queries.wording import language_of, read_title, sentences
 from fieldtune.types import Passage, Query
 
@@ -118,9 +118,30 @@ def test_titles_name_document_and_subject_but_no_number():
 
 def test_tables_are_asked_for_a_figure():
     table = "|  | 2021 | 2020 |\n| --- | --- | --- |\n| Interest expense (1) | 12 | 9 |\n| Total | 3 | 4 |"
-    assert list(table_questions(table, "ACME 10-K", "en")) == ["What was the interest expense in 2021 (ACME 10-K)?"]
+    asked = [question for turn in range(10) for question in table_questions(table, "ACME 10-K", "en", turn)]
+    assert len(asked) == 10 and all("nterest expense" in question and "(1)" not in question for question in asked)
+    assert "What was the interest expense in 2021 (ACME 10-K)?" in asked
+    assert "What was the change in interest expense between 2020 and 2021 (ACME 10-K)?" in asked
+    assert not any("Total" in question for question in asked)
     chinese = "|  | 2021年 |\n| --- | --- |\n| 利息支出净额合计 | 12 |"
     assert list(table_questions(chinese, "某公司", "zh")) == ["某公司2021年利息支出净额合计是多少？"]
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"),
+    [
+        ("The following table sets forth stock-based compensation expense by function (in thousands):",
+         "stock-based compensation expense by function"),
+        ("NOTE 7—ACCOUNTS RECEIVABLE FROM CUSTOMERS", "accounts receivable from customers"),
+        ("The components of accrued liabilities are as follows (in millions):", "accrued liabilities"),
+        ("表3 主要会计数据和财务指标", "主要会计数据和财务指标"),
+        ("Revenue grew by a tenth in the year, which the board welcomes.", ""),
+    ],
+)  # fmt: skip
+def test_tables_are_asked_for_by_their_captions(line, caption):
+    text = f"| a | b |\n| --- | --- |\n| c | 1 |\n\n{line}\n"
+    assert list(table_captions(text, language_of(line))) == ([caption] if caption else [])
+    assert not list(table_captions(line, language_of(line)))  # without a table it is no caption
 
 
 def test_key_phrases_are_what_sets_a_passage_apart():

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from fieldtune.lexical import STOP_WORDS, tokenize
 from fieldtune.queries.keywords import Keywords
 from fieldtune.queries.wording import Language, Sentence
 
-# A sentence that leans on the one before says nothing by itself.
+# A sentence that leans on another one says nothing by itself.
 _LEANS = re.compile(
     r"^(?:this|that|these|those|it|they|he|she|such|however|therefore|thus|also|in addition|furthermore|moreover|"
     r"for example|for instance|as a result|see|the following|other|others|another|and|but|or|if so|in this case|"
-    r"\(|\[)\b|^(?:但是?|因此|所以|此外|另外|其中|前款|上述|该|其|这|那|同时|并且?|而且|例如|如下|下列|有前款|依照前款)",
+    r"\(|\[)\b|^(?:但是?|因此|所以|此外|另外|其中|前款|上述|该|其|这|那|同时|并且?|而且|例如|如下|下列|有前款|依照前款)"
+    r"|前款|前条|前项|上述|第[一二三四五六七八九十百千零]+[条款项]",
     re.I,
 )
 _ANNOUNCES = re.compile(r"(?:[:：]|the following|as follows|下列(?:情形|条件|规定)?之?一?的?)\W*$", re.I)
 
 
-def key_sentence(sentences: list[Sentence], text: str, words: Keywords, language: Language) -> Sentence | None:
+class Frames:
+    """How sentences of a corpus begin: what begins like many others is a form that was filled in."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._begin: Counter[str] = Counter()
+        self._size = 0
+        for text in texts:
+            self._size += 1
+            self._begin.update({_frame(part) for part in _STARTS.findall(text)})
+
+    def is_form(self, sentence: str) -> bool:
+        """Whether over five sentences, and one in two hundred passages, begin with the same five words."""
+        return self._begin[_frame(sentence)] > max(5, self._size / 200)
+
+
+_STARTS = re.compile(r"(?:^|(?<=[.!?] )|(?<=\n))[A-Z][^.!?\n]{20,}")
+
+
+def _frame(text: str) -> str:
+    return " ".join(text.split(None, 5)[:5]).casefold()
+
+
+def key_sentence(
+    sentences: list[Sentence], text: str, words: Keywords, language: Language, frames: Frames
+) -> Sentence | None:
     """The sentence that says most of what the rest of the passage is about, None where none stands alone.
 
     The rest must be as long as the sentence at least, for it is what training shows when the sentence is cut out.
@@ -32,9 +58,11 @@ def key_sentence(sentences: list[Sentence], text: str, words: Keywords, language
         if not low <= length <= high or 2 * len(sentence.text) > len(text):
             continue
         # Without a full stop it is a heading; the subject of a list's item stands elsewhere.
-        if sentence.is_item or sentence.text.rstrip("”\"’')）")[-1:] not in "。！？.!?":
+        if sentence.is_item or sentence.text[:1].islower() or sentence.text.rstrip("”\"’')）")[-1:] not in "。！？.!?":
             continue
-        if _LEANS.match(sentence.text) or _ANNOUNCES.search(sentence.text) or _is_figures(sentence.text):
+        if _LEANS.search(sentence.text) or _ANNOUNCES.search(sentence.text) or _is_figures(sentence.text):
+            continue
+        if sentence.text.endswith(("?", "？")) or (language == "en" and frames.is_form(sentence.text)):
             continue
         own = Counter(tokenize(sentence.text))
         shared = [token for token in own if every[token] > own[token] and token not in STOP_WORDS]

@@ -25,17 +25,21 @@ his however i if in it its many most neither no not nothing on one or other our 
 their there therefore these they this those thus to we what when where which who with you your
 """
 _NO_TERM = frozenset(_NO_TERM_WORDS.split())
+_NO_PART_WORDS = "which that who is are was will may can here there one sign signs step way"
+_NO_PART = frozenset(_NO_PART_WORDS.split())
 _HAN_TERM = r"[^\s，。；：、？！“”\"《》（）()的了所]{2,16}?"
 _CALLED = re.compile(
-    rf"所称(?:的)?[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*(?:是|系|均|包括|即)?(?:指|包括)"
+    rf"(?:所称|所说|所指)的?[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*"
+    rf"(?:(?:是|系|均|即|主要)?(?:指|包括)(?![导定派示挥使控引责])|(?:具体|主要)?包括|是)"
 )
 _MEANS = re.compile(
-    rf"(?:^|[；。])[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*(?:是指|系指|指的是|，指)"
+    rf"(?:^|[；。])[“\"]?({_HAN_TERM})[”\"]?(?:[（(][^）)]{{1,30}}[）)])?[，,：]?\s*"
+    r"(?:是指|系指|指的是|，(?:意|特|统)?指(?![导定派示挥使控引责]))"
 )
 # 刑法: "……的，是正当防卫。"
 _IS = re.compile(r"的[，,](?:是|属于|为)([^\s，。；：、“”《》（）的了]{3,8})[。；]$")
 _NO_HAN_TERM = re.compile(
-    r"^(?:本|其|该|此|前|下列|上述|这|那|以上|以下|不(?!可抗力|动产|正当|当得利|良)|可|应|有|无|所|何|我国|第)|(?:时|后|等|者外)$"
+    r"^(?:本|在|其|该|此|前|下列|上述|这|那|以上|以下|不(?!可抗力|动产|正当|当得利|良)|可|应|有|无|所|何|我国|第)|(?:时|后|等|者外)$"
 )
 
 
@@ -62,9 +66,11 @@ def definition_query(term: str, language: Language, turn: int) -> str:
     """How people ask for a term; `turn` chooses between the ways."""
     if language == "zh":
         return (f"什么是{term}？", f"{term}是什么意思？", f"{term}的定义")[turn % 3]
-    return (f"What is {term}?", f"What does {term} mean?", f"definition of {term}")[turn % 3]
+    plural = term.endswith("s") and not term.endswith(("ss", "us", "is", "sis")) and term[-2:-1].islower()
+    asks = f"What {'are' if plural else 'is'} {term}?"
+    return (asks, asks, f"What does {term} mean?", f"definition of {term}")[turn % 4]
 
 
 def _is_term(text: str) -> bool:
     words = text.lower().split()
-    return words[0] not in _NO_TERM and not {"which", "that", "who", "is", "are", "was", "will", "may"} & set(words)
+    return words[0] not in _NO_TERM and not _NO_PART & set(words)

@@ -9,7 +9,7 @@ from fieldtune.queries.made import query_id
 from fieldtune.queries.match import fold
 from fieldtune.types import Qrels, Query
 
-_MOST_PASSAGES = 3
+MOST_PASSAGES = 3
 """A query that more passages were made to answer is too general to be one."""
 
 
@@ -23,7 +23,7 @@ def join_drafts(drafts: Iterable[Draft]) -> tuple[dict[str, Query], Qrels, int]:
     general = 0
     for same in by_text.values():
         answers = dict.fromkeys(passage for draft in same for passage in draft.passages)
-        if len(answers) > _MOST_PASSAGES:
+        if len(answers) > MOST_PASSAGES:
             general += len(same)
             continue
         first = same[0]

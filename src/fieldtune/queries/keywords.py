@@ -51,6 +51,7 @@ _CHINESE = regex.compile(rf"(?P<kept>{_KEPT})|(?P<break>{_BREAKS})|(?P<han>\p{{H
 # What a function word that is itself cut apart leaves at the ends.
 _LOOSE = re.compile("^(?:指|除|项|简称)+|(?:除|指)+$")
 _MOST_WORDS = 4
+_COUNTED = 60_000
 
 
 class Keywords:
@@ -59,9 +60,13 @@ class Keywords:
     def __init__(self, texts: Iterable[str]) -> None:
         self._frequency: Counter[str] = Counter()
         self._size = 0
+        self._phrases: Counter[str] = Counter()
         for text in texts:
             self._frequency.update(set(tokenize(text)))
             self._size += 1
+            # The phrases of the first passages tell well enough which are terms of the field.
+            if self._size <= _COUNTED:
+                self._phrases.update({run.casefold() for run in chunks(text)})
 
     def rarity(self, text: str) -> float:
         """Mean inverse document frequency of the words, 0 for words that every passage has."""
@@ -86,7 +91,9 @@ class Keywords:
         def weight(folded: str) -> float:
             # A word of this passage alone is no better than one of two: it may be a name or a slip.
             length = len(tokenize(folded))
-            return min(limit, self.rarity(folded)) * (1 + math.log(count[folded])) * math.sqrt(min(3, length))
+            value = min(limit, self.rarity(folded)) * (1 + math.log(count[folded])) * math.sqrt(min(3, length))
+            # A run of words that stands nowhere else is mostly no term but an accident of the sentence.
+            return value if length < 2 or self._phrases[folded] > 1 or count[folded] > 1 else 0.4 * value
 
         order = {folded: position for position, folded in enumerate(first)}
         weights = {folded: weight(folded) for folded in first}
@@ -113,7 +120,7 @@ def _spaced(text: str) -> list[str]:
     last = 0
     for match in [*_WORD.finditer(text), None]:
         word = match[0] if match else ""
-        adjacent = match is not None and re.fullmatch(r"[ \t]*", text[last : match.start()])
+        adjacent = match is not None and not text[last : match.start()].strip(" \t")
         if not adjacent or not word[:1].isalpha() or word.lower() in _LINKS or len(word) < 2:
             if run and len(run) <= _MOST_WORDS and (len(run) > 1 or len(run[0]) > 3):
                 out.append(" ".join(run))

@@ -11,7 +11,7 @@ from fieldtune.beir import write_qrels, write_queries
 from fieldtune.types import Qrels, Query
 from fieldtune.workspace import digest, write_json, write_jsonl
 
-MadeBy = Literal["labels", "structure", "llm"]
+MadeBy = Literal["labels", "structure", "llm", "file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Made:
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     not_found: tuple[Mapping[str, Any], ...] = ()
-    """Labelled passages that are not in the corpus: where they stand, how they begin, and what came closest."""
+    """Passages of labels or generated queries that are not in the corpus: where they stand and how they begin."""
     relevance_threshold: int = 1
     evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
 

@@ -24,7 +24,9 @@ _HAN_CUT = re.compile(
 )
 # The reference carried the sentence: what is left of it says nothing.
 _TORN = re.compile(
-    r"^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b"
+    r"^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
+    r"|\bpurposes ,|\bto \d|^(?:An?|The) (?:specif|set|require|appl)"
+    r"|[，、](?:参照|依照)$|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
 )
 _KIND = r"(section|sec\.|§+|article|art\.|rule|clause|paragraph|note|item|schedule|annex|appendix|exhibit|part|chapter)"
 _NUMBER = r"(\d+[A-Z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?![a-z])|[IVX]+\b)"
@@ -37,6 +39,7 @@ _LATIN_CUT = re.compile(
 )
 _SAME = {"sec.": "section", "art.": "article", "paragraph": "section", "clause": "section", "rule": "section"}
 _HEAD = re.compile(rf"^\s*(?:{_KIND}\s*)?{_NUMBER}(?:[.:\s—–-]|$)", re.I)
+_PATH = re.compile(r"\d+(?:\.\d+)+")
 
 Targets = Mapping[tuple[str, str], tuple[str, ...]]
 """(document, "section 12" or "第十二条") -> ids of its passages."""
@@ -47,7 +50,7 @@ def reference_targets(passages: Mapping[str, Passage]) -> Targets:
     found: dict[tuple[str, str], list[str]] = {}
     for key, passage in passages.items():
         title = read_title(passage.title)
-        label = _label(title.number)
+        label = _label(title.number) or (f"section {title.number}" if _PATH.fullmatch(title.number) else "")
         if not label:
             head = _HEAD.match(passage.text)
             label = _label(f"{head[1] or 'section'} {head[2]}") if head and head[1] else ""

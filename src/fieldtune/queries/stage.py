@@ -1,4 +1,4 @@
-"""The queries stage: one of three sources, one form of output."""
+"""The queries stage: one of four sources, one form of output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fieldtune.config import Config
 from fieldtune.errors import InputError
+from fieldtune.queries.filtering import filter_made
+from fieldtune.queries.from_file import is_generated, read_generated
 from fieldtune.queries.generate import generate_queries
 from fieldtune.queries.held_out import with_test
 from fieldtune.queries.labels import read_labels
@@ -22,10 +24,12 @@ def gather_queries(
     """Write `output/queries.jsonl`, `output/qrels/` and `output/meta.json`.
 
     `config.queries.source` decides: "structure" makes queries from the documents alone, "llm" asks an endpoint and
-    keeps its answers in the folder `cache`, anything else is the path of labels. `vectors` is the folder in which the
-    base model's vectors are kept, for sources that need them; without it they do without. The qrels are train, dev and
-    test where labels come divided or `queries.test` is the test set, else one file "all". Labelled negatives are kept
-    with grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint fails.
+    keeps its answers in the folder `cache`, anything else is the path of labels or of a file of generated queries.
+    Queries that were made are filtered, those of labels are not; `vectors` is the folder of encoded texts, for what
+    needs the base model's: without it passages are chosen without topics and no query makes the round trip. The qrels
+    are train, dev and test where labels come divided or `queries.test` is the test set, else one file "all". Labelled
+    negatives are kept with grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint
+    fails.
     """
     settings = config.queries
     if not passages:
@@ -36,8 +40,12 @@ def gather_queries(
         made = generate_queries(
             settings, config.llm, passages, config.seed, cache, passage_vectors(config, passages, vectors)
         )
+    elif is_generated(Path(settings.source)):
+        made = read_generated(Path(settings.source), passages)
     else:
         made = read_labels(Path(settings.source), passages, settings.fuzzy_match)
+    if made.made_by != "labels":
+        made = filter_made(made, config, passages, cache, vectors)
     if settings.test:
         made = with_test(made, read_labels(Path(settings.test), passages, settings.fuzzy_match))
     write_made(output, made)

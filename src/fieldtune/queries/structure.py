@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from fieldtune.config import Queries
+from fieldtune.config import Queries, QueryKind
 from fieldtune.console import Progress
 from fieldtune.errors import InputError
-from fieldtune.queries.crops import key_sentence
+from fieldtune.queries.asked import asked_questions
+from fieldtune.queries.aspects import Aspects
+from fieldtune.queries.crops import Frames, key_sentence
 from fieldtune.queries.definitions import defined_terms, definition_query
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
 from fieldtune.queries.keywords import Keywords
 from fieldtune.queries.made import Made
+from fieldtune.queries.reasons import reason_questions
 from fieldtune.queries.references import Targets, reference_drafts, reference_targets
+from fieldtune.queries.rules import condition_questions, permission_questions
 from fieldtune.queries.sampling import draw_passages, stable_order
-from fieldtune.queries.tables import table_questions
+from fieldtune.queries.tables import table_captions, table_questions
 from fieldtune.queries.topics import Topics
-from fieldtune.queries.wording import language_of, read_title, sentences
+from fieldtune.queries.wording import language_of, naming, read_title, sentences
 from fieldtune.types import Passage
 
-_RARE = ("definition", "reference")
-"""Styles that few passages have and that are worth most; the others take turns."""
+# How likely a kind is to be taken where a passage gives several: questions as people ask them before pieces of the
+# text, and what few passages give before what all give.
+_WEIGHTS: Mapping[QueryKind, float] = {
+    "question": 8,
+    "definition": 8,
+    "condition": 8,
+    "reason": 6,
+    "aspect": 6,
+    "table": 5,
+    "permission": 4,
+    "caption": 4,
+    "reference": 4,
+    "title": 2,
+    "crop": 1.5,
+    "keywords": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What is known of the whole corpus."""
+
+    words: Keywords
+    topics: Topics
+    aspects: Aspects
+    targets: Targets
+    frames: Frames
 
 
 def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: int) -> Made:
@@ -31,14 +62,17 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
     Raises InputError when the documents give none.
     """
     words = Keywords(passage.content for passage in passages.values())
-    topics = Topics(passages, words)
-    targets = reference_targets(passages)
+    frames = Frames(passage.text for passage in passages.values())
+    field = _Field(words, Topics(passages, words), Aspects(passages), reference_targets(passages), frames)
+    kinds = settings.kinds or tuple(_WEIGHTS)
     drawn = draw_passages(passages, settings.max_passages, seed)
     drafts: list[Draft] = []
     barren = 0
+    giving: Counter[str] = Counter()
     with Progress("making queries", len(drawn), unit="passages") as progress:
         for key in drawn:
-            made = _of_passage(key, passages[key], words, topics, targets, seed)
+            made = [draft for draft in _of_passage(key, passages[key], field, seed) if draft.style in kinds]
+            giving.update({draft.style for draft in made})
             chosen = _choose(made, settings.per_passage, stable_order(seed, key))
             drafts += chosen
             barren += not chosen
@@ -65,43 +99,78 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
             "The test set is made the same way: it compares models on these documents and does not say how well they"
             " answer the questions of people.",
         ),
-        {"styles": dict(sorted(styles.items()))},
+        {"kinds": _account(kinds, giving, drafts, styles, len(drawn))},
     )
 
 
-def _of_passage(
-    key: str, passage: Passage, words: Keywords, topics: Topics, targets: Targets, seed: int
-) -> Iterator[Draft]:
-    """All that can be made of one passage, each style at most twice."""
+def _account(
+    kinds: Iterable[str], giving: Mapping[str, int], drafts: list[Draft], styles: Mapping[str, int], drawn: int
+) -> dict[str, dict[str, float]]:
+    """Of each kind: how many passages give it, how often it was taken, and its share in the queries."""
+    taken = Counter(draft.style for draft in drafts)
+    total = sum(styles.values())
+    return {
+        kind: {
+            "passages that give it": giving.get(kind, 0),
+            "yield": round(giving.get(kind, 0) / max(1, drawn), 4),
+            "taken": taken[kind],
+            "queries": styles.get(kind, 0),
+            "share": round(styles.get(kind, 0) / max(1, total), 4),
+        }
+        for kind in kinds
+    }
+
+
+def _of_passage(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Draft]:
+    """All that can be made of one passage; what it says of itself names the document instead of "this Act"."""
+    title = read_title(passage.title)
+    language = language_of(passage.text)
+    for draft in _drafts(key, passage, field, seed):
+        yield replace(draft, text=naming(" ".join(draft.text.split()), title, language))
+
+
+def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Draft]:
     language = language_of(passage.text)
     parts = list(sentences(passage.text))
     turn = int(stable_order(seed, key)[:8], 16)
     title = read_title(passage.title)
+    for question, span in list(asked_questions(parts, title, language))[:2]:
+        yield Draft(question, (key,), "question", span)
     for term in list(dict.fromkeys(defined_terms(parts, language)))[:2]:
         yield Draft(definition_query(term, language, turn), (key,), "definition")
-    yield from list(reference_drafts(key, passage, parts, targets, language))[:2]
-    topic = topics.query(key)
+    for question in list(condition_questions(parts, language, turn))[:2]:
+        yield Draft(question, (key,), "condition")
+    for question in list(reason_questions(parts, language))[:2]:
+        yield Draft(question, (key,), "reason")
+    for question in list(permission_questions(parts, language, turn, rules=bool(title.number)))[:2]:
+        yield Draft(question, (key,), "permission")
+    yield from field.aspects.queries(key, passage, turn)
+    yield from list(reference_drafts(key, passage, parts, field.targets, language))[:2]
+    for caption in list(dict.fromkeys(table_captions(passage.text, language)))[:2]:
+        yield Draft(caption, (key,), "caption")
+    # The label that the fewest passages have tells most.
+    asked = table_questions(passage.text, title.document, language, turn)
+    for question in sorted(asked, key=field.words.rarity, reverse=True)[:3]:
+        yield Draft(question, (key,), "table")
+    topic = field.topics.query(key)
     if topic is not None:
         yield topic
-    crop = key_sentence(parts, passage.text, words, language)
+    crop = key_sentence(parts, passage.text, field.words, language, field.frames)
     if crop is not None:
         yield Draft(crop.text, (key,), "crop", (crop.start, crop.end))
-    # The label that the fewest passages have tells most.
-    asked = sorted(table_questions(passage.text, title.document, language), key=words.rarity, reverse=True)
-    for question in asked[:2]:
-        yield Draft(question, (key,), "table")
-    phrases = words.phrases(passage.text, 3)
+    phrases = field.words.phrases(passage.text, 3)
     if len(phrases) > 1:
         yield Draft(" ".join(phrases), (key,), "keywords")
 
 
-def _choose(made: Iterator[Draft], count: int, order: str) -> list[Draft]:
-    """The rare styles first, then the others in an order of the passage's own, a style twice only at the end."""
-    drafts = list(made)
+def _choose(drafts: Iterable[Draft], count: int, order: str) -> list[Draft]:
+    """Draw without replacement by weight (Efraimidis and Spirakis, 2006); a kind's second one weighs a third."""
     number: Counter[str] = Counter()
-    ranked = []
+    ranked: list[tuple[float, int, Draft]] = []
+    weights = {str(kind): weight for kind, weight in _WEIGHTS.items()}
     for draft in drafts:
+        weight = weights[draft.style] / 3 ** number[draft.style]
         number[draft.style] += 1
-        rare = draft.style in _RARE
-        ranked.append((number[draft.style], not rare, stable_order(0, order + draft.style), draft))
-    return [draft for *_, draft in sorted(ranked, key=lambda item: item[:3])][:count]
+        chance = (int(stable_order(number[draft.style], order + draft.style)[:12], 16) + 1) / (16**12 + 1)
+        ranked.append((-math.log(chance) / weight, len(ranked), draft))
+    return [draft for *_, draft in sorted(ranked, key=lambda item: item[:2])][:count]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import regex
@@ -27,6 +28,12 @@ _LATIN_NUMBER = re.compile(
     r"(?:\d+[a-z]?|[ivxlc]+\b|[a-z]\b)|§+\s*\d+|\d+(?:\.\d+)*[.)]?(?=\s|$))(?:\.\d+)*(?:\([a-z\d]+\))*\s*[.:—–-]?\s*",
     re.I,
 )
+# What numbers a passage within its document at the end of a title: a page, or a clause such as 9.10.5 or 4.6.(1).
+_PLACE = re.compile(
+    r"[\s,]+((?:page|p\.|pp\.)\s*\d+|(?:(?:part|chapter|app|appendix)\.?\s*)?[A-Z]{0,4}\d+\)?\.[\w.()]+|\d+[.)])$", re.I
+)
+_OWN_HAN = re.compile("本(?:法|条例|办法|规定|规则|细则|解释|章程|公约)(?!第|律|定|人|院)")
+_OWN_LATIN = re.compile(r"\b(?:this|these) (?:Act|Law|Code|Regulations?|Rules?|Rulebook|Directive|Ordinance|Statute)\b")
 _ABOVE = re.compile(r"\s*[（(]([^（(]{2,})[)）]$")
 
 
@@ -54,7 +61,14 @@ class Title:
 
 
 def language_of(text: str) -> Language:
-    """By script: Chinese characters without kana, Latin letters, or neither."""
+    """By the script of its first thousand characters: Chinese without kana, Latin letters, or neither."""
+    if text.isascii():
+        return "en" if any(map(str.isalpha, text)) else "other"
+    return _script(text[:1_000])
+
+
+@lru_cache(maxsize=1 << 12)
+def _script(text: str) -> Language:
     letters = len(_LETTER.findall(text)) or 1
     if len(_KANA.findall(text)) > 0.05 * letters:
         return "other"
@@ -64,16 +78,50 @@ def language_of(text: str) -> Language:
 
 
 def sentences(text: str) -> Iterator[Sentence]:
-    """The sentences outside of tables; a line break always ends one."""
+    """The sentences outside of tables; a line break ends one unless the line was broken to fit a page."""
     position = 0
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        start = position
+        position += len(lines[number]) + 1
+        while number + 1 < len(lines) and _goes_on(lines[number], lines[number + 1]):
+            number += 1
+            position += len(lines[number]) + 1
+        number += 1
+        line = text[start : position - 1]
         if line.strip() and not line.lstrip().startswith("|"):
-            for start, end in sentence_spans(text, position, position + len(line)):
-                marker = _MARKER.match(text[start:end])
-                begin = start + (marker.end() if marker else 0)
-                if begin < end:
-                    yield Sentence(text[begin:end], begin, end, marker is not None)
-        position += len(line) + 1
+            for begin, end in sentence_spans(text, start, position - 1):
+                marker = _MARKER.match(text[begin:end])
+                first = begin + (marker.end() if marker else 0)
+                if first < end:
+                    yield Sentence(text[first:end], first, end, marker is not None)
+
+
+def _goes_on(line: str, following: str) -> bool:
+    """Whether a printed line ends in the middle of a sentence: it is long, and the next one starts small."""
+    return len(line) >= 60 and line[-1:] not in ".?!:;。！？：；|" and following[:1].islower()
+
+
+def naming(text: str, title: Title, language: Language) -> str:
+    """The text with "this Act" and 本法 replaced by the document's name, which whoever asks has to give."""
+    if not title.document:
+        return text
+    if language == "zh":
+        return _OWN_HAN.sub(title.document.removeprefix("中华人民共和国"), text)
+    return _OWN_LATIN.sub(title.document, text)
+
+
+def lower_first(text: str) -> str:
+    """As inside a sentence: the first letter small, unless the word is an abbreviation or a name that shows itself."""
+    first = text.split(" ", 1)[0]
+    if any(char.isupper() or char.isdigit() for char in first[1:]):
+        return text
+    following = text[len(first) + 1 :].lstrip()
+    # Two capitals in a row are a name: "Operating Income" keeps them, "Operating income" does not.
+    if following[:1].isupper() and first.lower() not in ("a", "an", "the", "any", "every", "each", "all", "no"):
+        return text
+    return text[:1].lower() + text[1:]
 
 
 def read_title(title: str) -> Title:
@@ -88,6 +136,9 @@ def read_title(title: str) -> Title:
         before, after = steps[-1][: article.start()].strip(), steps[-1][article.end() :].strip(" 　:：")
         document = before if len(steps) == 1 else steps[0]
         return Title(document, after, article[0])
+    place = _PLACE.search(steps[-1]) if len(steps) == 1 else None
+    if place and place.start() > 0:
+        return Title(steps[0][: place.start()].strip(" ,"), "", place[1].strip(" ."))
     number = _LATIN_NUMBER.search(steps[-1])
     if number and (len(steps) > 1 and number.start() == 0):
         return Title(steps[0], steps[-1][number.end() :].strip(), number[0].strip(" .:—–-"))
