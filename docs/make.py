@@ -72,7 +72,12 @@ def config_page() -> str:
             lines.append(_setting(field.alias or name, field))
     for name, section in sections:
         lines += ["", f"## [{name}]", "", _plain(section.__doc__), "", "| | default | what |", "| --- | --- | --- |"]
-        lines += [_setting(field.alias or key, field) for key, field in section.model_fields.items()]
+        for key, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, Section):
+                lines += [_setting(f"{key}.{name}", one) for name, one in inner.model_fields.items()]
+            else:
+                lines.append(_setting(field.alias or key, field))
     lines += ["", "## Presets", "", "| | changes |", "| --- | --- |"]
     for name, changes in PRESETS.items():
         said = ", ".join(

