@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.errors import BusyError, ConfigError, InputError
@@ -310,3 +311,20 @@ def test_an_approximate_index_is_measured_with_real_queries(
     run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"ann_above": 61}}))
     dev = {line.split("\t")[0] for line in (out / "data" / "qrels" / "dev.tsv").read_text().splitlines()[1:]}
     assert given == [len(dev), 0]
+
+
+def test_a_share_of_the_base_weights_is_kept_when_asked(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    def weights(share: float) -> dict[str, torch.Tensor]:
+        out = tmp_path / str(share)
+        result = run_pipeline(config(tiny_beir, tiny_model, out, base_share=share), last="training")[-1]
+        assert any("base_share" in sentence for sentence in result.notes) == (share > 0)
+        return load_file(out / "model" / "model.safetensors")
+
+    base, tuned, half = load_file(Path(tiny_model) / "model.safetensors"), weights(0.0), weights(0.5)
+    moved = 0.0
+    for name, value in tuned.items():
+        torch.testing.assert_close(half[name], (base[name] + value) / 2)
+        moved += float((value - base[name]).abs().sum())
+    assert moved > 1

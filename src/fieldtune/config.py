@@ -276,6 +276,9 @@ class Training(Section):
     freeze_embeddings: bool | Literal["auto"] = "auto"
     """Leave the word vectors as they are; auto: where they are over two thirds of all weights, as in models for a
     hundred languages, whose words a field's data hardly touch."""
+    base_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the base model's weights in the result (WiSE-FT): keeps more of its general ability, for some of the
+    gain in the field."""
     dropout: bool = False
     """Off lets the fast attention kernel run on processors."""
     evaluations: int = Field(4, ge=1)
@@ -356,7 +359,7 @@ class Evaluation(Section):
     general: bool = True
     """Measure on everyday texts outside the field what the tuned model lost against the base model."""
     max_general_loss: float = Field(0.01, gt=0, lt=1)
-    """A larger fall that is clear of chance, on any probe, fails the verdict; 0.01 is one point."""
+    """A larger fall of the mean over the probes, clear of chance, fails the verdict; 0.01 is one point."""
     general_data: tuple[str, ...] = ()
     """Sets of your own to watch for losses: BEIR folders, or CSV files with sentence1, sentence2 and score."""
 

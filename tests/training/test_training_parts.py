@@ -129,3 +129,19 @@ def test_the_scale_grows_as_similarities_crowd_together() -> None:
     narrow, spread = fitting_scale(unit(2), unit(2), 0)
     assert 10 <= wide < narrow <= 100
     assert spread > 0
+
+
+def test_blending_moves_each_weight_by_its_share(tiny_model: str) -> None:
+    import torch
+
+    from fieldtune.encoding import Encoder
+    from fieldtune.training.blend import blend, kept_weights
+
+    model = Encoder.load(tiny_model).model
+    base = kept_weights(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1.0)
+    blend(model, base, 0.25)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight, base[name] + 0.75)

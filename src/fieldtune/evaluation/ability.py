@@ -52,7 +52,9 @@ class General:
 
     @property
     def failed(self) -> bool:
-        return any(change.state == "lost" for change in self.changes)
+        """Whether the mean over the probes fell by more than the limit, clear of chance; a single probe that did is
+        named, and decides nothing: the more one measures, the surer one of them falls."""
+        return bool(self.probes) and (self.overall or self.probes[0]).state == "lost"
 
     @property
     def state(self) -> State | Literal["not measured"]:
@@ -73,6 +75,12 @@ class General:
             what = "; ".join(f"{change.name} fell by {_change(change)}" for change in lost)
             return f"General ability was lost, over the limit of {limit}: {what}."
         whole = self.overall or self.probes[0]
+        if fallen := [change for change in self.probes if change.state == "lost"]:
+            what = "; ".join(f"{change.name} by {_change(change)}" for change in fallen)
+            return (
+                f"General ability as a whole is within the limit of {limit} ({_change(whole)} over "
+                f"{_listed(self.probes)}), but single probes fell by more: {what}."
+            )
         if self.state == "kept":
             return (
                 f"General ability is kept: {_change(whole)} over {_listed(self.probes)}, the limit is {limit}."
