@@ -1,35 +1,17 @@
-"""The report's figures: inline SVG whose colours are the page's own, so that they follow light and dark."""
+"""The figures of measures, gains and learning."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.evaluation.drawing import FIRST, GAIN, INK, LAST, LEXICAL, LINE, LOSS, QUIET, new_figure, plain, svg
 from fieldtune.evaluation.results import Evaluation
 from fieldtune.evaluation.verdict import display, signed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Placeholders drawn by matplotlib and replaced by custom properties of the style sheet.
-_COLOURS = {
-    "#010101": "var(--ink)",
-    "#020202": "var(--quiet)",
-    "#030303": "var(--line)",
-    "#040404": "var(--first)",
-    "#050505": "var(--last)",
-    "#060606": "var(--lexical)",
-    "#070707": "var(--gain)",
-    "#080808": "var(--loss)",
-}
-_INK, _QUIET, _LINE, FIRST, LAST, LEXICAL, _GAIN, _LOSS = _COLOURS
+from fieldtune.measures import label
 
 
 def colours(evaluation: Evaluation) -> dict[str, str]:
@@ -39,32 +21,28 @@ def colours(evaluation: Evaluation) -> dict[str, str]:
     return out | ({models[-1]: LAST} if models else {})
 
 
-def variable(placeholder: str) -> str:
-    """The style sheet's value for a placeholder."""
-    return _COLOURS[placeholder]
-
-
 def measure_plot(evaluation: Evaluation, measure: str) -> str:
-    """One measure: a dot per system with its 95% interval, on an axis shared by all measures."""
-    figure, axes = _figure(3.3, 0.62 + 0.3 * len(evaluation.systems))
+    """One measure: a dot per model and BM25 with its 95% interval, on an axis shared by all measures."""
+    systems = [system for system in evaluation.systems if system.kind != "derived"]
+    figure, axes = new_figure(3.3, 0.62 + 0.3 * len(systems))
     colour = colours(evaluation)
     low, high = span(evaluation)
-    for row, system in enumerate(evaluation.systems):
+    for row, system in enumerate(systems):
         mean, (start, end) = system.mean[measure], system.interval[measure]
         paint = colour[system.name]
         if start == start:
             axes.plot([start, end], [row, row], color=paint, linewidth=2, solid_capstyle="round")
         axes.plot([mean], [row], "o", color=paint, markersize=6.5)
-        axes.text(high + 0.03 * (high - low), row, f"{mean:.3f}", color=_INK, va="center", fontsize=9)
-    axes.set_yticks(range(len(evaluation.systems)), [_short(display(system.name)) for system in evaluation.systems])
-    axes.set_ylim(len(evaluation.systems) - 0.5, -0.5)
+        axes.text(high + 0.03 * (high - low), row, f"{mean:.3f}", color=INK, va="center", fontsize=9)
+    axes.set_yticks(range(len(systems)), [_short(display(system.name)) for system in systems], parse_math=False)
+    axes.set_ylim(len(systems) - 0.5, -0.5)
     axes.set_xlim(low, high)
     step = 0.2 if high - low > 0.45 else 0.1 if high - low > 0.15 else 0.05
     ticks = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
     axes.set_xticks(ticks, [f"{tick:.2f}" if step < 0.1 else f"{tick:.1f}" for tick in ticks])
-    axes.grid(axis="x", color=_LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.19, right=0.86, top=0.97, bottom=0.3 if len(evaluation.systems) < 3 else 0.24)
-    return _svg(figure, f"measure {measure}", f"{measure} of each system with its 95% interval")
+    axes.grid(axis="x", color=LINE, linewidth=0.7)
+    figure.subplots_adjust(left=0.19, right=0.86, top=0.97, bottom=0.3 if len(systems) < 3 else 0.24)
+    return svg(figure, f"measure {measure}", f"{label(measure)} of each system with its 95% interval; the table above has the figures")
 
 
 def span(evaluation: Evaluation) -> tuple[float, float]:
@@ -81,79 +59,42 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
     """How many queries gained and lost how much; those that did not change are left to the caption."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(9.6, 2.7)
+    figure, axes = new_figure(9.6, 2.7)
     edges = np.linspace(-1, 1, 21)
     changed = differences[np.abs(differences) > 1e-9]
     # A change on a bin's border belongs to the bin nearer zero, on either side alike.
     places = np.sign(changed) * (np.ceil(np.abs(changed) * 10 - 1e-9) - 0.5) / 10
     counts, _ = np.histogram(places, edges)
     middles = (edges[:-1] + edges[1:]) / 2
-    axes.bar(middles, counts, width=0.086, color=[_LOSS if middle < 0 else _GAIN for middle in middles])
-    axes.axvline(0, color=_QUIET, linewidth=1)
+    axes.bar(middles, counts, width=0.086, color=[LOSS if middle < 0 else GAIN for middle in middles])
+    axes.axvline(0, color=QUIET, linewidth=1)
     axes.set_xlim(-1.02, 1.02)
     ticks = np.linspace(-1, 1, 9)
     axes.set_xticks(ticks, [signed(tick, 2) if tick else "0" for tick in ticks])
-    axes.set_ylabel("queries", color=_QUIET, fontsize=9)
+    axes.set_ylabel("queries", color=QUIET, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    axes.grid(axis="y", color=_LINE, linewidth=0.7)
+    axes.grid(axis="y", color=LINE, linewidth=0.7)
     figure.subplots_adjust(left=0.06, right=0.98, top=0.96, bottom=0.12)
-    return _svg(figure, "gains", "Number of queries by change of nDCG@10")
+    return svg(figure, "gains", "Bar chart: number of queries by change of nDCG@10")
 
 
 def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
     """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `dev_ndcg@10`."""
-    figure, left = _figure(9.6, 3)
+    figure, left = new_figure(9.6, 3)
     right = left.twinx()
     loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
     dev = [(row["step"], row["dev_ndcg@10"]) for row in log if _is_number(row.get("dev_ndcg@10"))]
     if loss:
-        left.plot(*zip(*loss, strict=True), color=_QUIET, linewidth=1.3)
-    left.set_ylabel("loss (line)", color=_QUIET, fontsize=9)
-    left.set_xlabel("step", color=_QUIET, fontsize=9)
+        left.plot(*zip(*loss, strict=True), color=QUIET, linewidth=1.3)
+    left.set_ylabel("loss (line)", color=QUIET, fontsize=9)
+    left.set_xlabel("step", color=QUIET, fontsize=9)
     if dev:
         right.plot(*zip(*dev, strict=True), "o-", color=LAST, linewidth=1.6, markersize=5)
     right.set_ylabel("dev nDCG@10 (dots)", color=LAST, fontsize=9)
-    _plain(right)
-    left.grid(axis="y", color=_LINE, linewidth=0.7)
+    plain(right)
+    left.grid(axis="y", color=LINE, linewidth=0.7)
     figure.subplots_adjust(left=0.06, right=0.93, top=0.95, bottom=0.17)
-    return _svg(figure, "learning", "Training loss and dev nDCG@10 by step")
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_subplot()
-    _plain(axes)
-    return figure, axes
-
-
-def _plain(axes: Axes) -> None:
-    axes.set_frame_on(False)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=_QUIET)
-
-
-def _svg(figure: Figure, salt: str, title: str) -> str:
-    """The figure as an element of an HTML page: no prolog, no metadata, no outside references, stable ids."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    FigureCanvasSVG(figure)
-    out = io.StringIO()
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
-        warnings.simplefilter("ignore")  # a glyph that matplotlib's own font lacks; the page has its fonts
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
-    text = text.replace("xlink:href", "href").replace('<g id="', '<g class="')
-    text = re.sub(r'^<svg width="[^"]*" height="[^"]*"', '<svg role="img"', text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text)
-    for placeholder, value in _COLOURS.items():
-        text = text.replace(placeholder, value)
-    return re.sub(r"^<svg([^>]*)>", rf"<svg\1><title>{title}</title>", text.strip(), count=1)
+    return svg(figure, "learning", "Line chart: training loss and dev nDCG@10 by step")
 
 
 def _short(name: str) -> str:
