@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
-from fieldtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from fieldtune.evaluation import System
@@ -44,13 +43,11 @@ def write_labelling(
     if not llm_judge:
         write_unjudged(path, data, pairs)
         return [f"{len(pairs):,} unjudged passages for labelling: {path}"]
-    from fieldtune.llm import LlmClient
+    from fieldtune.llm import open_client
 
-    if not config.llm.base_url or not config.llm.model:
-        raise ConfigError("--llm-judge needs an LLM endpoint", "--set llm.base_url=... --set llm.model=...")
-    client = LlmClient(config.llm.model_copy(update={"temperature": 0.0}), path.with_name(CACHE))
     known = human_pairs(data, split, _COMPARED, config.seed)
-    graded = llm_grades(data, split, [*known, *pairs], client)
+    with open_client(config.llm.model_copy(update={"temperature": 0.0}), path.with_name(CACHE)) as client:
+        graded = llm_grades(data, split, [*known, *pairs], client)
     suggested = {pair: (grade, f"LLM: {reason}") for pair, (grade, reason) in graded.grades.items()}
     write_unjudged(path, data, pairs, suggested)
     notes = [agreement(data, split, graded.grades).sentence]

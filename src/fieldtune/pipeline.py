@@ -203,7 +203,13 @@ def _evaluation(run: Run) -> Result:
     languages = config.card.languages or languages_of(chain(texts, (one.content for one in data.passages.values())))
     about = ModelFacts(title, config, [result for result, _ in funnel], languages, versions())
     write_card(run.path("model"), read_json(run.path("metrics.json")), about)
-    notes = [proof.verdict.line, leakage.sentence, *((general.sentence, *general.notes) if general else ()), *evaluation.notes, *notes]
+    notes = [
+        proof.verdict.line,
+        leakage.sentence,
+        *((general.sentence, *general.notes) if general else ()),
+        *evaluation.notes,
+        *notes,
+    ]
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}

@@ -132,6 +132,10 @@ def evaluate_models(
         raise ConfigError("there is nothing to evaluate", "give --model M, --bm25 or both")
     if general and len(models) < 2:
         raise ConfigError("--general compares two models", "give --model BEFORE --model AFTER")
+    if llm_judge and not (config.llm.local or (config.llm.base_url and config.llm.model)):
+        raise ConfigError(
+            "--llm-judge needs an LLM", "--set llm.base_url=... --set llm.model=..., or --set llm.local=..."
+        )
     _require_writable((json, per_query, report, unjudged))
     named = [_named(model) for model in models]
     if len({name for name, _ in named}) < len(named):

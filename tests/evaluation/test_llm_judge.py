@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def test_pairs_to_compare_with_are_half_relevant_where_they_can() -> None:
 
 
 def test_without_an_endpoint_the_cure_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs an LLM endpoint"):
+    with pytest.raises(ConfigError, match="no LLM"):
         write_labelling(tmp_path / "x.csv", make_config({}), DATA, "test", [], llm_judge=True)
 
 
@@ -93,11 +94,12 @@ def test_proposals_are_written_to_the_labelling_file(monkeypatch: pytest.MonkeyP
 
     asked = []
 
-    def client(settings: object, cache: Path) -> Model:
+    @contextlib.contextmanager
+    def client(settings: object, cache: Path) -> Iterator[Model]:
         asked.append((settings, cache))
-        return Model({"text 25\n": json.dumps({"reason": "=cmd", "grade": 1})})
+        yield Model({"text 25\n": json.dumps({"reason": "=cmd", "grade": 1})})
 
-    monkeypatch.setattr(fieldtune.llm, "LlmClient", client)
+    monkeypatch.setattr(fieldtune.llm, "open_client", client)
     rows = tuple((f"p{n}", "p25") for n in range(10))
     systems = [System("one", Ranking.of(tuple(DATA.queries), rows, ((1.0, 0.5),) * 10, tuple(DATA.passages), depth=10))]
     config = make_config({"llm": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}})

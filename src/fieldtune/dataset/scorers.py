@@ -67,22 +67,25 @@ def open_scorer(
 def scorer_fingerprint(name: str, llm: Llm) -> str:
     """What decides a scorer's answers, apart from length and activation; reads no weights but their remembered hash."""
     if name == "llm":
-        return digest(["llm", llm.base_url, llm.model])
+        return digest(["llm", llm.local or llm.base_url, llm.model])
     return fingerprint(_folder(name))
 
 
 def _llm_scorer(settings: Llm, cache: Path) -> Scorer:
-    from fieldtune.llm import LlmClient
+    from fieldtune.llm import open_client
+    from fieldtune.llm.endpoint import remote_endpoint
 
+    if not settings.local:
+        remote_endpoint(settings)  # one that is not set is told before any work
     settings = settings.model_copy(update={"temperature": 0.0})  # a grade, not a text with variety
-    client = LlmClient(settings, cache / "judge.jsonl")
 
     def score(pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[int], Sequence[float]]]:
-        for position, grade in grade_pairs(client, pairs):
-            yield [position], [grade]
+        with open_client(settings, cache / "judge.jsonl") as client:
+            for position, grade in grade_pairs(client, pairs):
+                yield [position], [grade]
 
     return Scorer(
-        name=settings.model,
+        name=settings.local or settings.model,
         kind="llm",
         fingerprint=scorer_fingerprint("llm", settings),
         scale="0 to 1",

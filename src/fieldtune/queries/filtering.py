@@ -122,18 +122,13 @@ def _round_trip(state: _Filtered, config: Config, vectors: Path) -> None:
 
 
 def _judge(state: _Filtered, config: Config, cache: Path) -> None:
-    from fieldtune.llm import LlmClient
+    from fieldtune.llm import open_client
 
-    judged = judge(
-        LlmClient(config.llm, cache / "judge.jsonl"),
-        state.queries,
-        state.qrels,
-        state.passages,
-        config.queries.judge_min,
-    )
+    with open_client(config.llm, cache / "judge.jsonl") as client:
+        judged = judge(client, state.queries, state.qrels, state.passages, config.queries.judge_min)
     state.drop_labels(f"judge (below {config.queries.judge_min})", judged.low, config.seed)
     state.notes.append(
-        f"{config.llm.model!r} graded {judged.graded:,} queries with their passages"
+        f"{client.model!r} graded {judged.graded:,} queries with their passages"
         + (f"; {judged.unanswered:,} it did not grade, and these stayed." if judged.unanswered else ".")
     )
 
