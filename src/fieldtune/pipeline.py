@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import gc
 import importlib.metadata
+import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -26,7 +28,7 @@ from fieldtune.errors import ConfigError, InputError
 from fieldtune.labelling import labelled, write_labelling
 from fieldtune.models import resolve_model, token_counter
 from fieldtune.types import Result
-from fieldtune.workspace import Workspace, digest, file_digest, read_json, read_jsonl, write_json
+from fieldtune.workspace import Cost, Workspace, digest, file_digest, read_json, read_jsonl, write_json
 
 if TYPE_CHECKING:
     from fieldtune.evaluation import System
@@ -133,6 +135,7 @@ def _evaluation(run: Run) -> Result:
     from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
         ModelFacts,
+        Origin,
         audit,
         digests,
         evaluate,
@@ -149,6 +152,7 @@ def _evaluation(run: Run) -> Result:
     )
 
     config = run.config
+    took = _meter("evaluation, up to this report")
     data = load_beir(run.path("data"))
     split = "test" if data.positives("test") else "dev"
     if not data.positives(split):
@@ -185,19 +189,23 @@ def _evaluation(run: Run) -> Result:
     extra = {"general": general.as_json() if general else None, "test_set": digests(data, split)}
     write_metrics(run.path("metrics.json"), evaluation, proof.record() | extra)
     write_per_query(run.path("per_query.csv"), evaluation, data)
-    write_report(
-        run.path("report.html"),
-        evaluation,
-        data,
-        [result for result, _ in funnel],
-        config.model_dump(by_alias=True),
+    origin = Origin(
         title=run.workspace.root.resolve().name,
-        examples=config.evaluation.examples,
-        reproduce=("fieldtune run CONFIG, with the settings below as CONFIG",),
+        stages=[result for result, _ in funnel],
+        costs=[*run.workspace.costs(NAMES[: NAMES.index("evaluation")]), took()],
         training_log=learning_curve(run.workspace.root),
-        package_versions=versions(),
-        proof=proof,
+        commands=(
+            "fieldtune run fieldtune.toml                     # all settings, below, saved as fieldtune.toml",
+            "fieldtune run fieldtune.toml --from evaluation   # only measure again",
+            f"fieldtune compare {shlex.quote(config.out)} ANOTHER_RUN   # a later run against this one",
+        ),
+        settings=config.model_dump(by_alias=True),
+        packages={"python": platform.python_version(), "fieldtune": __version__, **versions()},
+        machine=f"{platform.machine()} with {os.cpu_count()} processors, {_device(funnel)}",
+        examples=config.evaluation.examples,
+        notes=notes,
     )
+    write_report(run.path("report.html"), evaluation, data, lineup.systems, proof, origin)
     title = config.card.title or run.workspace.root.resolve().name
     texts = (query.text for query in data.queries.values())
     languages = config.card.languages or languages_of(chain(texts, (one.content for one in data.passages.values())))
@@ -214,6 +222,12 @@ def _evaluation(run: Run) -> Result:
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
     return Result("evaluation", counts, {}, tuple(notes))
+
+
+def _device(funnel: Sequence[tuple[Result, float]]) -> str:
+    """What training ran on, as the stage said it."""
+    details = next((result.details for result, _ in funnel if result.stage == "training"), {})
+    return f"trained on {details.get('device', 'an unknown device')} in {details.get('precision', 'unknown precision')}"
 
 
 def _labelling_file(run: Run, data: RetrievalData, split: str, systems: Sequence[System]) -> list[str]:
@@ -378,12 +392,13 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     note(f"{stage.name} …", style="bold")
     run.workspace.forget(stage.name)
     run.workspace.event("start", stage=stage.name, fingerprint=fingerprint)
-    began = time.monotonic()
+    took = _meter(stage.name)
     result = stage.run(run)
-    seconds = time.monotonic() - began
-    run.workspace.record(fingerprint, result, seconds)
+    cost = took()
+    seconds = cost.seconds
+    run.workspace.record(fingerprint, result, cost)
     run.workspace.event(
-        "end", stage=stage.name, seconds=round(seconds, 3), peak_gb=_peak_memory(), counts=dict(result.counts)
+        "end", stage=stage.name, seconds=round(seconds, 3), peak_gb=cost.peak_gb, counts=dict(result.counts)
     )
     shutil.rmtree(run.path(stage.name, "state"), ignore_errors=True)  # what was kept only to resume
     _release_memory()
@@ -402,6 +417,17 @@ def _release_memory() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _meter(stage: str) -> Callable[[], Cost]:
+    """Start to measure; the function says what was taken until it is called."""
+    began, before = time.monotonic(), _peak_memory()
+
+    def took() -> Cost:
+        peak = _peak_memory()
+        return Cost(stage, time.monotonic() - began, peak, peak is not None and before is not None and peak > before)
+
+    return took
 
 
 def _peak_memory() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -115,6 +116,7 @@ def evaluate_models(
     """
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import (
+        Origin,
         audit,
         comparison_table,
         digests,
@@ -162,16 +164,16 @@ def evaluate_models(
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if report:
-        write_report(
-            report,
-            evaluation,
-            loaded,
-            (),
-            config.model_dump(by_alias=True),
+        origin = Origin(
             title=data.resolve().name,
+            commands=(
+                _evaluate_command(config, data, split, models, bm25, precision, general, train_data, judgements),
+            ),
+            settings=config.model_dump(by_alias=True),
             examples=config.evaluation.examples,
-            proof=proof,
+            notes=[note for note in notes if ability is None or note not in ability.notes],
         )
+        write_report(report, evaluation, loaded, lineup.systems, proof, origin)
     columns, rows = comparison_table(evaluation, show)
     said = [*proof.lines(), *evaluation.notes, *notes]
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
@@ -184,6 +186,28 @@ def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]
     probes = probes_of(config.evaluation.model_copy(update={"general": True}))
     base, tuned = (probe(load(), probes, folder, label=name) for name, load in (loaders[0], loaders[-1]))
     return general_ability(probes, base, tuned, config.evaluation, config.seed)
+
+
+def _evaluate_command(
+    config: Config,
+    data: Path,
+    split: str,
+    models: Sequence[str],
+    bm25: bool,
+    precision: str,
+    general: bool,
+    train_data: Path | None,
+    judgements: Sequence[Path],
+) -> str:
+    """The command line that measures the same again."""
+    from fieldtune.evaluation import changed, overrides
+
+    words = ["fieldtune", "evaluate", "--data", shlex.quote(str(data)), "--split", split, "--precision", precision]
+    words += [word for model in models for word in ("--model", shlex.quote(model))]
+    words += ["--bm25"] * bm25 + ["--general"] * general
+    words += ["--train-data", shlex.quote(str(train_data))] if train_data else []
+    words += [word for path in judgements for word in ("--judgements", shlex.quote(str(path)))]
+    return " ".join([*words, *overrides(changed(config.model_dump(by_alias=True)))])
 
 
 def _require_writable(paths: Iterable[Path | None]) -> None:

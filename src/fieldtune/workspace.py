@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -132,6 +133,18 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"damaged gzip file ({error})", "fetch the file again", path=path) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a finished stage took."""
+
+    stage: str
+    seconds: float
+    peak_gb: float | None = None
+    """Largest resident size of the process up to its end, worker processes apart; None where it is not known."""
+    peak_own: bool = False
+    """Whether the stage itself reached that size; else an earlier one did, and this one stayed below."""
+
+
 class Workspace:
     """The folder of one run. Use as a context manager: entering takes the lock, leaving gives it back.
 
@@ -193,12 +206,22 @@ class Workspace:
         """Unmark a stage that is about to run: what it leaves if it is killed belongs to no record."""
         self.path("stages", f"{stage}.json").unlink(missing_ok=True)
 
-    def record(self, fingerprint: str, result: Result, seconds: float) -> None:
+    def record(self, fingerprint: str, result: Result, cost: Cost) -> None:
         """Mark a stage as finished; called after its last output is in place."""
+        took = {"seconds": round(cost.seconds, 3), "peak_gb": cost.peak_gb, "peak_own": cost.peak_own}
         write_json(
             self.path("stages", f"{result.stage}.json"),
-            {"fingerprint": fingerprint, "seconds": round(seconds, 3), "result": dataclasses.asdict(result)},
+            {"fingerprint": fingerprint, **took, "result": dataclasses.asdict(result)},
         )
+
+    def costs(self, stages: Iterable[str]) -> list[Cost]:
+        """What the finished ones of these stages took, in the order asked."""
+        paths = {stage: self.path("stages", f"{stage}.json") for stage in stages}
+        records = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
+        return [
+            Cost(stage, float(row["seconds"]), row.get("peak_gb"), row.get("peak_own", False))
+            for stage, row in records.items()
+        ]
 
     def results(self, stages: Iterable[str]) -> list[tuple[Result, float]]:
         """The recorded results and their seconds, in the order asked, leaving out stages that have none."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Evaluation as Settings
-from fieldtune.evaluation import Evaluation, System, asked, bm25_ranking, dense_ranking, evaluate
+from fieldtune.evaluation import Evaluation, Proof, System, asked, audit, bm25_ranking, dense_ranking, evaluate, prove
 from fieldtune.types import Passage, Query
 
 WORDS = (
@@ -61,6 +61,11 @@ def systems(collection: RetrievalData) -> list[System]:
 @pytest.fixture(scope="session")
 def evaluation(collection: RetrievalData, systems: list[System]) -> Evaluation:
     return evaluate(collection, "test", systems, Settings(), seed=13)
+
+
+@pytest.fixture(scope="session")
+def proof(collection: RetrievalData, evaluation: Evaluation, systems: list[System]) -> Proof:
+    return prove(collection, evaluation, systems, audit(collection, "test", Settings(), 13), Settings())
 
 
 @pytest.fixture

@@ -113,6 +113,7 @@ def test_holm_multiplies_by_how_many_are_left_and_never_falls() -> None:
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.6, 0.7])).tolist() == [1, 1]
     assert holm(np.array([0.02])).tolist() == [0.02]
+    assert holm(np.array([])).tolist() == []
 
 
 def test_a_difference_called_detectable_is_found_four_times_in_five() -> None:

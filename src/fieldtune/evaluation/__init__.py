@@ -11,6 +11,7 @@ from fieldtune.evaluation.general import general_ability
 from fieldtune.evaluation.leakage import Leakage
 from fieldtune.evaluation.lineup import Lineup, line_up
 from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
+from fieldtune.evaluation.origin import Origin, changed, overrides
 from fieldtune.evaluation.outcome import OUTCOMES, RULES, Verdict, parse_outcomes
 from fieldtune.evaluation.outputs import (
     comparison_table,
@@ -47,6 +48,7 @@ __all__ = [
     "Leakage",
     "Lineup",
     "ModelFacts",
+    "Origin",
     "Probe",
     "Probed",
     "Proof",
@@ -61,6 +63,7 @@ __all__ = [
     "asked",
     "audit",
     "bm25_ranking",
+    "changed",
     "cluster",
     "compare_runs",
     "comparison_table",
@@ -80,6 +83,7 @@ __all__ = [
     "metrics",
     "model_ranking",
     "movers",
+    "overrides",
     "parse_outcomes",
     "probe",
     "probes_of",

@@ -12,7 +12,7 @@ import numpy as np
 from fieldtune.errors import InputError
 from fieldtune.evaluation.past_runs import PastRun, read_run, set_changes
 from fieldtune.evaluation.results import MAIN, Comparison
-from fieldtune.evaluation.statistics import Clusters, Floats, intervals, sign_flip, singles
+from fieldtune.evaluation.statistics import Clusters, Floats, holm, intervals, sign_flip, singles
 from fieldtune.evaluation.verdict import bounds, outcome_of, p_value, signed
 from fieldtune.measures import label
 
@@ -138,14 +138,13 @@ def _clusters(run: PastRun) -> Clusters:
 
 def _corrected(rows: Sequence[tuple[str, float, float, Comparison]]) -> list[float]:
     """Holm (1979) over the systems, for each measure on its own."""
-    out = [0.0] * len(rows)
-    for measure in {row.measure for *_, row in rows}:
-        family = sorted((n for n, one in enumerate(rows) if one[3].measure == measure), key=lambda n: rows[n][3].p)
-        highest = 0.0
-        for rank, n in enumerate(family):
-            highest = max(highest, min(1.0, rows[n][3].p * (len(family) - rank)))
-            out[n] = highest
-    return out
+    out = np.zeros(len(rows))
+    measured = np.array([row.measure for *_, row in rows])
+    p = np.array([row.p for *_, row in rows])
+    for measure in np.unique(measured):
+        family = measured == measure
+        out[family] = holm(p[family])
+    return [float(value) for value in out]
 
 
 def _notes(one: PastRun, other: PastRun, systems: Sequence[str]) -> list[str]:

@@ -49,15 +49,13 @@ class Calibration:
         passed = float((self.wrong >= self.cut).mean())
         missing = f" {self.missing:,} queries have no right passage among the ranks kept." if self.missing else ""
         return (
-            f"A limit of {self.cut:.2f} keeps nine of ten right passages and lets through {percent(passed)} of the best "
-            f"wrong ones. A right passage outscores a wrong one of any query in {percent(self.separation)} of all "
-            f"pairs.{missing}"
+            f"A limit of {self.cut:.2f} keeps nine of ten right passages and lets through {percent(passed)} of the "
+            f"best wrong ones. A right passage outscores a wrong one of any query in {percent(self.separation)} of "
+            f"all pairs.{missing}"
         )
 
 
-def calibrations(
-    data: RetrievalData, split: str, systems: Sequence[System], names: Sequence[str]
-) -> list[Calibration]:
+def calibrations(data: RetrievalData, split: str, systems: Sequence[System], names: Sequence[str]) -> list[Calibration]:
     """Of the embedding models among `names`, in that order; too few scores give none."""
     found = [
         _scores(data, split, one.name, one.run)
@@ -71,7 +69,8 @@ def calibrations(
 def _scores(data: RetrievalData, split: str, name: str, run: Ranking) -> Calibration:
     place = {passage: row for row, passage in enumerate(run.ids)}
     positives = data.positives(split)
-    right, wrong = [], []
+    right: list[float] = []
+    wrong: list[float] = []
     for query, rows, values in zip(run.queries, run.rows, run.values, strict=True):
         there = rows >= 0
         relevant = np.isin(rows, [place[passage] for passage in positives[query]])

@@ -1,4 +1,4 @@
-"""How the report's figures are drawn: inline SVG whose colours are the page's own, so that they follow light and dark."""
+"""How the report's figures are drawn: inline SVG in the page's own colours, so that they follow light and dark."""
 
 from __future__ import annotations
 
@@ -66,4 +66,6 @@ def svg(figure: Figure, salt: str, title: str) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text)
     for placeholder, value in _COLOURS.items():
         text = text.replace(placeholder, value)
-    return re.sub(r"^<svg([^>]*)>", lambda found: f'<svg{found[1]} aria-label="{html.escape(title)}">', text.strip(), count=1)
+    return re.sub(
+        r"^<svg([^>]*)>", lambda found: f'<svg{found[1]} aria-label="{html.escape(title)}">', text.strip(), count=1
+    )

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.evaluation.drawing import FIRST, GAIN, INK, LAST, LEXICAL, LINE, LOSS, QUIET, new_figure, plain, svg
-from fieldtune.evaluation.results import Evaluation
+from fieldtune.evaluation.drawing import FIRST, GAIN, INK, LAST, LEXICAL, LINE, LOSS, QUIET, new_figure, svg
+from fieldtune.evaluation.results import Evaluation, Scores
 from fieldtune.evaluation.verdict import display, signed
 from fieldtune.measures import label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST = 6  # systems drawn for each measure; more are better read in the table
 
 
 def colours(evaluation: Evaluation) -> dict[str, str]:
@@ -22,18 +28,24 @@ def colours(evaluation: Evaluation) -> dict[str, str]:
 
 
 def measure_plot(evaluation: Evaluation, measure: str) -> str:
-    """One measure: a dot per model and BM25 with its 95% interval, on an axis shared by all measures."""
+    """One measure: a dot per model and BM25 with its 95% interval, on an axis shared by all measures.
+
+    Of many, those of the verdict and BM25.
+    """
     systems = [system for system in evaluation.systems if system.kind != "derived"]
+    if len(systems) > _MOST:
+        contest = evaluation.contest() or ()
+        systems = [one for one in systems if one.name in contest or one.kind == "lexical"]
     figure, axes = new_figure(3.3, 0.62 + 0.3 * len(systems))
     colour = colours(evaluation)
-    low, high = span(evaluation)
+    low, high = span(systems)
     for row, system in enumerate(systems):
         mean, (start, end) = system.mean[measure], system.interval[measure]
         paint = colour[system.name]
         if start == start:
             axes.plot([start, end], [row, row], color=paint, linewidth=2, solid_capstyle="round")
-        axes.plot([mean], [row], "o", color=paint, markersize=6.5)
-        axes.text(high + 0.03 * (high - low), row, f"{mean:.3f}", color=INK, va="center", fontsize=9)
+        axes.plot([mean], [row], "o", color=paint, markersize=6.5, clip_on=False)
+        axes.text(high + 0.05 * (high - low), row, f"{mean:.3f}", color=INK, va="center", fontsize=9)
     axes.set_yticks(range(len(systems)), [_short(display(system.name)) for system in systems], parse_math=False)
     axes.set_ylim(len(systems) - 0.5, -0.5)
     axes.set_xlim(low, high)
@@ -42,15 +54,17 @@ def measure_plot(evaluation: Evaluation, measure: str) -> str:
     axes.set_xticks(ticks, [f"{tick:.2f}" if step < 0.1 else f"{tick:.1f}" for tick in ticks])
     axes.grid(axis="x", color=LINE, linewidth=0.7)
     figure.subplots_adjust(left=0.19, right=0.86, top=0.97, bottom=0.3 if len(systems) < 3 else 0.24)
-    return svg(figure, f"measure {measure}", f"{label(measure)} of each system with its 95% interval; the table above has the figures")
+    return svg(
+        figure,
+        f"measure {measure}",
+        f"{label(measure)} of each system with its 95% interval; the table above has the figures",
+    )
 
 
-def span(evaluation: Evaluation) -> tuple[float, float]:
+def span(systems: Sequence[Scores]) -> tuple[float, float]:
     """A range in steps of 0.1 that holds every mean and interval: one for all plots, so that they can be compared."""
-    ends = [system.mean[name] for system in evaluation.systems for name in evaluation.measures]
-    ends += [
-        end for system in evaluation.systems for pair in system.interval.values() for end in pair if not np.isnan(end)
-    ]
+    ends = [mean for system in systems for mean in system.mean.values()]
+    ends += [end for system in systems for pair in system.interval.values() for end in pair if not np.isnan(end)]
     low, high = np.floor(10 * min(ends) + 1e-9) / 10, np.ceil(10 * max(ends) - 1e-9) / 10
     return max(0.0, float(min(low, 0.9))), min(1.0, float(max(high, low + 0.1)))
 
@@ -78,23 +92,35 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
     return svg(figure, "gains", "Bar chart: number of queries by change of nDCG@10")
 
 
-def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
-    """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `dev_ndcg@10`."""
-    figure, left = new_figure(9.6, 3)
-    right = left.twinx()
-    loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
+def learning_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The dev measure and the loss over the steps of training, each with its caption.
+
+    Rows hold `step` and `loss`, or `step` and `dev_ndcg@10`; what no row holds has no plot.
+    """
     dev = [(row["step"], row["dev_ndcg@10"]) for row in log if _is_number(row.get("dev_ndcg@10"))]
-    if loss:
-        left.plot(*zip(*loss, strict=True), color=QUIET, linewidth=1.3)
-    left.set_ylabel("loss (line)", color=QUIET, fontsize=9)
-    left.set_xlabel("step", color=QUIET, fontsize=9)
+    loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
+    plots = []
     if dev:
-        right.plot(*zip(*dev, strict=True), "o-", color=LAST, linewidth=1.6, markersize=5)
-    right.set_ylabel("dev nDCG@10 (dots)", color=LAST, fontsize=9)
-    plain(right)
-    left.grid(axis="y", color=LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.06, right=0.93, top=0.95, bottom=0.17)
-    return svg(figure, "learning", "Line chart: training loss and dev nDCG@10 by step")
+        figure, axes = _steps()
+        axes.plot(*zip(*dev, strict=True), "o-", color=LAST, linewidth=1.6, markersize=5)
+        step, best = max(dev, key=lambda point: (point[1], -point[0]))
+        axes.plot([step], [best], "o", color=LAST, markersize=12, markerfacecolor="none", clip_on=False)
+        title = f"Line chart: dev nDCG@10 by step, from {dev[0][1]:.3f} to {best:.3f} at step {step:,}"
+        plots.append(("nDCG@10 on the dev queries", svg(figure, "learning dev", title)))
+    if loss:
+        figure, axes = _steps()
+        axes.plot(*zip(*loss, strict=True), color=QUIET, linewidth=1.3)
+        title = f"Line chart: training loss by step, from {loss[0][1]:.3f} to {loss[-1][1]:.3f}"
+        plots.append(("Loss on the training queries", svg(figure, "learning loss", title)))
+    return plots
+
+
+def _steps() -> tuple[Figure, Axes]:
+    figure, axes = new_figure(4.6, 2.5)
+    axes.set_xlabel("step", color=QUIET, fontsize=9)
+    axes.grid(axis="y", color=LINE, linewidth=0.7)
+    figure.subplots_adjust(left=0.12, right=0.98, top=0.95, bottom=0.19)
+    return figure, axes
 
 
 def _short(name: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
+from fieldtune.evaluation.ability import General
 from fieldtune.evaluation.leakage import Leakage, Pair
-from fieldtune.evaluation.outcome import RULES, Ability, Verdict
+from fieldtune.evaluation.outcome import RULES, Verdict
 from fieldtune.evaluation.results import Evaluation, System
 from fieldtune.evaluation.slices import Slices, slices
 from fieldtune.evaluation.unjudged import judged_share
@@ -29,6 +30,8 @@ class Proof:
     judged: dict[str, float]
     """judged@10 by system: the share of its first ten passages that have a judgement."""
     slices: Slices | None
+    general: General | None = None
+    """What was lost elsewhere; None where that was not measured."""
 
     def record(self) -> dict[str, Any]:
         """What metrics.json holds of it, beside the figures; numbers have 6 digits, NaN is null."""
@@ -79,7 +82,7 @@ def prove(
     leakage: Leakage,
     config: settings.Evaluation,
     *,
-    general: Ability | None = None,
+    general: General | None = None,
     chosen_on: bool = False,
 ) -> Proof:
     """Judge an evaluation: `leakage` was found before it, `chosen_on` as in `judge`."""
@@ -88,6 +91,7 @@ def prove(
         leakage=leakage,
         judged=judged_share(data, evaluation.split, systems),
         slices=slices(evaluation, data, config, evaluation.seed, leakage.touched),
+        general=general,
     )
 
 

@@ -2,109 +2,117 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import RetrievalData
-from fieldtune.evaluation import plots
+from fieldtune.evaluation import forest, plots, rows, trade_off
+from fieldtune.evaluation.calibration import calibration_plot, calibrations, score_range
+from fieldtune.evaluation.checks import checks
 from fieldtune.evaluation.examples import examples_of
+from fieldtune.evaluation.highlight import script
+from fieldtune.evaluation.origin import Origin, changed, cost_rows, toml
+from fieldtune.evaluation.outcome import RULES
 from fieldtune.evaluation.outputs import versions
 from fieldtune.evaluation.proof import Proof
-from fieldtune.evaluation.results import MAIN, Evaluation
-from fieldtune.evaluation.verdict import bounds, display, judge, p_value, signed
+from fieldtune.evaluation.results import MAIN, Evaluation, System
+from fieldtune.evaluation.test_set import digests
+from fieldtune.evaluation.verdict import display, p_value, percent, signed
 from fieldtune.measures import label
-from fieldtune.types import Result
 from fieldtune.workspace import atomic_file
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_report(
     path: Path,
     evaluation: Evaluation,
     data: RetrievalData,
-    funnel: Sequence[Result] = (),
-    settings: Mapping[str, Any] | None = None,
-    *,
-    title: str = "",
-    examples: int = 10,
-    training_log: Sequence[Mapping[str, Any]] = (),
-    reproduce: Sequence[str] = (),
-    package_versions: Mapping[str, str] | None = None,
-    date: datetime.date | None = None,
-    proof: Proof | None = None,
+    systems: Sequence[System],
+    proof: Proof,
+    origin: Origin | None = None,
 ) -> None:
-    """Write the report to `path`.
-
-    `funnel` holds the results of the stages in order, `settings` may nest, `training_log` has rows of `step` with
-    `loss` or `dev_ndcg@10`, `reproduce` command lines, `proof` the verdict and what it rests on. Without a `date` the
-    same input gives the same bytes.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fieldtune.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"label": label, "display": display, "number": _number, "unbroken": _unbroken}
+    """Write the report to `path`; `systems` are those that were evaluated, `proof` what the verdict rests on."""
+    origin = origin or Origin()
     contest = evaluation.contest()
-    text = environment.get_template("report.html.j2").render(
-        title=title or "Evaluation",
-        date=date.isoformat() if date else "",
-        verdict=proof.verdict if proof else judge(evaluation),
-        evaluation=evaluation,
-        contest=contest,
-        table=_table(evaluation),
-        colours={name: plots.variable(paint) for name, paint in plots.colours(evaluation).items()},
-        figures=[(label(name), plots.measure_plot(evaluation, name)) for name in evaluation.measures],
-        gains=_gains(evaluation),
-        examples=[
-            ("Queries that gained most", examples_of(evaluation, data, examples, best=True)),
-            ("Queries that lost most", examples_of(evaluation, data, examples, best=False)),
-        ]
-        if contest
-        else [],
-        funnel=funnel,
-        learning=plots.learning_plot(training_log) if training_log else "",
-        settings=list(_flat(settings or {})),
-        versions=package_versions if package_versions is not None else versions(),
-        reproduce=reproduce,
+    text = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            origin=origin,
+            evaluation=evaluation,
+            proof=proof,
+            verdict=proof.verdict,
+            condition=RULES[proof.verdict.rule][1],
+            contest=contest,
+            checks=checks(evaluation, proof),
+            first=rows.shown_first(evaluation),
+            tones=rows.tones_of(evaluation),
+            measures=rows.measure_rows(evaluation),
+            full=rows.full_rows(evaluation),
+            **_systems(evaluation, proof),
+            gains=_gains(evaluation),
+            examples=_examples(evaluation, data, systems, origin.examples),
+            **_slices(proof),
+            calibration=_calibration(evaluation, data, systems),
+            **_general(proof),
+            learning=plots.learning_plot(origin.training_log) if origin.training_log else "",
+            costs=cost_rows(origin.costs),
+            changed=toml(changed(origin.settings)),
+            settings=toml(origin.settings),
+            versions=origin.packages if origin.packages is not None else versions(),
+            test_set=digests(data, evaluation.split),
+        )
     )
     with atomic_file(path) as stream:
         stream.write(text)
 
 
-def _table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    contest = evaluation.contest()
-    rows = []
-    for name in evaluation.measures:
-        best = max(system.mean[name] for system in evaluation.systems)
-        cells = [
-            {
-                "mean": f"{system.mean[name]:.3f}",
-                "interval": "–".join(f"{end:.3f}" for end in system.interval[name] if not math.isnan(end)),
-                "best": len(evaluation.systems) > 1 and system.mean[name] > best - 5e-4,
-            }
-            for system in evaluation.systems
-        ]
-        row = evaluation.compared(*contest, name) if contest else None
-        compared = None
-        if row is not None:
-            sure = row.p < 0.05 and (row.interval[0] > 0 or row.interval[1] < 0)
-            compared = {
-                "difference": signed(row.difference),
-                "interval": bounds(row).strip(),
-                "p": p_value(row.p).removeprefix("p ").removeprefix("= "),
-                "counts": f"{row.wins:,} / {row.ties:,} / {row.losses:,}",
-                "sign": ("up" if row.difference > 0 else "down") if sure else "",
-            }
-        rows.append({"label": label(name), "main": name == MAIN, "cells": cells, "compared": compared})
-    return rows
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fieldtune.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": label,
+        "display": display,
+        "number": _number,
+        "percent": percent,
+        "signed": signed,
+        "brackets": rows.brackets,
+        "p": lambda p: "" if p != p else p_value(p).removeprefix("p ").removeprefix("= "),
+        "script": script,
+        "unbroken": _unbroken,
+    }
+    return environment
+
+
+def _systems(evaluation: Evaluation, proof: Proof) -> dict[str, Any]:
+    """All systems on one axis, and what smaller vectors cost."""
+    found = rows.system_rows(evaluation, proof.judged)
+    shared = forest.scale(
+        (one.mean[MAIN] for one in evaluation.systems), (one.interval[MAIN] for one in evaluation.systems)
+    )
+    return {
+        "systems": [(row, _bar(shared, row)) for row in found],
+        "systems_axis": forest.axis(shared),
+        "figures": [(label(name), plots.measure_plot(evaluation, name)) for name in evaluation.measures],
+        "sizes": [one for one in (trade_off.dimension_plot(evaluation), trade_off.bytes_plot(evaluation)) if one],
+        "sized": list(trade_off.sized(evaluation)),
+    }
+
+
+def _bar(shared: forest.Scale, row: rows.SystemRow) -> str:
+    one = row.scores
+    return forest.bar(shared, one.mean[MAIN], one.interval[MAIN], row.tone, hollow=one.kind == "derived")
 
 
 def _gains(evaluation: Evaluation) -> dict[str, Any] | None:
@@ -116,16 +124,55 @@ def _gains(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"figure": plots.gains_plot(a - b), "wins": row.wins, "ties": row.ties, "losses": row.losses}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            listed = isinstance(value, list | tuple)
-            text = ", ".join(map(str, value)) if listed else str(value)
-            rows.append((f"{prefix}{key}", text or "–"))
-    return rows
+def _examples(evaluation: Evaluation, data: RetrievalData, systems: Sequence[System], count: int) -> list[Any]:
+    if evaluation.contest() is None or not count:
+        return []
+    return [
+        ("gained", examples_of(evaluation, data, systems, count, best=True)),
+        ("lost", examples_of(evaluation, data, systems, count, best=False)),
+    ]
+
+
+def _slices(proof: Proof) -> dict[str, Any]:
+    parts = rows.slice_parts(proof.slices)
+    every = [row for part in parts for row in part.rows]
+    # The interval of a handful of queries would leave the others no room.
+    shared = forest.scale(
+        (row.difference for row in every), (row.interval for row in every if not row.small), zero=True
+    )
+    tones = {"better": "gain", "worse": "loss"}
+
+    def bar(row: Any) -> str:
+        return forest.bar(shared, row.difference, row.interval, tones.get(row.finding, "same"), hollow=row.small)
+
+    return {
+        "slices": [(part.by, [(row, bar(row)) for row in part.rows]) for part in parts],
+        "slices_axis": forest.axis(shared),
+    }
+
+
+def _general(proof: Proof) -> dict[str, Any]:
+    changes = rows.ability_rows(proof.general)
+    drawn = [(100 * one.difference, (100 * one.interval[0], 100 * one.interval[1])) for one in changes]
+    limit = -100 * proof.general.limit if proof.general else None
+    shared = forest.scale((mean for mean, _ in drawn), (ends for _, ends in drawn), zero=True, limit=limit)
+    tones = {"lost": "loss", "kept": "last", "unclear": "same"}
+    return {
+        "general": [
+            (one, forest.bar(shared, *place, tones[one.state])) for one, place in zip(changes, drawn, strict=True)
+        ],
+        "general_axis": forest.axis(shared),
+    }
+
+
+def _calibration(evaluation: Evaluation, data: RetrievalData, systems: Sequence[System]) -> list[Any]:
+    contest = evaluation.contest()
+    names = contest[::-1] if contest else tuple(one.name for one in evaluation.systems)
+    found = calibrations(data, evaluation.split, systems, names)
+    if not found:
+        return []
+    ends = score_range(found)
+    return [(one, calibration_plot(one, *ends)) for one in found]
 
 
 def _number(value: object) -> str:

@@ -13,7 +13,7 @@ from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation.facets import Labels, facets
 from fieldtune.evaluation.results import MAIN, Evaluation
-from fieldtune.evaluation.statistics import Clusters, intervals, sign_flip, singles
+from fieldtune.evaluation.statistics import Clusters, holm, intervals, sign_flip, singles
 
 FEW_CLUSTERS = 10
 """A slice of fewer document groups proves nothing about documents not seen here."""
@@ -88,18 +88,9 @@ def slices(
         for label in _ordered(labels)
     ]
     judged = [n for n, row in enumerate(rows) if not row.small]
-    for n, p in zip(judged, holm([rows[n].p for n in judged]), strict=True):
-        rows[n] = replace(rows[n], adjusted=p)
+    for n, p in zip(judged, holm(np.array([rows[n].p for n in judged])), strict=True):
+        rows[n] = replace(rows[n], adjusted=float(p))
     return Slices(MAIN, *contest, tuple(rows), _note(rows, config.slice_queries))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p values adjusted so that one false finding among all has a chance of 5% at most (Holm, 1979)."""
-    out, highest = [1.0] * len(p), 0.0
-    for rank, n in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        highest = max(highest, min(1.0, p[n] * (len(p) - rank)))
-        out[n] = highest
-    return out
 
 
 def subset(clusters: Clusters, rows: NDArray[np.int64]) -> Clusters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fieldtune.evaluation.drawing import LINE, PAGE, QUIET, new_figure, svg
+from fieldtune.evaluation.drawing import FIRST, LINE, PAGE, QUIET, new_figure, svg
 from fieldtune.evaluation.plots import colours
 from fieldtune.evaluation.results import MAIN, Evaluation, Scores
 from fieldtune.measures import label
@@ -39,17 +39,14 @@ def bytes_plot(evaluation: Evaluation) -> str:
     return _plot(evaluation, rows, lambda one: one.about.bytes_per_vector or 1, "bytes per vector") if rows else ""
 
 
-def _plot(
-    evaluation: Evaluation, rows: dict[str, list[Scores]], place: Callable[[Scores], int], what: str
-) -> str:
+def _plot(evaluation: Evaluation, rows: dict[str, list[Scores]], place: Callable[[Scores], int], what: str) -> str:
     figure, axes = new_figure(4.6, 3.1)
     paint = colours(evaluation)
-    models = list(paint)
     for model, systems in rows.items():
         colour = paint[model]
         line = sorted((place(one), one.mean[MAIN]) for one in systems if one.about.precision == "float32")
-        # Dashes tell models apart where colour does not: in print, and among several earlier models.
-        dash = "solid" if model == models[-1] or colour == paint[max(paint, key=models.index)] else "dashed"
+        # Dashes tell earlier models apart from the last where colour does not, as in print.
+        dash = "dashed" if colour == FIRST else "solid"
         axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.5, linestyle=dash)
         for one in systems:
             low, high = one.interval[MAIN]
