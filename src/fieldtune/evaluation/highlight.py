@@ -80,4 +80,4 @@ def script(text: str) -> str:
     """What a browser and a screen reader should take the text for: "zh", "ja", "ko", or "" for the page's language."""
     letters = max(1, len(regex.findall(r"\p{L}", text)))
     shares = {"ja": r"[\p{Hiragana}\p{Katakana}]", "ko": r"\p{Hangul}", "zh": r"\p{Han}"}
-    return next((code for code, signs in shares.items() if len(regex.findall(signs, text)) > 0.2 * letters), "")
+    return next((code for code, signs in shares.items() if len(regex.findall(signs, text)) >= 0.2 * letters), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,11 +87,13 @@ def changed(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = No
 
 def toml(settings: Mapping[str, Any], section: str = "") -> str:
     """Settings as a config file; those without a value are left out, as TOML has no word for that."""
-    lines = [f"{key} = {_value(value)}" for key, value in settings.items() if value is not None and not _nested(value)]
+    lines = [
+        f"{_key(key)} = {_value(value)}" for key, value in settings.items() if value is not None and not _nested(value)
+    ]
     parts = ["\n".join([f"[{section}]", *lines] if section else lines)] if lines else []
     for key, value in settings.items():
         if _nested(value):
-            parts.append(toml(value, f"{section}.{key}" if section else key))
+            parts.append(toml(value, f"{section}.{_key(key)}" if section else _key(key)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -103,6 +106,10 @@ def overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
         elif value is not None:
             words += ["--set", shlex.quote(f"{prefix}{key}={_value(value)}")]
     return words
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _nested(value: Any) -> bool:
