@@ -16,7 +16,9 @@ import torch
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.errors import BusyError, ConfigError, InputError
 from fieldtune.evaluation.plots import learning_plot
-from fieldtune.pipeline import NAMES, STAGES, Run, learning_curve, outlook, recorded_config, run_pipeline
+from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
+from fieldtune.stages.record import learning_curve, recorded_config
+from fieldtune.stages.run import Run
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace
 

@@ -112,7 +112,8 @@ def plan(
 ) -> None:
     """What `run` would do: which stages are finished, which would run, and why; what an LLM would cost."""
     from fieldtune.config import load_config
-    from fieldtune.pipeline import outlook, query_price
+    from fieldtune.pipeline import outlook
+    from fieldtune.plan import query_price
 
     resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     said = query_price(resolved, ask=ask)  # before the table: it may read documents and cut passages
@@ -314,7 +315,8 @@ def index(run: RunFolder) -> None:
     """Build a finished run's index again from its corpus and tuned model."""
     from fieldtune.config import make_config
     from fieldtune.errors import ConfigError
-    from fieldtune.pipeline import outlook, recorded_config
+    from fieldtune.pipeline import outlook
+    from fieldtune.stages.record import recorded_config
 
     config = make_config(recorded_config(run))
     waiting = [name for name, state, _ in outlook(config) if state != "done" and name != "index"]
