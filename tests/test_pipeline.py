@@ -112,6 +112,30 @@ def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and
     assert ran(out)[-1] == "index"
 
 
+def test_vectors_that_no_stage_reads_any_more_are_removed(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    def stored() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (out / "vectors").glob("*.npy")}
+
+    run_pipeline(config(tiny_beir, tiny_model, out))
+    first = stored()
+    assert len(first) >= 4 and "freed" not in capsys.readouterr().err
+    run_pipeline(config(tiny_beir, tiny_model, out, epochs=1))
+    second = stored()
+    assert len(second) == len(first) and second.keys() & first.keys() < first.keys()  # base stays, another tuned model
+    assert "vectors: " in (said := capsys.readouterr().err) and "freed" in said
+    freed = [
+        row for row in map(json.loads, (out / "events.jsonl").read_text().splitlines()) if row["event"] == "pruned"
+    ]
+    gone = sum(size for name, size in first.items() if name not in second)
+    assert len(freed) == 1 and freed[0]["bytes"] >= gone > 0
+    run_pipeline(config(tiny_beir, tiny_model, out, epochs=1), first="dataset")
+    assert stored() == second  # what was kept is what a run reads: nothing was encoded anew
+
+
 def test_general_ability_and_the_card_follow_from_own_sets(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
     pairs, out = tmp_path / "pairs.csv", tmp_path / "run"
     made = settings(tiny_beir, tiny_model, out)

@@ -10,7 +10,7 @@ import typer
 
 from fieldtune import __version__
 from fieldtune.cli_dataset import dataset
-from fieldtune.console import note, say, table
+from fieldtune.console import note, say, size, table
 from fieldtune.exits import NOT_GOOD_ENOUGH, status_of
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def push(
     anyway: Annotated[bool, typer.Option("--anyway", help="Also a model whose verdict says not to ship it.")] = False,
 ) -> None:
     """Send a run's model with its card to a hub; the token comes from HF_TOKEN alone."""
-    from fieldtune.publish import plan_push, send, size
+    from fieldtune.publish import plan_push, send
 
     planned = plan_push(run, to, public=public)
     table(("file", "size", "sha256"), [(file.name, size(file.size), file.sha256[:12]) for file in planned.files])

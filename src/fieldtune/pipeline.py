@@ -15,13 +15,14 @@ from typing import Any
 
 from fieldtune import __version__
 from fieldtune.config import Config
-from fieldtune.console import duration, note
+from fieldtune.console import duration, note, size
 from fieldtune.errors import ConfigError
 from fieldtune.models import resolve_model
 from fieldtune.stages import corpus, dataset, documents, evaluation, index, queries, training
 from fieldtune.stages.record import write_run
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
+from fieldtune.vector_uses import begin_uses, end_uses, prune
 from fieldtune.workspace import Workspace, digest
 
 
@@ -75,6 +76,7 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
             else:
                 note(f"{stage.name}: already done")
             results.append(result)
+        _remove_unused_vectors(workspace)
     return results
 
 
@@ -82,9 +84,11 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     note(f"{stage.name} …", style="bold")
     run.workspace.forget(stage.name)
     run.workspace.event("start", stage=stage.name, fingerprint=fingerprint)
+    begin_uses(run.path("vectors"))
     began = time.monotonic()
     result = stage.run(run)
     seconds = time.monotonic() - began
+    end_uses(run.path("vectors"), stage.name)  # before the record, which says that all of it is in place
     run.workspace.record(fingerprint, result, seconds)
     run.workspace.event(
         "end", stage=stage.name, seconds=round(seconds, 3), peak_gb=_peak_memory(), counts=dict(result.counts)
@@ -98,6 +102,15 @@ def _run_stage(stage: Stage, run: Run, fingerprint: str) -> Result:
     for sentence in result.notes:
         note(f"  {sentence}")
     return result
+
+
+def _remove_unused_vectors(workspace: Workspace) -> None:
+    """Each change of model or texts leaves vectors behind that no stage reads any more."""
+    finished = [name for name in NAMES if workspace.path("stages", f"{name}.json").exists()]
+    sets, freed = prune(workspace.path("vectors"), finished)
+    if sets:
+        workspace.event("pruned", sets=sets, bytes=freed)
+        note(f"vectors: {size(freed)} freed ({sets} sets that no stage of this run reads any more)")
 
 
 def _release_memory() -> None:
