@@ -18,6 +18,8 @@ STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation",
 ABOVE = (
     "pipeline",
     "plan",
+    "workload",
+    "timing",
     "stages",
     "standalone",
     "labelling",

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
-from fieldtune.errors import BusyError, ConfigError, InputError
+from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
@@ -318,6 +318,27 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     with pytest.raises(ConfigError, match="has 32"):
         run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run", matryoshka=[64]))
     assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_more_tokens_than_the_model_reads_are_refused_before_any_work(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    given = settings(tiny_beir, tiny_model, tmp_path / "run") | {"model": {"base": tiny_model, "max_tokens": 65}}
+    with pytest.raises(ModelError, match="at most 64 tokens") as caught:
+        run_pipeline(make_config(given))
+    assert "64 or less (its own limit is 32)" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_preset_best_ends_where_dev_no_longer_gains(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    given = settings(tiny_beir, tiny_model, tmp_path / "run")
+    given |= {"preset": "best", "training": {"batch_size": 8, "learning_rate": 1e-12, "precision": "fp32"}}
+    counts = run_pipeline(make_config(given), last="training")[-1].counts
+    measured = [row["step"] for row in learning_curve(tmp_path / "run") if "dev_ndcg@10" in row]
+    assert counts["best step"] == measured[1]  # nothing is learnt at that rate, so the first is never beaten
+    assert counts["steps"] == measured[-1] and len(measured) == 1 + 1 + 3  # of the eight there might have been
+    patience = {name: make_config({"preset": name}).training.patience for name in ("quick", "balanced", "best")}
+    assert patience == {"quick": 0, "balanced": 0, "best": 3}
 
 
 def test_an_approximate_index_is_measured_with_real_queries(

@@ -92,19 +92,23 @@ def init(
 def plan(
     config: ConfigFile,
     ask: Annotated[bool, typer.Option("--ask", help="Make, pay for and keep the first 20 LLM requests.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the base model and time it on 64 passages, for better estimates.")
+    ] = False,
     max_cost: MaxCost = 0,
     max_tokens: MaxTokens = 0,
     set_: Set = None,
 ) -> None:
-    """What `run` would do: which stages are finished, which would run, and why; what an LLM would cost."""
+    """What `run` would do: which stages are finished, which would run and why, how much there is to do, how long it
+    takes, and what an LLM would cost."""
     from fieldtune.config import load_config
-    from fieldtune.pipeline import outlook
-    from fieldtune.plan import query_price
+    from fieldtune.plan import COLUMNS, forecast, query_price
 
     resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     said = query_price(resolved, ask=ask)  # before the table: it may read documents and cut passages
-    table(("stage", "state", "what"), outlook(resolved))
-    for sentence in said:
+    rows, about = forecast(resolved, measure=measure)
+    table(COLUMNS, rows)
+    for sentence in [*about, *said]:
         say(sentence)
 
 

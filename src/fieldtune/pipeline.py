@@ -17,7 +17,7 @@ from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.console import duration, note, size
 from fieldtune.errors import ConfigError
-from fieldtune.models import resolve_model
+from fieldtune.models import require_length, resolve_model
 from fieldtune.stages import corpus, dataset, documents, evaluation, index, queries, training
 from fieldtune.stages.record import write_run
 from fieldtune.stages.run import Run
@@ -58,7 +58,7 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     begin, end = _position(first, 0), _position(last, len(STAGES) - 1)
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
-    _require_fit(config)
+    require_fit(config)
     if config.evaluation.general_data and end >= NAMES.index("evaluation"):
         from fieldtune.evaluation import probes_of
 
@@ -131,14 +131,15 @@ def _peak_memory() -> float | None:
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)  # kilobytes, but bytes on macOS
 
 
-def _require_fit(config: Config) -> None:
-    """Say before any work that settings ask for more than the base model has."""
+def require_fit(config: Config) -> None:
+    """Raise ConfigError or ModelError, before any work, for settings that ask for more than the base model has."""
     model, sizes = resolve_model(config.model.base), config.training.matryoshka
     if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:
         raise ConfigError(
             f"training.matryoshka asks for {max(sizes)} dimensions, {model.name} has {model.dimension}",
             f"use sizes up to {model.dimension}",
         )
+    require_length(config.model, model)
 
 
 def _position(name: str, default: int) -> int:
