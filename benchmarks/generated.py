@@ -13,28 +13,25 @@ benchmarks/RESULTS.md; a model that an earlier call with the same settings left 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from results import RESULTS, append, markdown
+
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries
 from fieldtune.config import Config, make_config, merge, parse_overrides
 from fieldtune.dataset import build_dataset
 from fieldtune.encoding import Encoder
-from fieldtune.encoding.precision import processor_has_bf16
 from fieldtune.errors import FieldtuneError
-from fieldtune.evaluation import Evaluation, System, bm25_ranking, evaluate, model_ranking, versions
+from fieldtune.evaluation import Evaluation, System, bm25_ranking, evaluate, model_ranking
 from fieldtune.lexical import STOP_WORDS, tokenize
 from fieldtune.queries import gather_queries
 from fieldtune.queries.sampling import stable_order
 from fieldtune.training import tune
 from fieldtune.types import Qrels
 from fieldtune.workspace import digest, file_digest, read_json, read_jsonl, write_json
-
-RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -158,8 +155,7 @@ def table(found: Evaluation, sizes: dict[str, tuple[int, float]]) -> list[str]:
     measure = "ndcg@10"
     base = found.system("base").mean[measure]
     human = [one.mean[measure] - base for one in found.systems if one.name == "human labels"]
-    lines = ["| trained on | queries | nDCG@10 | gain over base [95%] | share of the supervised gain | minutes |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+    rows: list[tuple[object, ...]] = []
     for one in found.systems:
         row = found.compared(one.name, "base", measure)
         gain = share = ""
@@ -168,8 +164,9 @@ def table(found: Evaluation, sizes: dict[str, tuple[int, float]]) -> list[str]:
             share = f"{row.difference / human[0]:.0%}" if human and human[0] > 0 else ""
         count, seconds = sizes.get(one.name, (0, 0.0))
         minutes = f"{seconds / 60:.0f}" if count else ""
-        lines.append(f"| {one.name} | {count or ''} | {one.mean[measure]:.3f} | {gain} | {share} | {minutes} |")
-    return lines
+        rows.append((one.name, count or "", f"{one.mean[measure]:.3f}", gain, share, minutes))
+    columns = ("trained on", "queries", "nDCG@10", "gain over base [95%]", "share of the supervised gain", "minutes")
+    return markdown(columns, rows)
 
 
 def _model(name: str) -> str:
@@ -188,7 +185,13 @@ def main(words: list[str] | None = None) -> None:
     ranked.append(
         System(
             "base",
-            model_ranking(Encoder.load(given.model, settings=config.model), data, given.split, vectors, label="base"),
+            model_ranking(
+                Encoder.load(given.model, settings=config.model),
+                data,
+                given.split,
+                vectors,
+                label="base",
+            ),
         )
     )
     for name, part in sets.items():
@@ -198,20 +201,13 @@ def main(words: list[str] | None = None) -> None:
     ranked.append(System("BM25", bm25_ranking(data, given.split)))
     found = evaluate(data, given.split, ranked, config.evaluation, config.seed)
     source = f", generated: {given.generated.name} ({file_digest(given.generated)[:12]})" if given.generated else ""
-    features = "bf16 in hardware" if processor_has_bf16() else "no bf16"
-    about = [
-        f"\n## Made queries on {given.data.resolve().name} ({datetime.date.today()})\n",
+    about = (
         f"{len(found.queries):,} {given.split} queries of people, {len(data.passages):,} passages, model "
-        f"{_model(given.model)}{source}."
-        f" Checkpoints chosen on {given.choose_on}. {os.cpu_count()} cores, {features}."
-        f" Settings: {' '.join(given.set) or 'defaults'}; seed {config.seed}.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}.\n",
-        *table(found, sizes),
-        "\nHow the queries were made: " + "; ".join(said) + "." if said else "",
-    ]
-    print("\n".join(about))
-    with given.results.open("a", encoding="utf-8") as stream:
-        stream.write("\n".join(about) + "\n")
+        f"{_model(given.model)}{source}. Checkpoints chosen on {given.choose_on}."
+        f" Settings: {' '.join(given.set) or 'defaults'}; seed {config.seed}."
+    )
+    lines = [*table(found, sizes), *(["\nHow the queries were made: " + "; ".join(said) + "."] if said else [])]
+    print(append(f"Made queries on {given.data.resolve().name}", about, lines, given.results))
 
 
 if __name__ == "__main__":

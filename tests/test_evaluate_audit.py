@@ -114,7 +114,7 @@ def test_empty_splits_and_unknown_verdicts_are_named(
     assert call(*words, "--fail-unless", "good") == 2
     assert call(*words, "--llm-judge") == 2
     assert call(*words, "--llm-judge", "--unjudged", str(tmp_path / "x.csv")) == 2
-    assert "needs an LLM endpoint" in capsys.readouterr().err
+    assert "needs an LLM\n" in capsys.readouterr().err
     (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n")
     assert call(*words) == 0
     assert "dev.tsv: holds no judgement." in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,3 +153,10 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     code = f"import sys, fieldtune.cli; print(*sorted(set(sys.modules) & {set(HEAVY)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    # pytest imports them by name alone, since the folders of tests are no packages: the second would stop the run.
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert len(names) > 50
+    assert [name for name, count in names.items() if count > 1] == []

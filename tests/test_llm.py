@@ -152,7 +152,8 @@ def test_an_endpoint_that_dies_on_the_way_ends_the_run_and_keeps_what_it_gave(se
             got.append((index, reply))
     assert "not asked twice" in caught.value.hint
     assert sum(not reply.error for _, reply in got) == 3
-    assert len(endpoint.requests) == 3 + 5 * 2
+    # The prompt after the fifth may be under way when the run ends.
+    assert 3 + 5 * 2 <= len(endpoint.requests) <= 3 + 5 * 2 + 2
     assert len((tmp_path / "llm.jsonl").read_text().splitlines()) == 3
 
 

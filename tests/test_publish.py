@@ -101,6 +101,14 @@ def test_sends_the_model_privately_and_names_the_repository_in_the_card(
     assert publish.PLACE == PLACE
 
 
+def test_the_model_folder_of_a_run_is_judged_by_the_run(run: Path) -> None:
+    (run / "stages").mkdir()
+    (run / "metrics.json").write_text(json.dumps({"verdict": {"outcome": "worse", "headline": "It finds less."}}))
+    by_run, by_folder = (plan_push(path, "me/model", public=False) for path in (run, run / "model"))
+    assert by_folder == by_run
+    assert by_folder.warnings == ("The verdict is worse: It finds less.",)
+
+
 def test_never_lands_in_a_public_repository_unasked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub = Hub(private=False)

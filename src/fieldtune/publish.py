@@ -54,6 +54,8 @@ def plan_push(run: Path, repo: str, *, public: bool) -> Planned:
     if not _REPO.fullmatch(repo):
         raise InputError(f"{repo!r} is no repository of a hub", "write it as NAME/REPO")
     model = model_folder(run)
+    if model == run.resolve() and (model.parent / "stages").is_dir():  # the model of a run, named by its own folder
+        run = model.parent
     files, left_out = [], []
     for path in sorted(path for path in model.rglob("*") if path.is_file()):
         name = path.relative_to(model).as_posix()

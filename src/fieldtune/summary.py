@@ -30,9 +30,8 @@ def print_summary(folder: Path) -> str:
     verdict = metrics["verdict"]
     say()
     say(f"{verdict['outcome'].upper()}: {verdict['headline']}", style="bold")
-    say(metrics["leakage"]["sentence"])
-    for warning in verdict["warnings"]:
-        say(warning)
+    for line in dict.fromkeys((metrics["leakage"]["sentence"], *verdict["warnings"])):  # a warning may be the audit's
+        say(line)
     say()
     table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
     for comparison in metrics["comparisons"]:

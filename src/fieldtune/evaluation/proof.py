@@ -66,7 +66,7 @@ class Proof:
         return [
             self.verdict.line,
             *audit_lines(self.leakage),
-            *self.verdict.warnings,
+            *(line for line in self.verdict.warnings if line != self.leakage.sentence),
             *self.verdict.sentences,
             *labels_lines(self.judged),
         ]

@@ -1,6 +1,6 @@
 """Check the statistics against made-up test sets whose truth is known: do intervals cover, do tests keep their level?
 
-    python benchmarks/statistics.py [--sets 1000] [--seed 1]
+    python benchmarks/intervals.py [--sets 1000] [--seed 1]
 
 Each line is one kind of test set. Coverage of a 95% interval should lie between 93% and 97%; two equal systems should
 be called different at most 5% of the time; a true gain as large as the one called detectable should be found about 80%
