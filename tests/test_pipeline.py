@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
+from fieldtune.encoding import SingleEncoder
 from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
@@ -88,6 +89,9 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     hits = Index.open(out).search("when requires 7", 3)
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
+    once = Index.open(out, once=True)
+    assert once.search("when requires 7", 3) == hits
+    assert isinstance(once.encoder, SingleEncoder)
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and_those_to_the_right(

@@ -293,7 +293,7 @@ def search(
     from fieldtune.index import Index
     from fieldtune.summary import print_hits
 
-    print_hits(Index.open(run).search(query, k), as_json=json)
+    print_hits(Index.open(run, once=True).search(query, k), as_json=json)
 
 
 @app.command()

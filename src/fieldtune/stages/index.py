@@ -14,7 +14,7 @@ from fieldtune.types import Result
 
 
 def run(run: Run) -> Result:
-    from fieldtune.encoding import Encoder, cached_vectors
+    from fieldtune.encoding import Encoder, agrees, cached_vectors
     from fieldtune.index import build_index
 
     passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
@@ -32,6 +32,7 @@ def run(run: Run) -> Result:
         model=model,
         seed=run.config.seed,
         query_vectors=encoder.encode(asked, "query") if asked else None,
+        single=agrees(model, encoder, texts[:2]),
     )
 
 
