@@ -32,7 +32,8 @@ def forecast(config: Config, *, measure: bool = False) -> tuple[list[tuple[str, 
     finished = {name: earlier[name][0] for name, state, _ in states if state == "done"}
     work = work_of(config, finished)
     speed = measured_speed(config, list(_some_texts(config, workspace))) if measure else rough_speed(config)
-    rows, waiting = [], []
+    rows: list[tuple[str, ...]] = []
+    waiting: list[tuple[str, Estimate | None]] = []
     for name, state, why in states:
         if state == "done":
             rows.append((name, state, why, f"took {duration(earlier[name][1])}"))
