@@ -14,6 +14,7 @@ import pytest
 
 from fieldtune.cli import main
 from fieldtune.config import Config, Section, load_config
+from fieldtune.installing import install_model
 from fieldtune.starter import starter_text
 
 
@@ -260,6 +261,30 @@ def test_settings_that_train_takes_from_elsewhere_are_refused(
     words = ["train", "--data", str(divided), "--model", tiny_model, "--out", str(tmp_path / "x")]
     assert call(*words, "--set", "documents.paths=elsewhere") == 2
     assert "train takes no --set documents.paths" in capsys.readouterr().err
+
+
+def test_another_model_in_the_same_folder_leaves_nothing_of_the_first_and_foreign_files_are_refused(
+    divided: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def files() -> set[str]:
+        paths = (path.relative_to(out) for path in out.rglob("*") if path.is_file())
+        return {path.as_posix() for path in paths if path.parts[0] != "run" and not path.name.startswith(".")}
+
+    out = tmp_path / "out"
+    words = ["train", "--data", str(divided), "--out", str(out), "--set", "training.epochs=0.2"]
+    assert call(*words, "--model", tiny_model) == 0
+    (out / "run" / "model" / "extra.txt").write_text("as a model of another kind would have")
+    install_model(out / "run" / "model", out)
+    assert "extra.txt" in files()
+    assert call(*words, "--model", tiny_model, "--set", "training.learning_rate=1e-3") == 0
+    model = out / "run" / "model"
+    assert files() == {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    assert "extra.txt" not in files()
+    (out / "mine.txt").write_text("the user's own")
+    before = (out / "model.safetensors").read_bytes()
+    assert call(*words, "--model", tiny_model, "--set", "training.learning_rate=1e-2") == 2
+    assert "mine.txt" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_a_folder_given_as_output_file_is_named(divided: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from fieldtune.builtin import Builtin, e5
 from fieldtune.cache import cache_folder, remembered_digest
 from fieldtune.config import Model
 from fieldtune.errors import MissingExtraError, ModelError
+from fieldtune.model_folder import most_tokens
 from fieldtune.models import load_model, resolve_model, token_counter
 
 MINILM = "builtin:all-MiniLM-L6-v2"
@@ -121,6 +122,21 @@ def test_loading_is_quiet(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_more_tokens_than_the_model_has_positions_are_refused(run: Path) -> None:
     with pytest.raises(ModelError, match="at most 32 tokens"):
         load_model(Model(base=str(run), max_tokens=33))
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "t5"}, None),
+    ],
+)
+def test_the_most_tokens_are_read_from_the_folder_alone(
+    config: dict[str, object], most: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert most_tokens(tmp_path) == most
 
 
 def test_a_plain_transformers_folder_is_a_model(tiny: Path) -> None:

@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
-from fieldtune.errors import BusyError, ConfigError, InputError
+from fieldtune.encoding import SingleEncoder
+from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
-from fieldtune.pipeline import NAMES, STAGES, Run, learning_curve, outlook, recorded_config, run_pipeline
+from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
+from fieldtune.stages.record import learning_curve, recorded_config
+from fieldtune.stages.run import Run
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace
 
@@ -88,6 +91,9 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     hits = Index.open(out).search("when requires 7", 3)
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
+    once = Index.open(out, once=True)
+    assert once.search("when requires 7", 3) == hits
+    assert isinstance(once.encoder, SingleEncoder)
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and_those_to_the_right(
@@ -110,6 +116,30 @@ def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and
     assert ran(out)[len(NAMES) + 3 :] == ["evaluation"]
     run_pipeline(changed, first="index", last="index")
     assert ran(out)[-1] == "index"
+
+
+def test_vectors_that_no_stage_reads_any_more_are_removed(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    def stored() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (out / "vectors").glob("*.npy")}
+
+    run_pipeline(config(tiny_beir, tiny_model, out))
+    first = stored()
+    assert len(first) >= 4 and "freed" not in capsys.readouterr().err
+    run_pipeline(config(tiny_beir, tiny_model, out, epochs=1))
+    second = stored()
+    assert len(second) == len(first) and second.keys() & first.keys() < first.keys()  # base stays, another tuned model
+    assert "vectors: " in (said := capsys.readouterr().err) and "freed" in said
+    freed = [
+        row for row in map(json.loads, (out / "events.jsonl").read_text().splitlines()) if row["event"] == "pruned"
+    ]
+    gone = sum(size for name, size in first.items() if name not in second)
+    assert len(freed) == 1 and freed[0]["bytes"] >= gone > 0
+    run_pipeline(config(tiny_beir, tiny_model, out, epochs=1), first="dataset")
+    assert stored() == second  # what was kept is what a run reads: nothing was encoded anew
 
 
 def test_general_ability_and_the_card_follow_from_own_sets(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
@@ -294,6 +324,27 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     with pytest.raises(ConfigError, match="has 32"):
         run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run", matryoshka=[64]))
     assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_more_tokens_than_the_model_reads_are_refused_before_any_work(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    given = settings(tiny_beir, tiny_model, tmp_path / "run") | {"model": {"base": tiny_model, "max_tokens": 65}}
+    with pytest.raises(ModelError, match="at most 64 tokens") as caught:
+        run_pipeline(make_config(given))
+    assert "64 or less (its own limit is 32)" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_preset_best_ends_where_dev_no_longer_gains(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    given = settings(tiny_beir, tiny_model, tmp_path / "run")
+    given |= {"preset": "best", "training": {"batch_size": 8, "learning_rate": 1e-12, "precision": "fp32"}}
+    counts = run_pipeline(make_config(given), last="training")[-1].counts
+    measured = [row["step"] for row in learning_curve(tmp_path / "run") if "dev_ndcg@10" in row]
+    assert counts["best step"] == measured[1]  # nothing is learnt at that rate, so the first is never beaten
+    assert counts["steps"] == measured[-1] and len(measured) == 1 + 1 + 3  # of the eight there might have been
+    patience = {name: make_config({"preset": name}).training.patience for name in ("quick", "balanced", "best")}
+    assert patience == {"quick": 0, "balanced": 0, "best": 3}
 
 
 def test_an_approximate_index_is_measured_with_real_queries(

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from fieldtune import cli, publish
+from fieldtune.console import size
 from fieldtune.errors import EndpointError, InputError, ModelError
 from fieldtune.evaluation.card import PLACE
-from fieldtune.publish import plan_push, send, size
+from fieldtune.publish import plan_push, send
 
 GOOD = {
     "verdict": {"outcome": "better", "headline": "It finds more."},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldtune import __version__
-from fieldtune.console import note, say, table
-from fieldtune.errors import FieldtuneError
+from fieldtune.cli_dataset import dataset
+from fieldtune.console import note, say, size, table
+from fieldtune.exits import NOT_GOOD_ENOUGH, status_of
 
 if TYPE_CHECKING:
     from fieldtune.config import Config
@@ -38,20 +38,6 @@ FailUnless = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
-
-
-_INTERRUPTED = 130
-_NOT_GOOD_ENOUGH = 3  # what was asked for as a condition does not hold; nothing went wrong
-# What the machine refuses and the user can mend.
-_CURABLE = {
-    errno.ENOSPC: "the disk is full; free some space and start the same command again",
-    errno.EDQUOT: "your share of the disk is used up; free some space and start the same command again",
-    errno.EACCES: "check the permissions, or write to another folder",
-    errno.EPERM: "check the permissions, or write to another folder",
-    errno.EROFS: "this disk cannot be written to; choose another folder",
-    errno.ENOTDIR: "a part of that path is a file; choose another",
-    errno.EISDIR: "that is a folder; give the name of a file",
-}
 
 
 @app.callback()
@@ -106,18 +92,23 @@ def init(
 def plan(
     config: ConfigFile,
     ask: Annotated[bool, typer.Option("--ask", help="Make, pay for and keep the first 20 LLM requests.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the base model and time it on 64 passages, for better estimates.")
+    ] = False,
     max_cost: MaxCost = 0,
     max_tokens: MaxTokens = 0,
     set_: Set = None,
 ) -> None:
-    """What `run` would do: which stages are finished, which would run, and why; what an LLM would cost."""
+    """What `run` would do: which stages are finished, which would run and why, how much there is to do, how long it
+    takes, and what an LLM would cost."""
     from fieldtune.config import load_config
-    from fieldtune.pipeline import outlook, query_price
+    from fieldtune.plan import COLUMNS, forecast, query_price
 
     resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     said = query_price(resolved, ask=ask)  # before the table: it may read documents and cut passages
-    table(("stage", "state", "what"), outlook(resolved))
-    for sentence in said:
+    rows, about = forecast(resolved, measure=measure)
+    table(COLUMNS, rows)
+    for sentence in [*about, *said]:
         say(sentence)
 
 
@@ -273,40 +264,7 @@ def mine(
         say(line)
 
 
-dataset = typer.Typer(name="dataset", help="Training data to and from the formats of others.", no_args_is_help=True)
 app.add_typer(dataset)
-
-
-@dataset.command("export")
-def export_data(
-    run: Annotated[Path, typer.Argument(help="The folder of a run, or a folder that holds train.jsonl.")],
-    out: Annotated[Path, typer.Option(help="The folder or, for flagembedding and csv, the file to write.")],
-    to: Annotated[
-        str, typer.Option(help="beir, flagembedding, pairs, scored-pairs, triplets, tuples (Parquet) or csv.")
-    ] = "pairs",
-    negatives: Annotated[int, typer.Option(min=0, help="Negatives of each tuple; 0 takes the median.")] = 0,
-) -> None:
-    """Write a run's training data in a format that others read."""
-    from fieldtune.dataset.export import export_dataset
-    from fieldtune.standalone import described
-
-    for line in described(export_dataset(run, to, out, negatives=negatives)):
-        say(line)
-    say(f"{to}: {out}")
-
-
-@dataset.command("import")
-def import_data(
-    labels: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet, or a folder of them or of `datasets`.")],
-    out: Annotated[Path, typer.Option(help="The BEIR folder to write.")],
-) -> None:
-    """Make a BEIR folder of pairs, triplets, tuples or FlagEmbedding rows; their passages become the corpus."""
-    from fieldtune.dataset.importing import import_dataset
-    from fieldtune.standalone import described
-
-    for line in described(import_dataset(labels, out)):
-        say(line)
-    say(f"BEIR folder: {out}")
 
 
 @app.command()
@@ -314,7 +272,8 @@ def index(run: RunFolder) -> None:
     """Build a finished run's index again from its corpus and tuned model."""
     from fieldtune.config import make_config
     from fieldtune.errors import ConfigError
-    from fieldtune.pipeline import outlook, recorded_config
+    from fieldtune.pipeline import outlook
+    from fieldtune.stages.record import recorded_config
 
     config = make_config(recorded_config(run))
     waiting = [name for name, state, _ in outlook(config) if state != "done" and name != "index"]
@@ -334,7 +293,7 @@ def search(
     from fieldtune.index import Index
     from fieldtune.summary import print_hits
 
-    print_hits(Index.open(run).search(query, k), as_json=json)
+    print_hits(Index.open(run, once=True).search(query, k), as_json=json)
 
 
 @app.command()
@@ -354,7 +313,7 @@ def compare(
     say()
     table(columns, rows)
     if fail_if_worse and found.outcome == "worse":
-        raise typer.Exit(_NOT_GOOD_ENOUGH)
+        raise typer.Exit(NOT_GOOD_ENOUGH)
 
 
 @app.command()
@@ -366,7 +325,7 @@ def push(
     anyway: Annotated[bool, typer.Option("--anyway", help="Also a model whose verdict says not to ship it.")] = False,
 ) -> None:
     """Send a run's model with its card to a hub; the token comes from HF_TOKEN alone."""
-    from fieldtune.publish import plan_push, send, size
+    from fieldtune.publish import plan_push, send
 
     planned = plan_push(run, to, public=public)
     table(("file", "size", "sha256"), [(file.name, size(file.size), file.sha256[:12]) for file in planned.files])
@@ -406,7 +365,7 @@ def _wanted(fail_unless: list[str] | None) -> tuple[str, ...]:
 def _require(outcome: str, wanted: tuple[str, ...]) -> None:
     if wanted and outcome not in wanted:
         note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
-        raise typer.Exit(_NOT_GOOD_ENOUGH)
+        raise typer.Exit(NOT_GOOD_ENOUGH)
 
 
 def _run(config: Config, first: str, last: str) -> list[str]:
@@ -423,37 +382,4 @@ def main(arguments: list[str] | None = None) -> None:
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    try:
-        outcome: Any = app(words, standalone_mode=False)
-        if outcome == _INTERRUPTED:  # typer makes an exit status of Ctrl-C
-            raise KeyboardInterrupt
-        sys.exit(outcome if isinstance(outcome, int) else 0)
-    except FieldtuneError as error:
-        if debug:
-            raise
-        note(f"error: {error.message}", style="bold red")
-        if error.hint:
-            note(f"  {error.hint}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        note("stopped; what is finished is kept, and the same command goes on from there")
-        sys.exit(_INTERRUPTED)
-    except OSError as error:
-        if debug:
-            raise
-        note(f"error: {error}", style="bold red")
-        if error.errno not in _CURABLE:
-            note("  if nothing is wrong with that file, please report it with what --debug prints")
-            sys.exit(1)
-        note(f"  {_CURABLE[error.errno]}")
-        sys.exit(2)
-    except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            note(f"error: {error.format_message()}", style="bold red")
-            note("  fieldtune --help, or fieldtune COMMAND --help")
-            sys.exit(2)
-        if debug:
-            raise
-        note(f"bug: {type(error).__name__}: {error}", style="bold red")
-        note("  please report it with what --debug prints")
-        sys.exit(1)
+    sys.exit(status_of(lambda: app(words, standalone_mode=False), debug=debug))

@@ -13,6 +13,8 @@ from fieldtune.errors import ModelError
 
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
+# Families whose positions are counted from behind the padding token, so that the last ones are never reached.
+_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")
 _BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
 
@@ -75,11 +77,35 @@ def saved_sizes(folder: Path) -> tuple[int | None, int | None]:
         for name in ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
     )
     own = stated.get("max_seq_length") or tokenizer.get("model_max_length")  # the older and the newer place
-    limits = [value for value in (own, config.get("max_position_embeddings")) if isinstance(value, int)]
+    limits = [value for value in (own, most_tokens(folder)) if isinstance(value, int)]
     vectors = config.get("hidden_size")
     for module in sorted(folder.glob("*_Dense/config.json")):  # the last of them decides
         vectors = _read(module).get("out_features", vectors)
     return min(limits, default=None), vectors if isinstance(vectors, int) else None
+
+
+def most_tokens(folder: Path) -> int | None:
+    """The longest input that the model has positions for, whatever limit it states; None where there is no end."""
+    path = transformer_folder(folder) / "config.json"
+    config = _read(path) if path.exists() else {}
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return None
+    if config.get("model_type") in _POSITIONS_AFTER_PADDING:
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    return positions
+
+
+def transformer_weights(folder: Path) -> int:
+    """About how many weights each token is multiplied by: those of the first module without its word vectors."""
+    inner = transformer_folder(folder)
+    config = _read(inner / "config.json") if (inner / "config.json").exists() else {}
+    width = 2 if "16" in str(config.get("dtype") or config.get("torch_dtype") or "") else 4
+    size = sum(path.stat().st_size for path in inner.glob("*.safetensors")) or sum(
+        path.stat().st_size for path in inner.glob("*.bin")
+    )
+    words = int(config.get("vocab_size") or 0) * int(config.get("hidden_size") or 0)
+    return max(0, size // width - words)
 
 
 def fingerprint(folder: Path) -> str:

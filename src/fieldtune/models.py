@@ -15,6 +15,7 @@ from fieldtune.hub import hub_folder
 from fieldtune.model_folder import (
     fingerprint,
     model_folder,
+    most_tokens,
     require_text_encoder,
     saved_prompts,
     saved_sizes,
@@ -81,6 +82,7 @@ def load_model(model: Model | str) -> SentenceTransformer:
 
     settings = Settings(base=model) if isinstance(model, str) else model
     found = resolve_model(settings.base)
+    require_length(settings, found)
     query = found.query_prompt if settings.query_prompt is None else settings.query_prompt
     passage = found.passage_prompt if settings.passage_prompt is None else settings.passage_prompt
     with _quiet():
@@ -97,15 +99,20 @@ def load_model(model: Model | str) -> SentenceTransformer:
         except Exception as error:  # whatever a library or a model's own code raises on a folder that does not fit
             raise ModelError(f"{settings.base} cannot be loaded: {_first_line(error)}", _load_hint(error)) from error
     if settings.max_tokens:
-        limit = loaded.max_seq_length
-        positions = getattr(getattr(loaded.transformers_model, "config", None), "max_position_embeddings", None)
-        if isinstance(positions, int) and settings.max_tokens > positions:
-            raise ModelError(
-                f"{settings.base} reads at most {positions} tokens, model.max_tokens asks for {settings.max_tokens}",
-                f"set model.max_tokens to {positions} or less" + (f" (its own limit is {limit})" if limit else ""),
-            )
         loaded.max_seq_length = settings.max_tokens
     return loaded
+
+
+def require_length(settings: Model, found: ResolvedModel) -> None:
+    """Raise ModelError when model.max_tokens is more than the model has positions for; reads its folder alone."""
+    most = most_tokens(found.folder)
+    if most is None or settings.max_tokens <= most:
+        return
+    own = f" (its own limit is {found.max_tokens})" if found.max_tokens and found.max_tokens < most else ""
+    raise ModelError(
+        f"{found.name} reads at most {most} tokens, model.max_tokens asks for {settings.max_tokens}",
+        f"set model.max_tokens to {most} or less{own}",
+    )
 
 
 def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:

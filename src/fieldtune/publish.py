@@ -102,14 +102,6 @@ def send(planned: Planned, *, anyway: bool, api: Any = None) -> str:
     return str(made)
 
 
-def size(count: int) -> str:
-    """`712 kB`: decimal units, as hubs show them."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}" if count < 10 * factor else f"{count / factor:.0f} {unit}"
-    return f"{count} B"
-
-
 def _kept_back(name: str) -> str:
     """Why a file of the model's folder is not sent; "" for one that is."""
     parts = name.split("/")

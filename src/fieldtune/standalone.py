@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from fieldtune.beir import corpus_file, load_beir, require_split
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
+from fieldtune.installing import RUN, install_model, require_ours
 from fieldtune.labelling import labelled, write_labelling
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, write_json
@@ -28,7 +29,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     """Tune on the train split of a BEIR folder; `out` becomes the model's folder, the run's files lie in `out/run`.
 
-    Returns lines that say what was made. Raises InputError for data that cannot be used.
+    Returns lines that say what was made. Raises InputError for data that cannot be used, and for
+    files in `out` that are not an earlier model's.
     """
     from fieldtune.evaluation import ModelFacts, write_card
     from fieldtune.pipeline import run_pipeline
@@ -41,7 +43,8 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     ):
         if given:
             raise ConfigError(f"train takes no --set {key}", "--data and --out say it; fieldtune run takes the rest")
-    work = out / "run"
+    require_ours(out)
+    work = out / RUN
     split = config.split
     if not (data / "qrels" / "test.tsv").exists():  # what there is to learn from is not put aside for a test
         split = split.model_copy(update={"test": 0.0})
@@ -69,21 +72,6 @@ def _require_beir(data: Path) -> None:
             raise InputError(
                 "no such file", "--data takes a BEIR folder: corpus.jsonl, queries.jsonl, qrels/train.tsv", path=part
             )
-
-
-def install_model(model: Path, out: Path) -> None:
-    """Put the files of a saved model into `out`, each atomically, `modules.json` (which makes it a model) last."""
-    files = sorted((path for path in model.rglob("*") if path.is_file()), key=lambda path: path.name == "modules.json")
-    for path in files:
-        target = out / path.relative_to(model)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(path, temporary)  # the same bytes once on disk
-        except OSError:  # another disk, or a file system without links
-            shutil.copy2(path, temporary)
-        temporary.replace(target)
 
 
 def evaluate_models(

@@ -3,6 +3,7 @@
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.precision import Precision, resolve_precision
 from fieldtune.encoding.search import top_k
+from fieldtune.encoding.single import SingleEncoder, agrees
 from fieldtune.encoding.vectors import cached_vectors
 
-__all__ = ["Encoder", "Precision", "cached_vectors", "resolve_precision", "top_k"]
+__all__ = ["Encoder", "Precision", "SingleEncoder", "agrees", "cached_vectors", "resolve_precision", "top_k"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fieldtune.console import Progress
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.types import Side
+from fieldtune.vector_uses import note_use
 from fieldtune.workspace import read_json, write_json
 
 # Texts between two marks of progress on disk: a kill costs at most the encoding of these, and sorting by length within
@@ -29,8 +30,9 @@ def cached_vectors(
     shape = (len(texts), encoder.dimension)
     if not texts:
         return np.zeros(shape, np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    note_use(folder, key)
     if done < len(texts):
-        folder.mkdir(parents=True, exist_ok=True)
         out = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
         with Progress(label or f"encoding {side} texts", len(texts), unit="texts") as progress:
             progress.resume(done)

@@ -32,13 +32,15 @@ def build_index(
     model: str | Path,
     seed: int,
     query_vectors: NDArray[np.float32] | None = None,
+    single: bool = False,
 ) -> Result:
     """Make the index of `passages` with their unit vectors (n, dim) in the folder `path`.
 
     `model` is the builtin name, hub id or folder that made the vectors, and `model_fingerprint` its
     `ResolvedModel.fingerprint`; a folder is kept relative to `path`, so that a run can be moved as a whole. A new
     table is written beside the old one, and `meta.json` changes over to it in one step: a reader, or a build killed at
-    any moment, leaves and finds a whole index. `query_vectors` (m, dim) are what recall is measured with.
+    any moment, leaves and finds a whole index. `query_vectors` (m, dim) are what recall is measured with;
+    `single` says that `SingleEncoder` was found to give the model's very vectors.
 
     Raises ValueError for vectors that do not fit the passages or are not finite and of unit length.
     """
@@ -63,6 +65,7 @@ def build_index(
         "dimension": vectors.shape[1],
         "model": _portable(model, path),
         "model_fingerprint": model_fingerprint,
+        "single": single,
         "nprobes": approximate.nprobes if approximate else 0,
         "recall@10": round(approximate.recall, 4) if approximate and approximate.nprobes else 1.0,
         "made_with": {package: importlib.metadata.version(package) for package in ("fieldtune", "lancedb")},

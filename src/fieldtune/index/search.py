@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.errors import InputError, ModelError
 from fieldtune.index.build import FORMAT
 from fieldtune.index.table import nearest, passage_of
@@ -29,16 +29,28 @@ _REBUILD = "build it again: fieldtune index RUN"
 class Index:
     """An open index; make one with `Index.open`. Searching from several threads is safe."""
 
-    def __init__(self, path: Path, meta: dict[str, Any], model: str, encoder: Encoder | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        meta: dict[str, Any],
+        model: str,
+        encoder: Encoder | SingleEncoder | None,
+        *,
+        once: bool = False,
+    ) -> None:
         self.path = path
         self.meta = meta
         self.model = model
         self._encoder = encoder
+        self._once = once
         self._table = _open_table(path, meta)
 
     @classmethod
-    def open(cls, path: str | Path, *, encoder: Encoder | None = None) -> Index:
+    def open(cls, path: str | Path, *, encoder: Encoder | None = None, once: bool = False) -> Index:
         """Open a run's folder or an index folder; the model is loaded with the first query, or is `encoder`.
+
+        `once` is for a process that asks once and ends: where the index says that it gives the same vectors, the model
+        runs without the library, whose import takes longer than the search.
 
         Raises InputError when there is no whole index, ModelError when the model is gone or not the one indexed.
         """
@@ -56,13 +68,18 @@ class Index:
                 f"the model {model} is not the one that the index {folder} was made with",
                 "vectors of two models cannot be compared; " + _REBUILD,
             )
-        return cls(folder, meta, model, encoder)
+        return cls(folder, meta, model, encoder, once=once)
 
     def __len__(self) -> int:
         return int(self.meta["count"])
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder | SingleEncoder:
+        if self._encoder is None and self._once and self.meta.get("single"):
+            try:
+                self._encoder = SingleEncoder(Path(self.model))
+            except Exception as error:  # a GPU came, a library changed: the usual way is there
+                log.info("%s is loaded with the library (%s)", self.model, error)
         if self._encoder is None:
             self._encoder = Encoder.load(self.model)
         return self._encoder

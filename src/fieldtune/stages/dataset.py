@@ -1,0 +1,45 @@
+"""Split, hard negatives, teacher scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fieldtune.beir import RetrievalData, read_corpus, read_qrels, read_queries
+from fieldtune.config import Config
+from fieldtune.stages.inputs import settings_of
+from fieldtune.stages.run import Run
+from fieldtune.types import Result
+from fieldtune.workspace import read_json
+
+
+def run(run: Run) -> Result:
+    from fieldtune.corpus import load_duplicates
+    from fieldtune.dataset import build_dataset
+    from fieldtune.encoding import Encoder
+
+    config = run.config
+    passages = read_corpus(run.path("corpus", "corpus.jsonl"))
+    queries = read_queries(run.path("queries", "queries.jsonl"))
+    files = sorted(run.path("queries", "qrels").glob("*.tsv"))
+    qrels = {path.stem: read_qrels(path, passages, queries)[0] for path in files}
+    meta = read_json(run.path("queries", "meta.json"))
+    data = RetrievalData(passages, queries, qrels, meta["relevance_threshold"], meta["evaluation"])
+    return build_dataset(
+        config,
+        data,
+        load_duplicates(run.path("corpus", "duplicates.jsonl")),
+        Encoder.load(config.model.base, settings=config.model),
+        run.path("data"),
+        run.path("vectors"),
+        run.funnel(),
+    )
+
+
+def depends(config: Config) -> Any:
+    """The settings, with the content of the models that check and score."""
+    from fieldtune.dataset.scorers import scorer_fingerprint
+
+    card = [config.card.title, config.card.data_license]
+    settings = [*settings_of(config, "split", "negatives", "teacher", "model"), card]
+    names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
+    return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]

@@ -1,0 +1,144 @@
+"""What the tuned model gained over the base model, with proof."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldtune import __version__
+from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.config import Config
+from fieldtune.errors import InputError
+from fieldtune.labelling import labelled, write_labelling
+from fieldtune.stages.inputs import digest_or_cause
+from fieldtune.stages.meter import meter
+from fieldtune.stages.record import learning_curve, versions
+from fieldtune.stages.run import Run
+from fieldtune.types import Result
+from fieldtune.workspace import read_json
+
+if TYPE_CHECKING:
+    from fieldtune.evaluation import System
+
+
+def run(run: Run) -> Result:
+    from fieldtune.encoding import Encoder, cached_vectors
+    from fieldtune.evaluation import (
+        ModelFacts,
+        Origin,
+        audit,
+        digests,
+        evaluate,
+        general_ability,
+        languages_of,
+        line_up,
+        probe,
+        probes_of,
+        prove,
+        write_card,
+        write_metrics,
+        write_per_query,
+        write_report,
+    )
+
+    config = run.config
+    took = meter("evaluation, up to this report")
+    data = load_beir(run.path("data"))
+    split = "test" if data.positives("test") else "dev"
+    if not data.positives(split):
+        raise InputError(
+            "no labelled query is left to measure on: the split put none into test or dev",
+            "raise split.test, or give labels for more documents",
+            path=run.path("data"),
+        )
+    data, notes = labelled(data, split, [Path(path) for path in config.evaluation.judgements])
+    base = Encoder.load(config.model.base, settings=config.model)
+    leakage = audit(
+        data,
+        split,
+        config.evaluation,
+        config.seed,
+        training=run.path("data", "train.jsonl"),
+        vectors=lambda texts: cached_vectors(
+            base, texts, "query", run.path("vectors"), label="encoding queries (base)"
+        ),
+    )
+    load_tuned = partial(Encoder.load, str(run.path("model")))
+    models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
+    lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
+    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
+    funnel = run.funnel()
+    general = None
+    if probes := probes_of(config.evaluation):
+        before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)
+        general = general_ability(probes, before, after, config.evaluation, config.seed)
+    proof = prove(
+        data, evaluation, lineup.systems, leakage, config.evaluation, general=general, chosen_on=split == "dev"
+    )
+    notes += _labelling_file(run, data, split, lineup.systems)
+    extra = {"general": general.as_json() if general else None, "test_set": digests(data, split)}
+    write_metrics(run.path("metrics.json"), evaluation, proof.record() | extra)
+    write_per_query(run.path("per_query.csv"), evaluation, data)
+    origin = Origin(
+        title=run.workspace.root.resolve().name,
+        stages=funnel,
+        costs=[*run.workspace.costs(run.before), took()],
+        training_log=learning_curve(run.workspace.root),
+        commands=(
+            "fieldtune run fieldtune.toml                     # all settings, below, saved as fieldtune.toml",
+            "fieldtune run fieldtune.toml --from evaluation   # only measure again",
+            f"fieldtune compare {shlex.quote(config.out)} ANOTHER_RUN   # a later run against this one",
+        ),
+        settings=config.model_dump(by_alias=True),
+        packages={"python": platform.python_version(), "fieldtune": __version__, **versions()},
+        machine=f"{platform.machine()} with {os.cpu_count()} processors, {_device(funnel)}",
+        examples=config.evaluation.examples,
+        notes=notes,
+    )
+    write_report(run.path("report.html"), evaluation, data, lineup.systems, proof, origin)
+    title = config.card.title or run.workspace.root.resolve().name
+    texts = (query.text for query in data.queries.values())
+    languages = config.card.languages or languages_of(chain(texts, (one.content for one in data.passages.values())))
+    about = ModelFacts(title, config, funnel, languages, versions())
+    write_card(run.path("model"), read_json(run.path("metrics.json")), about)
+    notes = [
+        proof.verdict.line,
+        leakage.sentence,
+        *((general.sentence, *general.notes) if general else ()),
+        *evaluation.notes,
+        *notes,
+    ]
+    if split == "dev":
+        notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
+    counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
+    return Result("evaluation", counts, {}, tuple(notes))
+
+
+def depends(config: Config) -> Any:
+    """The settings, and the content of added judgements and of the user's own sets for general ability."""
+    places = [Path(place) for place in (*config.evaluation.judgements, *config.evaluation.general_data)]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    content = [(path.name, digest_or_cause(path)) for path in files if not path.is_dir()]
+    return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), content]
+
+
+def _device(funnel: Sequence[Result]) -> str:
+    """What training ran on, as the stage said it."""
+    details = next((result.details for result in funnel if result.stage == "training"), {})
+    return f"trained on {details.get('device', 'an unknown device')} in {details.get('precision', 'unknown precision')}"
+
+
+def _labelling_file(run: Run, data: RetrievalData, split: str, systems: Sequence[System]) -> list[str]:
+    """Write unjudged.csv; one that someone has filled in is left as it is."""
+    if not run.config.evaluation.unjudged:
+        return []
+    try:
+        return write_labelling(run.path("unjudged.csv"), run.config, data, split, systems)
+    except InputError as error:
+        return [f"{error.message}: left as it is. {error.hint}"]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldtune.encoding import Encoder
+from fieldtune.encoding.single import SingleEncoder, agrees
+
+TEXTS = ["what ends the lease?", "rent", "", "  deposit 7, tenant! ", "lease " * 100, "ärzte 合同 ½"]
+
+
+def test_it_gives_the_very_vectors_of_the_library(tiny_model: str) -> None:
+    encoder, single = Encoder.load(tiny_model), SingleEncoder(Path(tiny_model))
+    for side in ("query", "passage"):
+        for text in TEXTS:
+            np.testing.assert_array_equal(single.encode([text], side), encoder.encode([text], side))
+    assert not np.array_equal(single.encode(["rent"], "query"), single.encode(["rent"], "passage"))
+    assert agrees(Path(tiny_model), encoder)
+
+
+@pytest.mark.e2e
+def test_it_gives_the_very_vectors_of_a_real_model(tmp_path: Path) -> None:
+    encoder = Encoder.load("builtin:all-MiniLM-L6-v2")
+    encoder.model.save(str(tmp_path))
+    assert agrees(tmp_path, Encoder.load(str(tmp_path)), ["breach of contract", "sugar in urine " * 30])
+
+
+def test_another_model_than_the_folders_is_seen(tiny_model: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    encoder = Encoder.load(str(copy))
+    assert agrees(copy, encoder)
+    settings = json.loads((copy / "config_sentence_transformers.json").read_text())
+    prompts = json.dumps(settings | {"prompts": {"query": "what ", "document": ""}})
+    (copy / "config_sentence_transformers.json").write_text(prompts)
+    assert not agrees(copy, encoder)
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("config.json", {"model_type": "roberta"}),
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"num_hidden_layers": 3}),
+        ("config.json", {"dtype": "bfloat16"}),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}),
+    ],
+)
+def test_a_model_of_another_kind_is_left_to_the_library(
+    path: str, change: dict[str, object], tiny_model: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    encoder = Encoder.load(str(copy))
+    (copy / path).write_text(json.dumps(json.loads((copy / path).read_text()) | change))
+    assert not agrees(copy, encoder)
+
+
+def test_it_loads_neither_transformers_nor_its_trainers(tiny_model: str) -> None:
+    code = (
+        "import sys, pathlib; from fieldtune.encoding.single import SingleEncoder\n"
+        "SingleEncoder(pathlib.Path(sys.argv[1])).encode(['rent'], 'query')\n"
+        "print(*sorted({'transformers', 'sentence_transformers', 'sklearn', 'scipy', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tiny_model], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
