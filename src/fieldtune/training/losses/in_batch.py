@@ -30,8 +30,8 @@ def symmetric(queries: torch.Tensor, passages: torch.Tensor, targets: Targets, *
 def gte(queries: torch.Tensor, passages: torch.Tensor, targets: Targets, *, scale: float) -> torch.Tensor:
     """One softmax over passages, queries, and both towers among themselves (arXiv:2308.03281, equation 2).
 
-    Beside all passages, the pair competes with query-query, passage-query and passage-passage similarities. Queries
-    that share an answer do not repel each other, nor does a positive its query's other passages.
+    Beside all passages, the pair competes with query-query, passage-query and passage-passage similarities; the pair
+    itself stands in the sum twice, as it does in the equation. Queries that share an answer do not repel each other, nor does a positive its query's other passages.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -44,7 +44,7 @@ def gte(queries: torch.Tensor, passages: torch.Tensor, targets: Targets, *, scal
     logits = [
         _out(scale * queries @ passages.T, targets.masked),
         _out(scale * queries @ queries.T, alike | alike.T),
-        _out(scale * positives @ queries.T, alike.T),
+        _out(scale * positives @ queries.T, _off_diagonal(alike.T)),
         _out(scale * positives @ passages.T, targets.masked | own),
     ]
     return cross_entropy(torch.cat(logits, dim=1), targets.labels)
