@@ -364,6 +364,12 @@ class Training(Section):
         return self
 
 
+def second_models(training: Training) -> list[str]:
+    """Names of the models, other than the base, whose vectors the loss looks at."""
+    names = {"guided": training.guide, "vectors": training.vector_teacher}
+    return [name for loss, name in names.items() if loss == training.loss and name]
+
+
 class Evaluation(Section):
     """What is measured on the test split."""
 
@@ -610,6 +616,10 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     for section, scorer in scorers.items():
         if scorer.startswith((".", "~")):
             scorers[section] = absolute(scorer, section, keys[section])
+    followed = {"guide": config.training.guide, "vector_teacher": config.training.vector_teacher}
+    for key, name in followed.items():
+        if name.startswith((".", "~")):
+            followed[key] = absolute(name, "training", key)
     judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
     general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
@@ -622,6 +632,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "model": config.model.model_copy(update={"base": base}),
             "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
             "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
+            "training": config.training.model_copy(update=followed),
             "evaluation": config.evaluation.model_copy(update={"judgements": judgements, "general_data": general}),
         }
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fieldtune import __version__
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries, write_corpus
-from fieldtune.config import Config
+from fieldtune.config import Config, second_models
 from fieldtune.config import Corpus as CorpusSettings
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
@@ -324,11 +324,20 @@ def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
 def _dataset_settings(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
     from fieldtune.dataset.scorers import scorer_fingerprint
+    from fieldtune.dataset.teacher import GRADED
 
     card = [config.card.title, config.card.data_license]
     settings = [*_settings("split", "negatives", "teacher", "model")(config), card]
     names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
+    settings += ["grades"] if config.training.loss in GRADED else []
     return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]
+
+
+def _training_settings(config: Config) -> Any:
+    """The settings, with the content of a second model that the loss looks at."""
+    names = second_models(config.training)
+    settings: list[Any] = _settings("training", without=("checkpoint_seconds", "report_to"))(config)
+    return [*settings, *(resolve_model(name).fingerprint for name in names)]
 
 
 STAGES: tuple[Stage, ...] = (
@@ -336,7 +345,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("corpus", _corpus, _with_model(_corpus_settings), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _dataset_settings, ("data/corpus.jsonl", "data/train.jsonl", "data/README.md")),
-    Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
+    Stage("training", _training, _training_settings, ("model/modules.json",)),
     Stage("evaluation", _evaluation, _evaluation_settings, ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),
 )

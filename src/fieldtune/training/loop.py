@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
@@ -94,8 +95,7 @@ def train(
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
     whole = State(encoder.model, made.optimizer, made.objective.module, made.scaler)
     state, note = load_checkpoint(checkpoint, key, whole)
-    if note:
-        state.notes.append(note)
+    state.notes += [said for said in (note, *_cut(made)) if said and said not in state.notes]
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
@@ -153,7 +153,22 @@ def _prepare(encoder: Encoder, pairs: Pairs, recipe: Recipe, hooks: Hooks) -> _T
     )
 
 
-def _step(made: _Training, rows: np.ndarray, number: int) -> float:  # type: ignore[type-arg]
+def _cut(made: _Training) -> list[str]:
+    """What of the texts is longer than training reads."""
+    assert made.encoder.tokens is not None
+    notes = []
+    for side, store in (("query", made.queries), ("passage", made.passages)):
+        limit = getattr(made.recipe.settings, f"{side}_tokens") or made.encoder.tokens.limit
+        full = int((store.lengths >= limit).sum())
+        if full:
+            notes.append(
+                f"{full:,} of {len(store):,} {side} texts fill the {limit} tokens that training reads of them; the "
+                f"rest was cut off (training.{side}_tokens, model.max_tokens)."
+            )
+    return notes
+
+
+def _step(made: _Training, rows: NDArray[np.int64], number: int) -> float:
     """One optimizer step over `rows` of the pairs, in batches of the size that was set; returns the mean loss."""
     import torch
 

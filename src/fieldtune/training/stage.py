@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from fieldtune.beir import RetrievalData
-from fieldtune.config import Config
+from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
+from fieldtune.models import resolve_model
 from fieldtune.training.blend import blend, kept_weights
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.loop import Hooks
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
+from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
@@ -51,14 +53,12 @@ def tune(
     pairs = make_pairs(read_examples(examples))
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = _development(config, data, encoder, vectors)
-    key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{config.training.model_dump_json()}"
+    key = _key(config, encoder, examples, recipe)
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds
-    if rounds > 1:
-        key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
 
     def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
         rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache")
@@ -114,6 +114,16 @@ def tune(
     if mined_anew:
         details["mined anew"] = mined_anew
     return Result("training", counts, {}, tuple(notes), details)
+
+
+def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe) -> str:
+    """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
+    key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{recipe.loss}"
+    key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
+    key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
+    if config.negatives.rounds > 1:
+        key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
+    return key
 
 
 def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:

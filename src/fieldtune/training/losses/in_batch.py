@@ -31,7 +31,8 @@ def gte(queries: torch.Tensor, passages: torch.Tensor, targets: Targets, *, scal
     """One softmax over passages, queries, and both towers among themselves (arXiv:2308.03281, equation 2).
 
     Beside all passages, the pair competes with query-query, passage-query and passage-passage similarities; the pair
-    itself stands in the sum twice, as it does in the equation. Queries that share an answer do not repel each other, nor does a positive its query's other passages.
+    itself stands in the sum twice, as it does in the equation. Queries that share an answer do not repel each other,
+    nor does a positive its query's other passages.
     """
     import torch
     from torch.nn.functional import cross_entropy

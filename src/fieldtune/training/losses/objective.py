@@ -46,7 +46,7 @@ def make_objective(recipe: Recipe, fixed: FixedVectors | None, dimension: int, d
         module = _projection(recipe, fixed, dimension, device)
         follow = partial(vectors, projection=None if module is None else module.weight)
         return Objective(_mixed(follow, in_batch, share), fixed, module)
-    chosen = partial(at_all, one_loss(recipe))
+    chosen: Loss = partial(at_all, one_loss(recipe))
     if recipe.loss in ("kl", "margin_mse"):
         chosen = _mixed(chosen, in_batch, share)
     return Objective(chosen, fixed)
@@ -55,10 +55,7 @@ def make_objective(recipe: Recipe, fixed: FixedVectors | None, dimension: int, d
 def one_loss(recipe: Recipe) -> Loss:
     """The loss at one vector size, its settings bound."""
     settings, scale = recipe.settings, recipe.scale
-    temperatures = {
-        "student_temperature": recipe.student_temperature,
-        "teacher_temperature": recipe.teacher_temperature,
-    }
+    student, teacher = recipe.student_temperature, recipe.teacher_temperature
     losses: dict[str, Loss] = {
         "mnrl": partial(mnrl, scale=scale),
         "symmetric": partial(symmetric, scale=scale),
@@ -69,8 +66,8 @@ def one_loss(recipe: Recipe) -> Loss:
         "online_contrastive": partial(online_contrastive, margin=settings.margin),
         "cosine": partial(cosine, uses_scores=recipe.uses_scores, score_scale=recipe.score_scale),
         "cosent": partial(cosent, scale=scale, uses_scores=recipe.uses_scores),
-        "margin_mse": partial(margin_mse, **temperatures),
-        "kl": partial(kl, **temperatures),
+        "margin_mse": partial(margin_mse, student_temperature=student, teacher_temperature=teacher),
+        "kl": partial(kl, student_temperature=student, teacher_temperature=teacher),
     }
     return losses[recipe.loss]
 

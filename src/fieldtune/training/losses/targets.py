@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.training.batches import Batch
 
@@ -48,7 +48,7 @@ def to_targets(
 ) -> Targets:
     import torch
 
-    def moved(array: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+    def moved(array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
 
     return Targets(moved(batch.labels), moved(batch.masked), moved(batch.own), moved(batch.scores), *guide)
