@@ -40,6 +40,8 @@ class Progressed:
     seconds: float = 0.0
     collapsed_at: int = 0
     """The first evaluated step at which all vectors were alike; 0: none."""
+    trainable: int = 0
+    """Numbers that training may change, those of the loss itself not counted."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """One row per logged step: step, loss, learning rate; and per evaluation: step, dev measure."""
     notes: list[str] = field(default_factory=list)

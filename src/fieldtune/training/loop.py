@@ -96,6 +96,7 @@ def train(
     whole = State(encoder.model, made.optimizer, made.objective.module, made.scaler)
     state, note = load_checkpoint(checkpoint, key, whole)
     state.notes += [said for said in (note, *_cut(made)) if said and said not in state.notes]
+    state.trainable = sum(weight.numel() for weight in encoder.model.parameters() if weight.requires_grad)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []

@@ -92,6 +92,7 @@ def _together(total: Progressed, state: Progressed, number: int, better: bool) -
         base_score=state.base_score if number == 1 else total.base_score,
         seconds=total.seconds + state.seconds,
         collapsed_at=total.collapsed_at or (state.collapsed_at and total.step + state.collapsed_at),
+        trainable=state.trainable,
         log=[*total.log, *rows],
         notes=[*total.notes, *(note for note in state.notes if note not in total.notes)],
     )

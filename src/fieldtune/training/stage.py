@@ -96,6 +96,7 @@ def tune(
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
+        "trainable parameters": state.trainable,
         "loss scale": recipe.scale,
         "best step": state.best_step,
     }
