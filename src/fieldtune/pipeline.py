@@ -424,7 +424,10 @@ def _peak_memory() -> float | None:
 
 
 def _require_fit(config: Config) -> None:
-    """Say before any work that settings ask for more than the base model has."""
+    """Say before any work that settings ask for more than the base model or this machine has."""
+    from fieldtune.training.reports import require_reporters
+
+    require_reporters(config.training.report_to)
     model, sizes = resolve_model(config.model.base), config.training.matryoshka
     if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:
         raise ConfigError(

@@ -18,7 +18,7 @@ from fieldtune.encoding import Encoder
 from fieldtune.training.batches import Batch, draw, lay_out, make_batch
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.losses import Targets, make_objective, to_targets
-from fieldtune.training.losses.choice import SCORED, terms
+from fieldtune.training.losses.choice import draws_scored, terms
 from fieldtune.training.losses.distillation import kl
 from fieldtune.training.losses.in_batch import gte, guided, mnrl, symmetric
 from fieldtune.training.pairs import Pairs, make_pairs
@@ -102,7 +102,7 @@ def columns_of(examples: list[Example], negatives: int) -> list[list[str]]:
 
 def whole(pairs: Pairs, loss: str = "", count: int = NEGATIVES) -> Batch:
     """All pairs, with every negative in the order of the rows."""
-    own = draw(pairs, np.arange(len(pairs)), count, 0, 0, scored=loss in SCORED)
+    own = draw(pairs, np.arange(len(pairs)), count, 0, 0, scored=draws_scored(loss, True))
     return lay_out(pairs, np.arange(len(pairs)), np.concatenate([own[:, :1], np.sort(own[:, 1:])], axis=1))
 
 
@@ -301,7 +301,7 @@ def test_parts_of_a_batch_add_up_to_it_where_a_loss_is_a_mean_over_queries(encod
             for n, row in enumerate(rows())]  # fmt: skip
     pairs = make_pairs(some)
     made = replace(recipe(name), uses_scores=True)
-    own = draw(pairs, np.arange(COUNT), NEGATIVES, 0, 0, scored=name in SCORED)
+    own = draw(pairs, np.arange(COUNT), NEGATIVES, 0, 0, scored=draws_scored(name, True))
     at_once = ours(encoder, made, lay_out(pairs, np.arange(COUNT), own), pairs)
     parts = [lay_out(pairs, np.arange(COUNT)[place], own[place]) for place in (slice(0, 4), slice(4, 6))]
     weights = np.array([terms(name, part) for part in parts], float)

@@ -113,6 +113,27 @@ def test_batches_add_up_to_a_large_one(tiny_model: str, tmp_path: Path) -> None:
     assert alone.step == 4 * one.step
 
 
+@pytest.mark.parametrize("loss", ["cosine", "cosent"])
+def test_without_scores_pairs_are_right_or_wrong(tiny_model: str, tmp_path: Path, loss: str) -> None:
+    """Other positives of a query must not be drawn as its wrong ones, and wrong ones must be there."""
+    rows = [Example(f"what ends {n}", (TEXTS[n], TEXTS[n - 1]), (TEXTS[(n + 2) % 40],), (0.9, 0.8), (0.1,))
+            for n in range(40)]  # fmt: skip
+    seen = []
+    real = loop.add_gradient
+
+    def looked(encoder: Encoder, batch: Any, *rest: Any, **named: Any) -> float:
+        seen.append((batch.own[:, 1:] >= 0).all())
+        for place, own in enumerate(batch.own):
+            seen.append(not batch.masked[place, own[1:]].any())
+        return real(encoder, batch, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "add_gradient", looked)
+        train(Encoder.load(tiny_model, precision="fp32"), make_pairs(rows), recipe(loss, epochs=0.2, evaluations=1),
+              development(), tmp_path, "k")  # fmt: skip
+    assert len(seen) > 10 and all(seen)
+
+
 def test_lengths_apart_for_queries_and_passages(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +355,29 @@ def test_numbers_reach_the_reporter(name: str, method: str, tmp_path: Path, monk
         assert "dev_ndcg-at-10" in sent[1][0][0]  # it allows no @
     else:
         assert library.said[-1][0] == "finish"
+
+
+def test_tensorboard_writes_into_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            said.append(("open", folder))
+
+        def add_scalar(self, *arguments: Any) -> None:
+            said.append(arguments)
+
+        def close(self) -> None:
+            said.append(("close",))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    with reporting(["tensorboard"], tmp_path, make_config({})) as report:
+        assert report is not None
+        report({"step": 10, "loss": 0.5, "rate": 0.1})
+    where = str(tmp_path / "training" / "tensorboard")
+    assert said == [("open", where), ("loss", 0.5, 10), ("rate", 0.1, 10), ("close",)]
 
 
 def test_without_reporters_there_is_nothing_to_call(tmp_path: Path) -> None:

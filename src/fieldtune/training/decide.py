@@ -9,10 +9,11 @@ import numpy as np
 from fieldtune.config import Config
 from fieldtune.dataset.teacher import GIVEN, NONE
 from fieldtune.encoding import Encoder
+from fieldtune.encoding.precision import has_bf16
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.queries.columns import scale_of
 from fieldtune.training.losses import matryoshka_dimensions
-from fieldtune.training.losses.choice import IN_BATCH, SUMS, Shape, choose, shape_of
+from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.scale import fitting_scale
@@ -32,7 +33,7 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     shape = shape_of(pairs, scores_kind(examples, pairs))
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
-    if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in ("kl", "margin_mse"):
+    if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:
         notes.append("Rows mined anew between rounds have no given scores; later rounds learn from the others alone.")
     scale, said = _scale(config, pairs, encoder)
     notes += said
@@ -45,7 +46,7 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
         fixed = guide_vectors(settings.guide, config.model, vectors)
     elif loss == "vectors":
         fixed = teacher_vectors(settings, config.model, vectors, config.seed)
-    notes += _batch_notes(config, shape, loss)
+    notes += _mechanics(config, shape, loss, encoder.device)
     recipe = Recipe(
         settings,
         scale,
@@ -117,7 +118,7 @@ def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float
     wanted = config.training.teacher_temperature
     if wanted != "auto":
         return wanted, []
-    if loss not in ("kl", "margin_mse"):
+    if loss not in TAUGHT:
         return 1.0, []
     spreads = [float(np.std(list(found.values()))) for found in pairs.scores if len(found) >= 2]
     middle = float(np.median([spread for spread in spreads if spread > 0] or [0.0]))
@@ -131,7 +132,8 @@ def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float
     ]
 
 
-def _batch_notes(config: Config, shape: Shape, loss: str) -> list[str]:
+def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str]:
+    """What a batch, a number format or a similarity really comes to here."""
     settings, notes = config.training, []
     if shape.pairs < settings.batch_size:
         notes.append(
@@ -145,6 +147,8 @@ def _batch_notes(config: Config, shape: Shape, loss: str) -> list[str]:
             f"that is not one batch of {settings.accumulate * settings.batch_size}: {why}. training.gradient_cache "
             "with the large batch_size is, at the same memory."
         )
+    if settings.precision == "bf16" and not has_bf16(device):
+        notes.append("This device computes bf16 in software, slowly: training.precision=auto takes what it does fast.")
     if settings.similarity == "dot":
         notes.append("The loss compares by inner product; search and evaluation here compare by cosine.")
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
-from fieldtune.encoding.tokens import TokenStore
 from fieldtune.errors import ModelError
 from fieldtune.training.batches import draw, lay_out, plan
 from fieldtune.training.checkpoint import (
@@ -27,13 +26,13 @@ from fieldtune.training.checkpoint import (
     save_weights,
 )
 from fieldtune.training.development import Development
-from fieldtune.training.losses import Objective, make_objective
-from fieldtune.training.losses.choice import SCORED, terms
-from fieldtune.training.modes import enter_training, set_up
-from fieldtune.training.optimizer import make_optimizer, set_rate
+from fieldtune.training.losses.choice import draws_scored, terms
+from fieldtune.training.modes import enter_training
+from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.safety import collapsed
+from fieldtune.training.session import Session, open_session, texts_cut
 from fieldtune.training.step import add_gradient
 from fieldtune.workspace import write_jsonl
 
@@ -53,24 +52,6 @@ class Hooks:
     """Called with every row of the log."""
 
 
-@dataclass(slots=True)
-class _Training:
-    """What a step needs, made once."""
-
-    encoder: Encoder
-    pairs: Pairs
-    recipe: Recipe
-    queries: TokenStore
-    passages: TokenStore
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler | None
-    hooks: Hooks = field(default_factory=Hooks)
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
-
-
 def train(
     encoder: Encoder,
     pairs: Pairs,
@@ -88,26 +69,27 @@ def train(
     """
     settings = recipe.settings
     size = settings.batch_size * settings.accumulate
-    made = _prepare(encoder, pairs, recipe, hooks or Hooks())
-    steps = plan(pairs, made.passages.lengths[pairs.positive], size, settings.epochs, recipe.seed)
+    hooks = hooks or Hooks()
+    session = open_session(encoder, pairs, recipe)
+    steps = plan(pairs, session.passages.lengths[pairs.positive], size, settings.epochs, recipe.seed)
     if not steps:
         raise ModelError("there is nothing to train on", "the dataset stage left no pairs; look at its result")
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
-    whole = State(encoder.model, made.optimizer, made.objective.module, made.scaler)
+    whole = State(encoder.model, session.optimizer, session.objective.module, session.scaler)
     state, note = load_checkpoint(checkpoint, key, whole)
-    state.notes += [said for said in (note, *_cut(made)) if said and said not in state.notes]
+    state.notes += [said for said in (note, *texts_cut(session)) if said and said not in state.notes]
     state.trainable = sum(weight.numel() for weight in encoder.model.parameters() if weight.requires_grad)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
     if state.step == 0 and development is not None:
         state.base_score = float(development.score(encoder).mean())
-        _log(state, made.hooks, {f"dev_{development.name}": state.base_score})
+        _log(state, hooks, {f"dev_{development.name}": state.base_score})
     with Progress("training", len(steps), unit="steps") as progress:
         progress.resume(state.step)
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
-            rate = set_rate(made.optimizer, settings, state.step, len(steps))
-            loss = _step(made, steps[state.step], state.step)
+            rate = set_rate(session.optimizer, settings, state.step, len(steps))
+            loss = _step(session, steps[state.step], state.step, hooks)
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
@@ -117,10 +99,10 @@ def train(
             losses.append(loss)
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
-                _log(state, made.hooks, {"loss": round(loss, 5), "rate": rate})
+                _log(state, hooks, {"loss": round(loss, 5), "rate": rate})
             with room_to_write(work, "the checkpoint"):
                 if state.step in evaluate_at:
-                    _evaluate(encoder, development, state, best, made.hooks)
+                    _evaluate(encoder, development, state, best, hooks)
                 state.seconds = time.monotonic() - began
                 if state.step in evaluate_at or time.monotonic() - saved > settings.checkpoint_seconds:
                     save_checkpoint(checkpoint, key, state, whole)
@@ -131,88 +113,50 @@ def train(
     return state
 
 
-def _prepare(encoder: Encoder, pairs: Pairs, recipe: Recipe, hooks: Hooks) -> _Training:
-    import torch
-
-    model, settings, tokens = encoder.model, recipe.settings, encoder.tokens
-    assert tokens is not None  # the training stage has checked
-    torch.manual_seed(recipe.seed)
-    set_up(model, settings)
-    fixed = None if recipe.fixed is None else recipe.fixed(pairs)
-    objective = make_objective(recipe, fixed, encoder.dimension, model.device)
-    extra = [] if objective.module is None else list(objective.module.parameters())
-    return _Training(
-        encoder,
-        pairs,
-        recipe,
-        tokens.store(pairs.queries, encoder.prompts["query"], settings.query_tokens),
-        tokens.store(pairs.passages, encoder.prompts["passage"], settings.passage_tokens),
-        objective,
-        make_optimizer(model, settings, extra),
-        torch.amp.GradScaler("cuda") if encoder.precision == "fp16" else None,
-        hooks,
-    )
-
-
-def _cut(made: _Training) -> list[str]:
-    """What of the texts is longer than training reads."""
-    assert made.encoder.tokens is not None
-    notes = []
-    for side, store in (("query", made.queries), ("passage", made.passages)):
-        limit = getattr(made.recipe.settings, f"{side}_tokens") or made.encoder.tokens.limit
-        full = int((store.lengths >= limit).sum())
-        if full:
-            notes.append(
-                f"{full:,} of {len(store):,} {side} texts fill the {limit} tokens that training reads of them; the "
-                f"rest was cut off (training.{side}_tokens, model.max_tokens)."
-            )
-    return notes
-
-
-def _step(made: _Training, rows: NDArray[np.int64], number: int) -> float:
+def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) -> float:
     """One optimizer step over `rows` of the pairs, in batches of the size that was set; returns the mean loss."""
     import torch
 
-    settings, recipe = made.recipe.settings, made.recipe
-    enter_training(made.encoder.model, settings)
-    made.optimizer.zero_grad(set_to_none=True)
-    scored = recipe.loss in SCORED
+    settings, recipe = session.recipe.settings, session.recipe
+    enter_training(session.encoder.model, settings)
+    session.optimizer.zero_grad(set_to_none=True)
+    scored = draws_scored(recipe.loss, recipe.uses_scores)
     count = settings.scored_passages if scored else settings.hard_negatives
-    own = draw(made.pairs, rows, count, recipe.seed, number, scored=scored)
+    own = draw(session.pairs, rows, count, recipe.seed, number, scored=scored)
     places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
-    batches = [lay_out(made.pairs, rows[place], own[place]) for place in places]
+    batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
     shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
     shares = shares / max(1.0, shares.sum())
     total = 0.0
     try:
         for batch, share in zip(batches, shares, strict=True):
             total += float(share) * add_gradient(
-                made.encoder,
+                session.encoder,
                 batch,
-                made.queries,
-                made.passages,
-                made.objective,
+                session.queries,
+                session.passages,
+                session.objective,
                 weight=float(share),
                 cached=recipe.cached,
-                scaler=made.scaler,
+                scaler=session.scaler,
             )
     except torch.cuda.OutOfMemoryError:
         raise ModelError(
             f"the GPU's memory does not hold a batch of {settings.batch_size} queries with their passages",
             "set training.gradient_cache=true, training.gradient_checkpointing=true, or a smaller training.batch_size",
         ) from None
-    if made.hooks.penalty is not None:
-        term = made.hooks.penalty()
-        (term if made.scaler is None else made.scaler.scale(term)).backward()  # type: ignore[no-untyped-call]
+    if hooks.penalty is not None:
+        term = hooks.penalty()
+        (term if session.scaler is None else session.scaler.scale(term)).backward()  # type: ignore[no-untyped-call]
         total += term.item()
-    if made.scaler is not None:
-        made.scaler.unscale_(made.optimizer)
-    torch.nn.utils.clip_grad_norm_(made.parameters(), settings.max_grad_norm)
-    if made.scaler is not None:
-        made.scaler.step(made.optimizer)
-        made.scaler.update()
+    if session.scaler is not None:
+        session.scaler.unscale_(session.optimizer)
+    torch.nn.utils.clip_grad_norm_(session.parameters(), settings.max_grad_norm)
+    if session.scaler is not None:
+        session.scaler.step(session.optimizer)
+        session.scaler.update()
     else:
-        made.optimizer.step()
+        session.optimizer.step()
     return total
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 IN_BATCH = ("mnrl", "symmetric", "gte", "guided")
 """Every other passage of the batch is a negative: more queries at once change the loss."""
 OWN = ("triplet", "contrastive", "online_contrastive")
-LOSSES = (*IN_BATCH, *OWN, "cosine", "cosent", "margin_mse", "kl", "vectors")
-SCORED = frozenset({"cosine", "cosent", "margin_mse", "kl"})
-"""They draw scored passages where there are scores."""
+TAUGHT = ("margin_mse", "kl")
+"""They need a teacher's scores of several passages of a query."""
+LOSSES = (*IN_BATCH, *OWN, "cosine", "cosent", *TAUGHT, "vectors")
 SUMS = frozenset({"triplet", "contrastive", "cosine", "margin_mse"})
 """Means of terms of which each is of one query: batches add up to a large one."""
 
@@ -78,7 +78,7 @@ def misfit(loss: str, shape: Shape) -> str:
         return "at least two pairs, or hard negatives"
     if loss in OWN and not shape.with_negatives:
         return "hard negatives (negatives.per_query, or neg in the rows)"
-    if loss in ("margin_mse", "kl") and not shape.scored:
+    if loss in TAUGHT and not shape.scored:
         return "a teacher's scores of a query's passages (teacher.model, or pos_scores and neg_scores in the rows)"
     if loss in ("cosine", "cosent") and not shape.with_negatives and shape.highest <= shape.lowest:
         return "scores that differ, or hard negatives"
@@ -104,6 +104,11 @@ def choose(wanted: str, shape: Shape) -> str:
             f"losses that fit them: {', '.join(fitting(shape)) or 'none'}",
         )
     return loss
+
+
+def draws_scored(loss: str, uses_scores: bool) -> bool:
+    """Whether a query's scored passages are drawn, whatever they are, and not its hard negatives."""
+    return loss in TAUGHT or (uses_scores and loss in ("cosine", "cosent"))
 
 
 def terms(loss: str, batch: Batch) -> int:
