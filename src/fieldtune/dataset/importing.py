@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from fieldtune.beir import RetrievalData, write_beir, write_qrels
 from fieldtune.errors import InputError
@@ -53,10 +53,11 @@ def import_dataset(source: Path, out: Path) -> Result:
                 broken.append(f"{file.name}:{line}: {error}")
         scores = [judged.score for row in rows for judged in row.judged if judged.score is not None]
         scale = scale_of(scores)
+        graded = len({score for score in scores if math.isfinite(score)}) > 2  # more than yes and no
         side = qrels.setdefault(_split_of(file, source), {})
         for label in rows:
             key = query_id(label.query)
-            queries[key] = _query(queries.get(key, Query(key, label.query)), label)
+            queries[key] = _query(queries.get(key, Query(key, label.query)), label, graded)
             grades = side.setdefault(key, {})
             for judged in label.judged:
                 passage = _passage(judged)
@@ -98,11 +99,15 @@ def _passage(judged: Judged) -> Passage:
     return Passage(f"p-{digest([judged.title, judged.text])[:12]}", judged.title, judged.text)
 
 
-def _query(query: Query, label: LabelRow) -> Query:
-    scores: dict[str, Any] = dict(query.metadata.get("scores") or {})
-    scores |= {_passage(judged).id: judged.teacher for judged in label.judged if judged.teacher is not None}
+def _query(query: Query, label: LabelRow, graded: bool) -> Query:
+    found = {name: dict(query.metadata.get(name) or {}) for name in ("scores", "grades")}
+    for judged in label.judged:
+        if judged.teacher is not None:
+            found["scores"][_passage(judged).id] = judged.teacher
+        if graded and judged.score is not None and math.isfinite(judged.score):
+            found["grades"][_passage(judged).id] = judged.score
     prompt = label.prompt or query.metadata.get("prompt")
-    metadata = ({"scores": scores} if scores else {}) | ({"prompt": prompt} if prompt else {})
+    metadata = {name: scores for name, scores in found.items() if scores} | ({"prompt": prompt} if prompt else {})
     return Query(query.id, query.text, query.style, metadata)
 
 

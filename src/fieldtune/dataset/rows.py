@@ -16,7 +16,7 @@ from fieldtune.dataset.mining import Mined, mine, nothing_mined
 from fieldtune.dataset.sampling import sample_bands
 from fieldtune.dataset.scorers import Pair, open_scorer
 from fieldtune.dataset.scoring import score_pairs
-from fieldtune.dataset.teacher import BASE, GIVEN, NONE, given_scores, teach, without_teacher
+from fieldtune.dataset.teacher import BASE, GIVEN, GRADED, NONE, given_scores, teach, without_teacher
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.types import Example, Passage, Query
 from fieldtune.workspace import digest
@@ -123,7 +123,9 @@ def _examples(
 ) -> tuple[list[Example], str]:
     """The rows with the scores there are without a teacher, and what kind those are: one file holds one kind alone."""
     asked = [data.queries[key] for key in known.query_ids]
-    given = any("scores" in query.metadata for query in asked) and not config.teacher.model
+    wanted = ("scores", "grades") if config.training.loss in GRADED else ("scores",)
+    key = next((name for name in wanted if any(name in query.metadata for query in asked)), "")
+    given = bool(key) and not config.teacher.model
     examples = []
     for number, query in enumerate(asked):
         own = [*known.positives[number], *confirmed[number]]
@@ -136,7 +138,7 @@ def _examples(
             # Negatives beyond negatives.per_query too: they were scored to be learned from.
             wrong = [row for row in known.irrelevant[number] if row not in known.held]
             names = [[known.passage_ids[row] for row in rows] for rows in (own, wrong)]
-            scores = given_scores(query.metadata, *names)
+            scores = given_scores(query.metadata.get(key), *names)
             pos_scores, neg_scores = (scores[: len(own)], scores[len(own) :]) if scores else ((), ())
             negatives = wrong if scores else negatives
         # Drawn for the teacher alone: scored, but never counted as wrong, for some will be answers.

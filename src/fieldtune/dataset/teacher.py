@@ -15,6 +15,8 @@ from fieldtune.types import Example
 BASE = "cosine of the base model"
 GIVEN = "given with the labels"
 NONE = "none"
+GRADED = ("cosine", "cosent")
+"""Losses that learn how similar two texts are: for them the scores of labels are targets, not only yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,8 @@ def score_ranges(examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def given_scores(metadata: Mapping[str, Any], positives: Sequence[str], negatives: Sequence[str]) -> list[float] | None:
+def given_scores(scores: Any, positives: Sequence[str], negatives: Sequence[str]) -> list[float] | None:
     """The scores that came with a query's labels, positives first; None unless every passage has one."""
-    scores = metadata.get("scores")
     if not isinstance(scores, Mapping):
         return None
     wanted = [*positives, *negatives]

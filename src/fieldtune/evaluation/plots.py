@@ -95,9 +95,11 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
 def learning_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The dev measure and the loss over the steps of training, each with its caption.
 
-    Rows hold `step` and `loss`, or `step` and `dev_ndcg@10`; what no row holds has no plot.
+    Rows hold `step` and `loss`, or `step` and `dev_MEASURE`, such as `dev_ndcg@10`; what no row holds has no plot.
     """
-    dev = [(row["step"], row["dev_ndcg@10"]) for row in log if _is_number(row.get("dev_ndcg@10"))]
+    measured = next((key for row in log for key in row if key.startswith("dev_")), "dev_ndcg@10")
+    name = label(measured.removeprefix("dev_"))
+    dev = [(row["step"], row[measured]) for row in log if _is_number(row.get(measured))]
     loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
     plots = []
     if dev:
@@ -105,8 +107,8 @@ def learning_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         axes.plot(*zip(*dev, strict=True), "o-", color=LAST, linewidth=1.6, markersize=5)
         step, best = max(dev, key=lambda point: (point[1], -point[0]))
         axes.plot([step], [best], "o", color=LAST, markersize=12, markerfacecolor="none", clip_on=False)
-        title = f"Line chart: dev nDCG@10 by step, from {dev[0][1]:.3f} to {best:.3f} at step {step:,}"
-        plots.append(("nDCG@10 on the dev queries", svg(figure, "learning dev", title)))
+        title = f"Line chart: dev {name} by step, from {dev[0][1]:.3f} to {best:.3f} at step {step:,}"
+        plots.append((f"{name} on the dev queries", svg(figure, "learning dev", title)))
     if loss:
         figure, axes = _steps()
         axes.plot(*zip(*loss, strict=True), color=QUIET, linewidth=1.3)

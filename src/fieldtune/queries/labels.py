@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ class _Gathered:
     notes: list[str] = field(default_factory=list)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     """A teacher's scores: query -> passage -> score."""
+    grades: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Scores of the labels themselves, where they say more than yes and no."""
     prompts: dict[str, str] = field(default_factory=dict)
     rows: int = 0
 
@@ -71,6 +74,7 @@ def _read_file(path: Path, passages: Mapping[str, Passage], finder: PassageFinde
     scores = [judged.score for _, row in rows for judged in row.judged if judged.score is not None]
     written = [score for score in scores if score != float("-inf")]
     scale = scale_of(written)
+    graded = len(set(written)) > 2  # more than yes and no
     if written:
         gathered.notes.append(
             f"{path.name}: scores are read on a scale of {scale:g}; a passage is relevant from {scale / 2:g} on."
@@ -93,6 +97,8 @@ def _read_file(path: Path, passages: Mapping[str, Passage], finder: PassageFinde
                     _grade(gathered, key, passage, grade)
                     if judged.teacher is not None:
                         gathered.scores.setdefault(key, {})[passage] = judged.teacher
+                    if graded and judged.score is not None and math.isfinite(judged.score):
+                        gathered.grades.setdefault(key, {})[passage] = judged.score
             if label.prompt:
                 gathered.prompts[key] = label.prompt
             progress.advance()
@@ -170,9 +176,13 @@ def _made(gathered: _Gathered, path: Path) -> Made:
 
 
 def _with_metadata(query: Query, gathered: _Gathered) -> Query:
-    """The query with the scores and the prompt that came with its labels; the dataset stage passes them on."""
-    scores, prompt = gathered.scores.get(query.id), gathered.prompts.get(query.id)
-    extra = ({"scores": scores} if scores else {}) | ({"prompt": prompt} if prompt else {})
+    """The query with the scores, grades and prompt that came with its labels; the dataset stage passes them on."""
+    found = {
+        "scores": gathered.scores.get(query.id),
+        "grades": gathered.grades.get(query.id),
+        "prompt": gathered.prompts.get(query.id),
+    }
+    extra = {name: value for name, value in found.items() if value}
     return replace(query, metadata={**query.metadata, **extra}) if extra else query
 
 

@@ -38,8 +38,10 @@ def run(run: Run) -> Result:
 def depends(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
     from fieldtune.dataset.scorers import scorer_fingerprint
+    from fieldtune.dataset.teacher import GRADED
 
     card = [config.card.title, config.card.data_license]
     settings = [*settings_of(config, "split", "negatives", "teacher", "model"), card]
     names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
+    settings += ["grades"] if config.training.loss in GRADED else []
     return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]

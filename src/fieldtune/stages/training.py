@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fieldtune.beir import load_beir
-from fieldtune.config import Config
+from fieldtune.config import Config, second_models
+from fieldtune.models import resolve_model
 from fieldtune.stages.inputs import settings_of
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
@@ -25,4 +26,7 @@ def run(run: Run) -> Result:
 
 
 def depends(config: Config) -> Any:
-    return settings_of(config, "training", without=("checkpoint_seconds",))
+    """The settings, with the content of a second model that the loss looks at."""
+    names = second_models(config.training)
+    settings = settings_of(config, "training", without=("checkpoint_seconds", "report_to"))
+    return [*settings, *(resolve_model(name).fingerprint for name in names)]

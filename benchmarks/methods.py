@@ -1,0 +1,238 @@
+"""Every way of training beside the others: the same rows and epochs, one table.
+
+    python benchmarks/methods.py --data BEIR_DIR [--model M] [--methods mnrl,gte,kl] [--train N] [--seeds 13 14 15]
+        [--teacher CROSS_ENCODER] [--vector-teacher MODEL] [--work FOLDER] [--out FILE] [--set training.epochs=1 ...]
+
+Trains on the train split (N of its queries, the same for all), chooses the checkpoint on dev, measures dev and test.
+The table has nDCG@10 on both with 95% intervals (and the spread over the seeds), how many parameters were trained, the
+time of training and the peak memory of its process, or of the GPU. Ways that follow a teacher run where one is given.
+Each result is one line of --out, which a later call does not make again; rows are made once and kept in --work.
+
+A way is a name and the settings it changes; add yours to METHODS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.config import Config, make_config, merge, parse_overrides
+from fieldtune.console import duration, note, table
+from fieldtune.dataset import build_dataset
+from fieldtune.dataset.teacher import GRADED
+from fieldtune.encoding import Encoder
+from fieldtune.evaluation import System, evaluate, model_ranking
+from fieldtune.training import tune
+from fieldtune.workspace import Workspace, digest, read_jsonl
+
+BASE = "base model"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Settings against the defaults, by section, and which second model they need."""
+
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs: str = ""
+    """teacher, vector_teacher, or nothing."""
+
+
+def loss(name: str, needs: str = "", **settings: Any) -> Method:
+    return Method({"training": {"loss": name, **settings}}, needs)
+
+
+METHODS: dict[str, Method] = {
+    BASE: Method(),
+    "mnrl": loss("mnrl"),
+    "mnrl-in-batch": Method({"training": {"loss": "mnrl"}, "negatives": {"per_query": 0}}),
+    "mnrl-full-size": loss("mnrl", matryoshka=()),
+    "cached-256": loss("cached", batch_size=256),
+    "symmetric": loss("symmetric"),
+    "gte": loss("gte"),
+    "guided": loss("guided"),
+    "triplet": loss("triplet"),
+    "contrastive": loss("contrastive"),
+    "online-contrastive": loss("online_contrastive"),
+    "cosine": loss("cosine"),
+    "cosent": loss("cosent"),
+    "margin-mse": loss("margin_mse", "teacher"),
+    "kl": loss("kl", "teacher"),
+    "vectors": loss("vectors", "vector_teacher"),
+    "vectors-learned": loss("vectors", "vector_teacher", projection="learned"),
+}
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="builtin:all-MiniLM-L6-v2")
+    parser.add_argument("--methods", default="", help="names with commas; all that can run if not given")
+    parser.add_argument("--train", type=int, default=0, help="queries trained on; 0: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[13])
+    parser.add_argument("--teacher", default="", help="cross-encoder for margin-mse and kl, or llm")
+    parser.add_argument("--vector-teacher", default="", help="larger embedding model for vectors")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "fieldtune-methods")
+    parser.add_argument("--out", type=Path, help="a line per result; methods.jsonl in --work if not given")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--one", default="", help=argparse.SUPPRESS)  # a method, in a process of its own
+    given = parser.parse_args(words)
+    given.out = given.out or given.work / "methods.jsonl"
+    names = [name.strip() for name in given.methods.split(",") if name.strip()] or runnable(given)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        parser.error(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    for name in names:
+        if (needed := METHODS[name].needs) and not getattr(given, needed):
+            parser.error(f"{name} needs --{needed.replace('_', '-')}")
+    given.methods = names
+    return given
+
+
+def runnable(given: argparse.Namespace) -> list[str]:
+    return [name for name, method in METHODS.items() if not method.needs or getattr(given, method.needs)]
+
+
+def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
+    method = METHODS[name]
+    settings: dict[str, Any] = {"seed": seed, "model": {"base": given.model}, "split": {"keep_given": True}}
+    if method.needs == "teacher":
+        settings["teacher"] = {"model": given.teacher}
+    if method.needs == "vector_teacher":
+        settings["training"] = {"vector_teacher": given.vector_teacher}
+    return make_config(merge(merge(settings, method.settings), parse_overrides(given.overrides)))
+
+
+def key_of(given: argparse.Namespace, name: str, seed: int) -> str:
+    """Names a result: the same settings, data and number of queries."""
+    config = config_of(given, name, seed).model_dump(exclude={"out"})
+    return digest([name, str(given.data.resolve()), given.train, config])
+
+
+def some_queries(data: RetrievalData, count: int) -> RetrievalData:
+    """The data with `count` of the train queries, the same whatever is trained."""
+    train = data.qrels.get("train", {})
+    if not count or not train:
+        return data
+    kept = sorted(train, key=lambda query: digest(["methods", query]))[:count]
+    return replace(
+        data, qrels=dict(data.qrels) | {"train": {query: train[query] for query in train if query in set(kept)}}
+    )
+
+
+def rows_of(given: argparse.Namespace, config: Config) -> Path:
+    """The folder of the training rows; made once for all methods that take the same ones."""
+    sections = config.model_dump(include={"seed", "split", "negatives", "teacher", "model"})
+    graded = config.training.loss in GRADED  # their rows carry the scores of the labels
+    folder = given.work / "rows" / digest([str(given.data.resolve()), given.train, graded, sections])
+    if not (folder / "done").exists():
+        data = some_queries(load_beir(given.data), given.train)
+        encoder = Encoder.load(config.model.base, settings=config.model)
+        build_dataset(config, data, {}, encoder, folder, given.work / "vectors")
+        (folder / "done").touch()
+    return folder
+
+
+def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Train and measure; in a process of its own, whose memory nothing else has touched."""
+    config = config_of(given, name, seed)
+    data = load_beir(rows_of(given, config))
+    encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
+    work = given.work / "runs" / key_of(given, name, seed)
+    found: dict[str, Any] = {"parameters": 0, "seconds": 0.0, "memory": 0.0, "notes": []}
+    if name != BASE:
+        with Workspace(work):
+            began = time.monotonic()
+            result = tune(config, data, rows_of(given, config) / "train.jsonl", encoder, work, given.work / "vectors")
+            found = {
+                "parameters": result.counts["trainable parameters"],
+                "seconds": round(time.monotonic() - began, 1),
+                "memory": peak_memory(),
+                "notes": list(result.notes),
+            }
+    for split in ("dev", "test"):
+        if data.qrels.get(split):
+            ranking = model_ranking(encoder, data, split, work / "vectors", label=name)
+            scores = evaluate(data, split, [System(name, ranking)], config.evaluation, seed).system(name)
+            found[split] = {"ndcg@10": scores.mean["ndcg@10"], "interval": list(scores.interval["ndcg@10"])}
+    return found
+
+
+def peak_memory() -> float:
+    """GB that this process has held at most: of the GPU where it trains on one."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return float(round(torch.cuda.max_memory_allocated() / 1e9, 2))
+    return round(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2
+    )
+
+
+def lines(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for _, row in read_jsonl(path)} if path.exists() else {}
+
+
+def shown(results: list[dict[str, Any]]) -> tuple[str, ...]:
+    """One row of the table from a method's results, one for each seed."""
+    cells = []
+    for split in ("dev", "test"):
+        there = [row[split] for row in results if split in row]
+        if not there:
+            cells.append("")
+            continue
+        means = [row["ndcg@10"] for row in there]
+        low, high = np.mean([row["interval"] for row in there], axis=0)
+        spread = f" ±{np.std(means, ddof=1):.4f}" if len(means) > 1 else ""
+        cells.append(f"{np.mean(means):.4f}{spread} [{low:.4f}, {high:.4f}]")
+    if results[0]["name"] == BASE:
+        return BASE, *cells, "", "", ""
+    seconds, memory = (float(np.mean([row[name] for row in results])) for name in ("seconds", "memory"))
+    return results[0]["name"], *cells, f"{results[0]['parameters']:,}", duration(seconds), f"{memory:.2f} GB"
+
+
+def main() -> None:
+    given = arguments()
+    if given.one:
+        found = {"name": given.one, "seed": given.seeds[0], "key": key_of(given, given.one, given.seeds[0])}
+        found |= run_one(given, given.one, given.seeds[0])
+        with given.out.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(found, ensure_ascii=False) + "\n")
+        return
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name in given.methods:
+        for seed in given.seeds:
+            if key_of(given, name, seed) in lines(given.out):
+                continue
+            rows_of(given, config_of(given, name, seed))  # here, so that its memory does not count as training's
+            note(f"{name}, seed {seed}")
+            command = [sys.executable, __file__, *sys.argv[1:], "--methods", name, "--seeds", str(seed), "--one", name]
+            if subprocess.run(command, check=False).returncode:
+                failed.append(f"{name}, seed {seed}")
+    done = lines(given.out)
+    keys = {name: [key_of(given, name, seed) for seed in given.seeds] for name in given.methods}
+    rows = [[done[key] for key in found if key in done] for found in keys.values()]
+    columns = ("method", "dev nDCG@10", "test nDCG@10", "trained parameters", "time", "peak memory")
+    what = f"{given.data.resolve().name}, {given.model}, {given.train or 'all'} train queries, {len(given.seeds)} seeds"
+    table(columns, [shown(found) for found in rows if found], title=what)
+    for one in failed:
+        note(f"failed: {one}")
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

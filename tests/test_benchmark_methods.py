@@ -1,0 +1,96 @@
+"""The benchmark of all ways of training runs on a small folder, and makes no result twice."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fieldtune.config import Config
+
+PATH = Path(__file__).parents[1] / "benchmarks" / "methods.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_methods", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["benchmark_methods"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def data(tiny_beir: Path) -> Path:
+    rows = (tiny_beir / "qrels" / "all.tsv").read_text().splitlines()[1:]
+    for side, part in {"train": rows[:60], "dev": rows[60:90], "test": rows[90:]}.items():
+        (tiny_beir / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(part) + "\n")
+    (tiny_beir / "qrels" / "all.tsv").unlink()
+    return tiny_beir
+
+
+def words(data: Path, model: str, work: Path) -> list[str]:
+    settings = ["training.batch_size=8", "training.epochs=1", "training.precision=fp32", "training.evaluations=1"]
+    return ["--data", str(data), "--model", model, "--work", str(work), "--train", "40", "--set", *settings]
+
+
+def test_every_method_is_a_config_of_its_own(benchmark: ModuleType, data: Path, tmp_path: Path) -> None:
+    given = benchmark.arguments([*words(data, "m", tmp_path), "--teacher", "t", "--vector-teacher", "v"])
+    assert given.methods == list(benchmark.METHODS)
+    made: dict[str, Config] = {name: benchmark.config_of(given, name, 7) for name in given.methods}
+    assert made["kl"].teacher.model == "t" and made["mnrl"].teacher.model == ""
+    assert made["vectors"].training.vector_teacher == "v"
+    assert made["cached-256"].training.epochs == 1
+    assert len({benchmark.key_of(given, name, 7) for name in made}) == len(made)
+    assert benchmark.key_of(given, "mnrl", 8) != benchmark.key_of(given, "mnrl", 7)
+    without = benchmark.arguments(words(data, "m", tmp_path))
+    assert not {"kl", "margin-mse", "vectors"} & set(without.methods)
+
+
+@pytest.mark.parametrize("asked", ["kl", "nonsense"])
+def test_a_method_that_cannot_run_is_named(
+    benchmark: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.arguments([*words(data, "m", tmp_path), "--methods", asked])
+    assert asked in capsys.readouterr().err
+
+
+def test_a_table_of_base_and_method(
+    benchmark: ModuleType, data: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    started: list[list[str]] = []
+
+    def here(command: list[str], **_: Any) -> Any:
+        """In this process: starting another takes longer than the training."""
+        started.append(command)
+        monkeypatch.setattr(sys, "argv", command[1:])
+        benchmark.main()
+        monkeypatch.setattr(sys, "argv", argv)
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(benchmark.subprocess, "run", here)
+    argv = ["methods.py", *words(data, tiny_model, tmp_path / "w"), "--methods", "base model,mnrl"]
+    monkeypatch.setattr(sys, "argv", argv)
+    benchmark.main()
+    rows = [json.loads(line) for line in (tmp_path / "w" / "methods.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in rows] == ["base model", "mnrl"]
+    assert rows[1]["parameters"] > 1_000 and rows[1]["memory"] > 0
+    for row in rows:
+        low, high = row["dev"]["interval"]
+        assert 0 <= low <= row["dev"]["ndcg@10"] <= high <= 1
+    assert rows[0]["test"]["ndcg@10"] != rows[1]["test"]["ndcg@10"]
+    (folder,) = (tmp_path / "w" / "rows").iterdir()
+    trained = {json.loads(line)["query"] for line in (folder / "train.jsonl").read_text().splitlines()}
+    assert len(trained) == 40
+    said = capsys.readouterr().out
+    assert f"{rows[1]['test']['ndcg@10']:.4f}" in said and "peak memory" in said
+    benchmark.main()
+    assert len(started) == 2  # nothing was made again

@@ -1,0 +1,397 @@
+"""What a training run does besides the loss: memory, formats, lengths, disks, resuming, reports."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fieldtune.config import Training, make_config
+from fieldtune.encoding import Encoder, resolve_precision
+from fieldtune.errors import ConfigError, MissingExtraError, ModelError
+from fieldtune.training import checkpoint, loop
+from fieldtune.training.development import Development
+from fieldtune.training.fixed import FixedVectors
+from fieldtune.training.loop import Hooks, train
+from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.recipe import Recipe
+from fieldtune.training.reports import reporting, require_reporters
+from fieldtune.types import Example
+
+TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
+ROWS = [
+    Example(f"what ends {n}", (TEXTS[n],), (TEXTS[(n + 1) % 40], TEXTS[(n + 2) % 40]), (0.9,), (0.3, 0.1))
+    for n in range(40)
+]
+
+
+def recipe(loss: str = "mnrl", **changes: Any) -> Recipe:
+    given = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "evaluations": 2, "checkpoint_seconds": 0.001}
+    settings = Training(loss=loss, **(given | changes))
+    return Recipe(settings, 20.0, (32,), 5, loss=loss, cached=settings.gradient_cache)
+
+
+def development(**changes: Any) -> Development:
+    return Development([f"what ends {n}" for n in range(40)], TEXTS, [{n: 1} for n in range(40)], 1, True, **changes)
+
+
+def run(
+    model: str, work: Path, made: Recipe, hooks: Hooks | None = None, dev: Development | None = None
+) -> tuple[Encoder, checkpoint.Progressed]:
+    encoder = Encoder.load(model, precision="fp32")
+    return encoder, train(encoder, make_pairs(ROWS), made, dev or development(), work, "k", hooks)
+
+
+def weights(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in encoder.model.state_dict().items()}
+
+
+def alike(one: Encoder, other: Encoder, tolerance: float) -> None:
+    base = weights(other)
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weight, base[name], atol=tolerance, rtol=0, msg=name)
+
+
+def moved(one: Encoder, other: Encoder) -> float:
+    base = weights(other)
+    return max(float((weight - base[name]).abs().max()) for name, weight in weights(one).items())
+
+
+@pytest.mark.parametrize("changes", [{"gradient_cache": True}, {"gradient_checkpointing": True, "dropout": True}])
+def test_saving_memory_changes_nothing_in_the_result(tiny_model: str, tmp_path: Path, changes: dict[str, Any]) -> None:
+    dropout = changes.get("dropout", False)
+    plain, _ = run(tiny_model, tmp_path / "plain", recipe(dropout=dropout, epochs=0.4))
+    saving, _ = run(tiny_model, tmp_path / "saving", recipe(**{"epochs": 0.4, **changes}))
+    alike(saving, plain, 1e-4)
+    assert moved(saving, Encoder.load(tiny_model, precision="fp32")) > 1e-3
+
+
+def test_gradient_checkpointing_does_compute_layers_again(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.bert.modeling_bert import BertSelfAttention
+
+    calls = []
+    real = BertSelfAttention.forward
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(self.training)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", counted)
+    counts = []
+    for again in (False, True):
+        calls.clear()
+        run(tiny_model, tmp_path / str(again), recipe(gradient_checkpointing=again, epochs=0.2, evaluations=1))
+        counts.append(len(calls))
+        assert not any(calls)  # dropout stays off inside
+    assert counts[1] > counts[0]
+
+
+def test_batches_add_up_to_a_large_one(tiny_model: str, tmp_path: Path) -> None:
+    large, one = run(tiny_model, tmp_path / "large", recipe("triplet", batch_size=8, epochs=1))
+    added, two = run(tiny_model, tmp_path / "added", recipe("triplet", batch_size=2, accumulate=4, epochs=1))
+    assert one.step == two.step
+    assert [row["loss"] for row in one.log if "loss" in row] == pytest.approx(
+        [row["loss"] for row in two.log if "loss" in row], abs=1e-4
+    )
+    alike(added, large, 1e-4)
+    _, alone = run(tiny_model, tmp_path / "alone", recipe("triplet", batch_size=2, epochs=1))
+    assert alone.step == 4 * one.step
+
+
+@pytest.mark.parametrize("loss", ["cosine", "cosent"])
+def test_without_scores_pairs_are_right_or_wrong(tiny_model: str, tmp_path: Path, loss: str) -> None:
+    """Other positives of a query must not be drawn as its wrong ones, and wrong ones must be there."""
+    rows = [Example(f"what ends {n}", (TEXTS[n], TEXTS[n - 1]), (TEXTS[(n + 2) % 40],), (0.9, 0.8), (0.1,))
+            for n in range(40)]  # fmt: skip
+    seen = []
+    real = loop.add_gradient
+
+    def looked(encoder: Encoder, batch: Any, *rest: Any, **named: Any) -> float:
+        seen.append((batch.own[:, 1:] >= 0).all())
+        for place, own in enumerate(batch.own):
+            seen.append(not batch.masked[place, own[1:]].any())
+        return real(encoder, batch, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "add_gradient", looked)
+        train(Encoder.load(tiny_model, precision="fp32"), make_pairs(rows), recipe(loss, epochs=0.2, evaluations=1),
+              development(), tmp_path, "k")  # fmt: skip
+    assert len(seen) > 10 and all(seen)
+
+
+def test_lengths_apart_for_queries_and_passages(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, int] = {}
+    real = loop.add_gradient
+
+    def looked(encoder: Encoder, batch: Any, queries: Any, passages: Any, *rest: Any, **named: Any) -> float:
+        seen.update(queries=int(queries.lengths.max()), passages=int(passages.lengths.max()))
+        return real(encoder, batch, queries, passages, *rest, **named)
+
+    monkeypatch.setattr(loop, "add_gradient", looked)
+    _, state = run(tiny_model, tmp_path, recipe(query_tokens=5, passage_tokens=7, epochs=0.2))
+    assert seen == {"queries": 5, "passages": 7}
+    assert any("40 of 40 query texts fill the 5 tokens" in note for note in state.notes)
+
+
+def test_fp16_needs_a_gpu() -> None:
+    with pytest.raises(ModelError, match="needs a GPU"):
+        resolve_precision("fp16", "cpu")
+
+
+def test_dev_is_measured_as_asked(tiny_model: str, tmp_path: Path) -> None:
+    dev = development(measure="mrr@3", dimension=4)
+    encoder, state = run(tiny_model, tmp_path, recipe(epochs=3), dev=dev)
+    assert {key for row in state.log for key in row} == {"step", "loss", "rate", "dev_mrr@3, 4 dimensions"}
+    assert dev.label == "MRR@3 at 4 dimensions"
+    queries, passages = encoder.encode(dev.queries, "query")[:, :4], encoder.encode(dev.passages, "passage")[:, :4]
+    cosines = (queries @ passages.T) / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(passages, axis=1)
+    ranks = (cosines > np.diag(cosines)[:, None]).sum(axis=1) + 1
+    assert state.best_score == pytest.approx(np.mean(np.where(ranks <= 3, 1 / ranks, 0)), abs=1e-6)
+    assert state.best_score != pytest.approx(float(development().score(encoder).mean()), abs=1e-3)
+
+
+def test_settings_that_contradict_are_named() -> None:
+    for settings, said in (
+        ({"dev_measure": "best"}, "not a measure"),
+        ({"matryoshka": [32, 16], "matryoshka_weights": [1.0]}, "1 matryoshka_weights for 2 sizes"),
+        ({"matryoshka_weights": [1.0]}, "need the sizes"),
+        ({"loss": "vectors"}, "needs vector_teacher"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            make_config({"training": settings})
+
+
+KILLED = """
+import os, signal, sys, torch
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_training_mechanics as t
+from fieldtune.training import loop
+real, steps = loop._step, []
+def failing(*arguments):
+    steps.append(1)
+    if len(steps) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+loop._step = failing
+t.run({model!r}, Path({work!r}), t.recipe(dropout=True))
+"""
+
+
+def test_a_run_killed_with_its_process_ends_bit_by_bit_as_an_undisturbed_one(tiny_model: str, tmp_path: Path) -> None:
+    calm, state = run(tiny_model, tmp_path / "calm", recipe(dropout=True))
+    work = tmp_path / "cut"
+    code = textwrap.dedent(KILLED).format(tests=str(Path(__file__).parent), model=tiny_model, work=str(work))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (work / "checkpoint.pt").exists()
+    torch.manual_seed(999)
+    resumed, again = run(tiny_model, work, recipe(dropout=True))
+    assert again.log == state.log
+    before = weights(calm)
+    for name, weight in weights(resumed).items():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, saves = torch.save, []
+
+    def full(state: Any, stream: Any) -> None:
+        saves.append(1)
+        if len(saves) == 5:
+            stream.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(state, stream)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ModelError, match="disk is full: the checkpoint") as caught:
+        run(tiny_model, tmp_path / "cut", recipe())
+    assert "same command" in caught.value.hint
+    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["progressed"]["step"] == 4
+    assert not list((tmp_path / "cut").glob(".*.tmp"))
+    monkeypatch.setattr(torch, "save", real)
+    resumed, _ = run(tiny_model, tmp_path / "cut", recipe())
+    calm, _ = run(tiny_model, tmp_path / "calm", recipe())
+    alike(resumed, calm, 0.0)
+
+
+def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), checkpoint.room_to_write(tmp_path, "it"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tmp_path: Path) -> None:
+    _, first = run(tiny_model, tmp_path, recipe())
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "another model")
+    assert state.log == first.log
+    assert any("another model" in note for note in state.notes)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "k")
+    assert any("could not be read" in note for note in state.notes)
+
+
+def test_a_learned_projection_is_trained_and_comes_back_from_a_checkpoint(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fixed(pairs: Pairs) -> FixedVectors:
+        rng = np.random.default_rng(0)
+        queries, passages = (rng.normal(size=(len(texts), 48)) for texts in (pairs.queries, pairs.passages))
+        return FixedVectors(queries.astype(np.float32), passages.astype(np.float32))
+
+    settings = {"projection": "learned", "vector_teacher": "t", "contrastive_share": 0.1, "epochs": 4}
+    made = replace(recipe("vectors", **settings), fixed=fixed)
+    calm, state = run(tiny_model, tmp_path / "calm", made)
+    saved = torch.load(tmp_path / "calm" / "checkpoint.pt", weights_only=True)["module"]["weight"]
+    assert saved.shape == (48, 32)
+    losses = [row["loss"] for row in state.log if "loss" in row]
+    assert losses[-1] < losses[0]
+    real, steps = loop._step, []
+
+    def failing(*arguments: Any) -> float:
+        steps.append(1)
+        if len(steps) == 12:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path / "cut", made)
+    resumed, _ = run(tiny_model, tmp_path / "cut", made)
+    alike(resumed, calm, 0.0)
+    again = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["module"]["weight"]
+    assert torch.equal(again, saved)
+
+
+def test_a_penalty_holds_the_weights_back(tiny_model: str, tmp_path: Path) -> None:
+    base = Encoder.load(tiny_model, precision="fp32")
+    free, _ = run(tiny_model, tmp_path / "free", recipe(epochs=1))
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    start = {name: weight.detach().clone() for name, weight in encoder.model.named_parameters()}
+
+    def far() -> torch.Tensor:
+        return 100 * sum((weight - start[name]).pow(2).sum() for name, weight in encoder.model.named_parameters())
+
+    train(encoder, make_pairs(ROWS), recipe(epochs=1), development(), tmp_path / "held", "k", Hooks(penalty=far))
+
+    def distance(one: Encoder) -> float:
+        there = weights(base)
+        return sum(float((weight - there[name]).pow(2).sum()) for name, weight in weights(one).items())
+
+    assert 0 < distance(encoder) < 0.5 * distance(free)
+
+
+def test_every_row_of_the_log_is_reported(tiny_model: str, tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    _, state = run(tiny_model, tmp_path, recipe(), Hooks(report=rows.append))
+    assert rows == state.log
+    assert len(rows) >= 4
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == len(rows)
+
+
+def test_a_reporter_that_is_not_there_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("tensorboard", "trackio", "wandb", "mlflow"):
+        with pytest.raises(MissingExtraError, match=name) as caught:
+            require_reporters([name])
+        assert caught.value.hint == f"pip install 'fieldtune[{name}]'"
+    require_reporters([])
+
+
+class Library(types.ModuleType):
+    """Stands in for trackio, wandb and mlflow: it writes down what it is told."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.said: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            self.said.append((name, (arguments, named)))
+
+            @contextmanager
+            def context() -> Iterator[None]:
+                yield
+
+            return context()
+
+        return called
+
+
+@pytest.mark.parametrize(("name", "method"), [("trackio", "log"), ("wandb", "log"), ("mlflow", "log_metrics")])
+def test_numbers_reach_the_reporter(name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(name)
+    monkeypatch.setitem(sys.modules, name, library)
+    with reporting([name], tmp_path, make_config({})) as report:
+        assert report is not None
+        report({"step": 10, "loss": 0.5})
+        report({"step": 20, "dev_ndcg@10": 0.7})
+    sent = [said for told, said in library.said if told == method]
+    assert [next(iter(arguments[0].values())) for arguments, _ in sent] == [0.5, 0.7]
+    assert [named["step"] for _, named in sent] == [10, 20]
+    if name == "mlflow":
+        assert "dev_ndcg-at-10" in sent[1][0][0]  # it allows no @
+    else:
+        assert library.said[-1][0] == "finish"
+
+
+def test_tensorboard_writes_into_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            said.append(("open", folder))
+
+        def add_scalar(self, *arguments: Any) -> None:
+            said.append(arguments)
+
+        def close(self) -> None:
+            said.append(("close",))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    with reporting(["tensorboard"], tmp_path, make_config({})) as report:
+        assert report is not None
+        report({"step": 10, "loss": 0.5, "rate": 0.1})
+    where = str(tmp_path / "training" / "tensorboard")
+    assert said == [("open", where), ("loss", 0.5, 10), ("rate", 0.1, 10), ("close",)]
+
+
+def test_without_reporters_there_is_nothing_to_call(tmp_path: Path) -> None:
+    with reporting([], tmp_path, make_config({})) as report:
+        assert report is None
+
+
+def test_memory_that_does_not_suffice_is_named_with_what_saves_it(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*arguments: Any, **named: Any) -> float:
+        raise torch.cuda.OutOfMemoryError("out")
+
+    monkeypatch.setattr(loop, "add_gradient", short)
+    with pytest.raises(ModelError, match="does not hold a batch of 8") as caught:
+        run(tiny_model, tmp_path, recipe())
+    assert "gradient_cache" in caught.value.hint

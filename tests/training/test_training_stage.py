@@ -1,0 +1,312 @@
+"""The training stage with every loss: chosen by the rows, trained, saved, loaded afresh, honest about the result."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.config import Config, make_config
+from fieldtune.dataset import build_dataset, read_examples, write_examples
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ConfigError, ModelError
+from fieldtune.training import tune
+from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.decide import decide
+from fieldtune.training.development import Development
+from fieldtune.training.losses.choice import LOSSES, choose, shape_of
+from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.safety import collapsed, verdict
+from fieldtune.training.teachers import aligned_components
+from fieldtune.types import Example, Result
+from fieldtune.workspace import write_json
+
+
+def config_for(model: str, **training: Any) -> Config:
+    settings = {
+        "epochs": 1, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 1, "precision": "fp32",
+        "matryoshka": [32, 16],
+    }  # fmt: skip
+    return make_config({"model": {"base": model}, "negatives": {"per_query": 2, "depth": 30},
+                        "training": settings | training})  # fmt: skip
+
+
+@pytest.fixture
+def field(tiny_model: str, tiny_beir: Path, tmp_path: Path) -> tuple[RetrievalData, Path]:
+    """The data and the rows of a field, with a teacher's scores: the number of equal words."""
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    build_dataset(config_for(tiny_model), load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
+    examples = tmp_path / "data" / "train.jsonl"
+
+    def score(query: str, text: str) -> float:
+        return float(len(set(query.split()) & set(text.split())))
+
+    write_examples(examples, [
+        replace(row, pos_scores=tuple(score(row.query, text) for text in row.pos),
+                neg_scores=tuple(score(row.query, text) for text in row.neg))
+        for row in read_examples(examples)
+    ])  # fmt: skip
+    write_json(examples.with_name("teacher.json"), {"kind": "cross-encoder"})
+    return load_beir(tmp_path / "data"), examples
+
+
+def trained(config: Config, field: tuple[RetrievalData, Path], work: Path) -> tuple[Encoder, Result]:
+    encoder = Encoder.load(config.model.base, precision="fp32")
+    return encoder, tune(config, field[0], field[1], encoder, work, work / "vectors")
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "cached"])
+def test_every_loss_trains_and_the_saved_model_serves_its_vectors(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, loss: str
+) -> None:
+    config = config_for(tiny_model, loss=loss, vector_teacher=tiny_model if loss == "vectors" else "", scale=10.0)
+    encoder, result = trained(config, field, tmp_path / "run")
+    assert result.details["loss"] == loss.replace("cached", "mnrl")
+    assert result.details["least cosine to the saved model"] >= 0.9999
+    queries = [query.text for query in field[0].queries.values()][:20]
+    saved = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode_query(queries)
+    base = Encoder.load(tiny_model, precision="fp32").encode(queries, "query")
+    assert np.einsum("ij,ij->i", saved, encoder.encode(queries, "query")).min() > 0.9999
+    assert np.abs(base - encoder.encode(queries, "query")).max() > 1e-3
+    assert result.counts["trainable parameters"] == sum(w.numel() for w in encoder.model.parameters())
+    log = [json.loads(line) for line in (tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([row["loss"] for row in log if "loss" in row]).all()
+
+
+@pytest.mark.parametrize(("loss", "epochs"), [("kl", 8), ("triplet", 8), ("symmetric", 8), ("cosent", 8)])
+def test_losses_improve_dev(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, loss: str, epochs: int
+) -> None:
+    config = config_for(tiny_model, loss=loss, epochs=epochs)
+    _, result = trained(config, field, tmp_path / "run")
+    assert result.counts["dev nDCG@10 after"] > result.counts["dev nDCG@10 before"] + 0.1
+
+
+def test_following_a_teachers_vectors_brings_the_student_to_them(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    teacher = Encoder.load(tiny_model, precision="fp32")
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for weight in teacher.model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.05)
+    teacher.model.save(str(tmp_path / "teacher"))
+    config = config_for(
+        tiny_model, loss="vectors", vector_teacher=str(tmp_path / "teacher"), contrastive_share=0.0, epochs=6
+    )
+    student, _ = trained(config, field, tmp_path / "run")
+    texts = [passage.content for passage in field[0].passages.values()]
+    base = Encoder.load(tiny_model, precision="fp32")
+
+    def apart(encoder: Encoder) -> float:
+        """How far an encoder's similarities are from the teacher's."""
+        ours, theirs = encoder.encode(texts, "passage"), teacher.encode(texts, "passage")
+        return float(np.abs(ours @ ours.T - theirs @ theirs.T).mean())
+
+    assert apart(student) < 0.7 * apart(base)
+    cached = list((tmp_path / "run" / "vectors").glob("*.npy"))
+    assert cached  # each text is encoded once per teacher
+
+
+def test_components_keep_a_teachers_similarities_in_the_students_axes() -> None:
+    rng = np.random.default_rng(0)
+    teacher = (rng.normal(size=(300, 6)) @ rng.normal(size=(6, 24))).astype(np.float32)  # six directions in all
+    turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    student = (teacher @ np.linalg.svd(teacher, full_matrices=False)[2][:6].T @ turn).astype(np.float32)
+    moved = teacher @ aligned_components(teacher, student)
+    np.testing.assert_allclose(moved @ moved.T, teacher @ teacher.T, atol=1e-2)
+    np.testing.assert_allclose(moved, student, atol=1e-2)
+    small = aligned_components(student, teacher)  # a teacher smaller than its student
+    assert small.shape == (6, 24)
+    np.testing.assert_allclose(student @ small @ small.T @ student.T, student @ student.T, atol=1e-2)
+
+
+BARE = [Example(f"q{n}", (f"p{n}",)) for n in range(4)]
+HARD = [replace(row, neg=(f"n{n}",)) for n, row in enumerate(BARE)]
+TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rows", "kind", "chosen"),
+    [
+        ("auto", BARE, "none", "mnrl"),
+        ("auto", HARD, "none", "mnrl"),
+        ("auto", TAUGHT, "cross-encoder", "kl"),
+        ("auto", TAUGHT, "llm", "kl"),
+        ("auto", TAUGHT, "cosine of the base model", "mnrl"),
+        ("auto", TAUGHT, "given with the labels", "mnrl"),
+        ("cached", BARE, "none", "mnrl"),
+        ("margin_mse", TAUGHT, "given with the labels", "margin_mse"),
+        ("cosent", HARD, "none", "cosent"),
+    ],
+)
+def test_the_rows_decide_on_the_loss(wanted: str, rows: list[Example], kind: str, chosen: str) -> None:
+    assert choose(wanted, shape_of(make_pairs(rows), kind)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows", "kind", "lacks"),
+    [
+        ("triplet", BARE, "none", "needs hard negatives"),
+        ("contrastive", BARE, "none", "needs hard negatives"),
+        ("kl", HARD, "none", "a teacher's scores"),
+        ("margin_mse", TAUGHT, "cosine of the base model", "a teacher's scores"),
+        ("cosine", BARE, "none", "scores that differ"),
+        ("cosine", TAUGHT, "cross-encoder", "the lowest is -2"),
+        ("mnrl", BARE[:1], "none", "at least two pairs"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_named_with_the_rows_and_those_that_do(
+    loss: str, rows: list[Example], kind: str, lacks: str
+) -> None:
+    shape = shape_of(make_pairs(rows), kind)
+    with pytest.raises(ConfigError, match=lacks) as caught:
+        choose(loss, shape)
+    assert f"{len(rows)} pairs" in caught.value.message
+    fitting = caught.value.hint.removeprefix("losses that fit them: ").split(", ")
+    assert loss not in fitting
+    for other in fitting if fitting != ["none"] else []:
+        assert choose(other, shape) == other
+
+
+def recipe_notes(model: str, tmp_path: Path, rows: list[Example], **training: Any) -> tuple[Any, str]:
+    encoder = Encoder.load(model, precision="fp32")
+    pairs: Pairs = make_pairs(rows)
+    recipe, notes = decide(config_for(model, **training), pairs, encoder, tmp_path / "train.jsonl", tmp_path)
+    return recipe, " ".join(notes)
+
+
+def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4)
+    assert "Loss mnrl, chosen for rows of 4 pairs" in said
+    assert "chosen from the base model" in said
+    assert "batch_size is 16, there are 4 pairs" in said
+    assert "that is not one batch of 64" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4, loss="triplet")
+    assert "not one batch" not in said
+    recipe, said = recipe_notes(tiny_model, tmp_path, TAUGHT, loss="kl")
+    assert "Teacher temperature 1.25, half the middle spread (2.5)" in said
+    assert recipe.student_temperature == pytest.approx(1 / recipe.scale)
+    recipe, _ = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[16, 8], matryoshka_weights=[0.5, 0.25])
+    assert (recipe.dimensions, recipe.weights) == ((32, 16, 8), (1.0, 0.5, 0.25))
+    alike = [replace(row, pos_scores=(1.0,), neg_scores=(1.0,)) for row in HARD]
+    with pytest.raises(ConfigError, match="same score"):
+        recipe_notes(tiny_model, tmp_path, alike, loss="kl")
+
+
+def test_lengths_and_sizes_beyond_the_model_are_named(tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="query_tokens asks for 40 tokens") as caught:
+        recipe_notes(tiny_model, tmp_path, HARD, query_tokens=40)
+    assert "model.max_tokens to 40" in caught.value.hint
+    with pytest.raises(ModelError, match="dev_dimension asks for 64"):
+        recipe_notes(tiny_model, tmp_path, HARD, dev_dimension=64)
+
+
+def test_a_dev_split_without_positives_is_named(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    data, examples = field
+    none = {query: dict.fromkeys(grades, 0) for query, grades in data.qrels["dev"].items()}
+    empty = replace(data, qrels={**data.qrels, "dev": none})
+    _, result = trained(config_for(tiny_model), (empty, examples), tmp_path / "run")
+    assert any("No dev query has a passage of grade 1 or more" in note for note in result.notes)
+    assert "dev nDCG@10 after" not in result.counts
+
+
+def test_training_that_changes_nothing_is_an_error(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="changed nothing"):
+        trained(config_for(tiny_model, learning_rate=1e-30), field, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_disk_that_fills_while_the_model_is_saved_leaves_the_model_before(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "run"
+    (work / "model").mkdir(parents=True)
+    (work / "model" / "before").write_text("kept")
+
+    def full(self: SentenceTransformer, folder: str, *_: Any, **__: Any) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SentenceTransformer, "save", full)
+    with pytest.raises(ModelError, match="the model could not be written"):
+        trained(config_for(tiny_model), field, work)
+    assert [path.name for path in (work / "model").iterdir()] == ["before"]
+    assert not list(work.glob(".model*"))
+
+
+def test_a_folder_that_gives_other_vectors_is_not_kept(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SentenceTransformer.save
+
+    def broken(self: SentenceTransformer, folder: str, *rest: Any, **named: Any) -> None:
+        from safetensors.torch import load_file, save_file
+
+        real(self, folder, *rest, **named)
+        path = next(Path(folder).rglob("model.safetensors"))
+        save_file({name: torch.randn_like(w) for name, w in load_file(path).items()}, path, {"format": "pt"})
+
+    monkeypatch.setattr(SentenceTransformer, "save", broken)
+    with pytest.raises(ModelError, match="other vectors than the trained one"):
+        trained(config_for(tiny_model), field, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(20, 8)).astype(np.float32)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    narrow = wide * 0.01 + np.eye(8, dtype=np.float32)[0]
+    narrow /= np.linalg.norm(narrow, axis=1, keepdims=True)
+    assert collapsed(narrow)
+    assert not collapsed(wide)
+    crowded = wide + 3 * np.eye(8, dtype=np.float32)[0]  # a mean cosine of 0.9, as in E5 models, is no collapse
+    assert not collapsed(crowded / np.linalg.norm(crowded, axis=1, keepdims=True))
+    dev = Development([], [], [], 1, True)
+    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, narrow)
+    assert "collapsed" in said and "learning_rate" in said
+    assert verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, wide) == []
+    (said,) = verdict(Progressed(best_score=0.5, base_score=0.5), dev, wide, wide)
+    assert said.startswith("No gain on dev: nDCG@10 0.5000 before") and "try" in said
+    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5, best_step=10, collapsed_at=20), dev, wide, wide)
+    assert "At step 20 all vectors were alike" in said
+
+
+def test_scores_of_labels_reach_the_losses_that_compare_them(tiny_model: str, tmp_path: Path) -> None:
+    """Sentence pairs with scores from 0 to 5, as they come in a file: targets for cosine, yes and no for others."""
+    from fieldtune.dataset.importing import import_dataset
+
+    lines = [
+        {"sentence1": f"what lease {n}", "sentence2": f"article {n + 20 * (score < 3)} rent {n}", "score": score}
+        for n in range(20)
+        for score in (4.0 + n / 20, 1.0 + n / 20)
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_dataset(tmp_path / "train.jsonl", tmp_path / "beir")
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    for loss in ("cosine", "mnrl"):
+        config = config_for(tiny_model, loss=loss)
+        build_dataset(config, load_beir(tmp_path / "beir"), {}, encoder, tmp_path / loss, tmp_path / "vectors")
+        pairs = make_pairs(read_examples(tmp_path / loss / "train.jsonl"))
+        recipe, notes = decide(config, pairs, encoder, tmp_path / loss / "train.jsonl", tmp_path)
+        if loss == "cosine":
+            assert (recipe.uses_scores, recipe.score_scale) == (True, 5.0)
+            assert {round(score, 2) for found in pairs.scores for score in found.values()} <= {
+                round(base + n / 20, 2) for base in (4.0, 1.0) for n in range(20)
+            }
+        else:
+            assert "no scores but the base model's own" in " ".join(notes) or recipe.loss == "mnrl"
+            assert not recipe.uses_scores
