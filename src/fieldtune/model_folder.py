@@ -13,6 +13,7 @@ from fieldtune.errors import ModelError
 
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
+_CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout")  # modules whose settings cannot name code
 _BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
 
@@ -56,6 +57,22 @@ def transformer_folder(folder: Path) -> Path:
     modules = _read(folder / "modules.json", list) if (folder / "modules.json").exists() else []
     first = modules[0] if modules and isinstance(modules[0], dict) else {}
     return folder / str(first.get("path") or "")
+
+
+def has_own_code_alone(folder: Path) -> bool:
+    """Whether the only code that loading runs is fieldtune's own for bottleneck adapters, unchanged to the byte."""
+    copy = folder / "bottleneck_adapters.py"
+    if not copy.exists() or not (folder / "modules.json").exists():
+        return False
+    if copy.read_bytes() != Path(__file__).with_name(copy.name).read_bytes():
+        return False
+    modules = [module for module in _read(folder / "modules.json", list) if isinstance(module, dict)]
+    kinds = [str(module.get("type", "")) for module in modules]
+    if kinds[:1] != ["bottleneck_adapters.AdaptedTransformer"]:
+        return False
+    if not all(kind.startswith("sentence_transformers.") and kind.endswith(_CODELESS) for kind in kinds[1:]):
+        return False
+    return not any("auto_map" in path.read_text("utf-8", "replace") for path in folder.rglob("*config*.json"))
 
 
 def saved_prompts(folder: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from fieldtune.errors import ModelError
 from fieldtune.training.batches import Batch, make_batch, plan
 from fieldtune.training.checkpoint import Progressed, load_checkpoint, load_weights, save_checkpoint, save_weights
 from fieldtune.training.development import Development
+from fieldtune.training.lora import faster_b, training_mode
 from fieldtune.training.losses import in_batch_loss
 from fieldtune.training.pairs import Pairs
 
@@ -79,7 +80,8 @@ def train(
         progress.resume(state.step)
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _schedule(state.step, len(steps), settings.warmup)
+                rate = settings.learning_rate * group.get("rate", 1.0)
+                group["lr"] = rate * _schedule(state.step, len(steps), settings.warmup)
             batch = make_batch(pairs, steps[state.step], settings.hard_negatives, recipe.seed, state.step)
             loss = _step(encoder, batch, queries, passages, recipe, optimizer)
             if not math.isfinite(loss):
@@ -115,7 +117,7 @@ def _step(
     import torch
 
     model = encoder.model
-    model.train(recipe.settings.dropout)
+    training_mode(model, recipe.settings)
     with autocast(encoder.precision, encoder.device):
         query_vectors = _embed_all(encoder, queries, batch.queries)
         passage_vectors = _embed_all(encoder, passages, batch.passages)
@@ -195,6 +197,7 @@ def _optimizer(model: Any, settings: Training) -> torch.optim.Optimizer:
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    groups = faster_b(groups, model, settings)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 

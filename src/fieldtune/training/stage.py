@@ -13,6 +13,7 @@ from fieldtune.config import Config
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
+from fieldtune.training.adapting import Prepared, finish, prepare, require_method, save_beside
 from fieldtune.training.blend import blend, kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries, development_sample
@@ -48,6 +49,7 @@ def tune(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
             "fieldtune trains models whose first module is a Transformer",
         )
+    require_method(config.training, encoder.device)
     pairs = make_pairs(read_examples(examples))
     development = _development(config, data, encoder, vectors)
     recipe, notes = _recipe(config, pairs, encoder)
@@ -68,12 +70,15 @@ def tune(
     mined_anew: list[dict[str, Any]] = []
     share = config.training.base_share
     base = kept_weights(encoder.model) if share else {}
+    prepared = prepare(encoder, config.training, config.seed)
     state = train_in_rounds(encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine)
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
             "weights so far."
         )
+    finish(encoder, prepared)
+    notes += prepared.notes
     best_score = state.best_score
     if share:
         blend(encoder.model, base, share)
@@ -85,13 +90,14 @@ def tune(
             )
     after = encoder.encode(probe, "passage")
     write_jsonl(work / "training" / "log.jsonl", state.log)
-    _save(encoder, work / "model", probe, after)
+    _save(encoder, work / "model", probe, after, prepared)
     notes += _verdict(state, development, float(np.abs(before - after).max()), after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
         "loss scale": recipe.scale,
         "best step": state.best_step,
+        "trainable parameters": prepared.trainable,
     }
     if development is not None:
         counts |= {
@@ -153,7 +159,7 @@ def _recipe(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[Recipe, lis
     return Recipe(settings, scale, dimensions, config.seed), notes
 
 
-def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any) -> None:
+def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any, prepared: Prepared) -> None:
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors."""
     import torch
     from transformers.utils import logging
@@ -161,6 +167,7 @@ def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any) -> Non
     logging.disable_progress_bar()
     with atomic_folder(folder) as temporary, torch.inference_mode():
         encoder.model.save(str(temporary))
+        save_beside(prepared, temporary)
         saved = Encoder.load(str(temporary), precision=encoder.precision).encode(probe, "passage")
         cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
         if cosine < _SAME:
