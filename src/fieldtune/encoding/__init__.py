@@ -2,7 +2,8 @@
 
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.precision import Precision, resolve_precision
+from fieldtune.encoding.query_adapter import QueryAdapter
 from fieldtune.encoding.search import top_k
 from fieldtune.encoding.vectors import cached_vectors
 
-__all__ = ["Encoder", "Precision", "cached_vectors", "resolve_precision", "top_k"]
+__all__ = ["Encoder", "Precision", "QueryAdapter", "cached_vectors", "resolve_precision", "top_k"]

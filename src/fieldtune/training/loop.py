@@ -81,7 +81,7 @@ def train(
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
             for group in optimizer.param_groups:
                 rate = settings.learning_rate * group.get("rate", 1.0)
-                group["lr"] = rate * _schedule(state.step, len(steps), settings.warmup)
+                group["lr"] = rate * schedule(state.step, len(steps), settings.warmup)
             batch = make_batch(pairs, steps[state.step], settings.hard_negatives, recipe.seed, state.step)
             loss = _step(encoder, batch, queries, passages, recipe, optimizer)
             if not math.isfinite(loss):
@@ -201,7 +201,7 @@ def _optimizer(model: Any, settings: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
+def schedule(step: int, steps: int, warmup: float) -> float:
     """Share of the peak rate at a step: linear rise over `warmup` of the steps, linear fall to zero."""
     rise = max(1, round(steps * warmup))
     if step < rise:
