@@ -13,6 +13,7 @@ from fieldtune.workspace import file_digest, read_json, write_json
 if TYPE_CHECKING:
     from torch.nn import Module
 
+Kind = Literal["lora", "bottleneck", "query"]
 RECORD = "fieldtune.json"
 PEFT_CONFIG = "adapter_config.json"
 _SAMPLED = 1_024  # values of each tensor that are compared: enough to tell two models apart, quick for any size
@@ -22,7 +23,7 @@ _SAMPLED = 1_024  # values of each tensor that are compared: enough to tell two 
 class AdapterRecord:
     """Beside the weights of an adapter, as `fieldtune.json`."""
 
-    method: Literal["lora", "bottleneck", "query"]
+    method: Kind
     base: str
     """As it was given: a hub id, a folder or builtin:NAME; empty for vectors of a closed model."""
     base_weights: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.adapter_folder import AdapterRecord, read_record, write_record
+from fieldtune.adapter_folder import read_record
 from fieldtune.errors import InputError, ModelError
 
 WEIGHTS = "adapter.safetensors"
@@ -50,15 +50,14 @@ class QueryAdapter:
             change = np.maximum(unit @ self.inner.T + self.inner_bias, 0) @ self.outer.T
         return _unit(unit + change + self.outer_bias)
 
-    def save(self, folder: Path, record: AdapterRecord) -> None:
-        """Write `adapter.safetensors` (outer, outer_bias, inner, inner_bias: float32) and `fieldtune.json`."""
+    def save(self, folder: Path) -> None:
+        """Write `adapter.safetensors`: outer, outer_bias and, where there are, inner and inner_bias, as float32."""
         from safetensors.numpy import save_file
 
-        weights = {"outer": self.outer, "outer_bias": self.outer_bias, "inner": self.inner, "inner_bias": self.inner_bias}
         folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: getattr(self, name) for name in ("outer", "outer_bias", "inner", "inner_bias")}
         present = {name: np.ascontiguousarray(weight) for name, weight in weights.items() if weight is not None}
         save_file(present, folder / WEIGHTS)
-        write_record(folder, record)
 
     @classmethod
     def load(cls, folder: Path) -> QueryAdapter:

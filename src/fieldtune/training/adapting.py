@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldtune.adapter_folder import AdapterRecord, weights_digest, write_record
-from fieldtune.config import Training
+from fieldtune.adapter_folder import AdapterRecord, Kind, weights_digest, write_record
+from fieldtune.config import Config, Training
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.models import resolve_model
 from fieldtune.training import bottleneck, lora
 from fieldtune.training.freezing import freeze_lower, require_layers, trainable
+from fieldtune.training.query_model import with_query_adapter
 from fieldtune.training.qlora import in_four_bits, require_qlora
 
 if TYPE_CHECKING:
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, QueryAdapter
 
+_KINDS: dict[str, Kind] = {"lora": "lora", "qlora": "lora", "adapter": "bottleneck", "query": "query"}
 _NAMES = {"lora": "LoRA", "qlora": "QLoRA", "adapter": "bottleneck adapters", "full": "full training"}
 
 
@@ -38,14 +40,17 @@ class Prepared:
     state: dict[str, Any] = field(default_factory=dict)
     """The trained low-rank change, from `finish` on."""
     bottlenecks: Any = None
+    query_adapter: QueryAdapter | None = None
+    """Trained by `train_query_side`."""
 
 
-def require_method(settings: Training, device: str) -> None:
+def require_method(config: Config, device: str) -> None:
     """Say what cannot work before anything is encoded.
 
     Raises ConfigError for settings that contradict each other, ModelError or MissingExtraError for QLoRA where it
     cannot run.
     """
+    settings = config.training
     if settings.method == "qlora":
         require_qlora(device)
         if settings.lora.dora:
@@ -55,22 +60,23 @@ def require_method(settings: Training, device: str) -> None:
             f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
             "set training.base_share=0, or a method of full or lora",
         )
-    if settings.freeze_layers and settings.method == "query":
+    if settings.method == "query" and settings.freeze_layers:
         raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
+    if settings.method == "query" and config.negatives.rounds > 1:
+        raise ConfigError("negatives.rounds does not go with method=query", "set negatives.rounds=1")
 
 
 def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
     """Put in what `settings.method` trains and take everything else out of training; vectors are as before.
 
-    Raises ModelError when the method does not fit the model, and whatever `require_method` does.
+    Raises ModelError when the method does not fit the model.
     """
     import torch
 
-    require_method(settings, encoder.device)
     if encoder.routed:
         raise ModelError(
             f"{encoder.name} has a layer for queries alone, trained on vectors that would change",
-            "give the model that it was made of, or training.method=query",
+            "give the model that it was made of",
         )
     module, transformer = encoder.model[0], encoder.model.transformers_model
     torch.manual_seed(seed)  # of new weights
@@ -84,9 +90,10 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
         raise ModelError(
             f"{encoder.name} carries bottleneck adapters already", "give the model that they were trained on"
         )
-    kind = "bottleneck" if settings.method == "adapter" else "lora"
-    prepared = Prepared(settings, record_of(encoder, kind), 0, 0, [])
+    prepared = Prepared(settings, record_of(encoder, _KINDS[settings.method]), 0, 0, [])
     encoder.model.requires_grad_(False)
+    if settings.method == "query":
+        return prepared
     if settings.method == "adapter":
         prepared.bottlenecks = bottleneck.add_bottlenecks(module, settings)
     else:
@@ -104,10 +111,13 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
     return prepared
 
 
-def finish(encoder: Encoder, prepared: Prepared) -> None:
-    """Merge a low-rank change into the encoder's own weights (for QLoRA: those in full precision); call it once."""
+def finish(encoder: Encoder, prepared: Prepared) -> Encoder:
+    """The encoder of the whole model: low-rank changes merged into the weights (for QLoRA: those in full precision),
+    a query layer put behind the others; call it once."""
+    if prepared.query_adapter is not None:
+        return with_query_adapter(encoder, prepared.query_adapter)
     if prepared.wrapped is None:
-        return
+        return encoder
     prepared.state = lora.lora_state(prepared.wrapped)
     if prepared.original is not None:
         transformer = prepared.original.to(encoder.model.device)
@@ -116,6 +126,7 @@ def finish(encoder: Encoder, prepared: Prepared) -> None:
     encoder.model[0].model = lora.merge_lora(prepared.wrapped)
     prepared.wrapped = prepared.original = None
     encoder.model.eval()
+    return encoder
 
 
 def save_beside(prepared: Prepared, model: Path) -> None:
@@ -131,6 +142,8 @@ def save_beside(prepared: Prepared, model: Path) -> None:
     if prepared.bottlenecks is not None:
         prepared.bottlenecks.write(folder)
         bottleneck.write_into_model(model, prepared.bottlenecks)
+    elif prepared.query_adapter is not None:
+        prepared.query_adapter.save(folder)
     elif prepared.settings.lora.dora and kept < 1:
         return
     else:
@@ -138,7 +151,7 @@ def save_beside(prepared: Prepared, model: Path) -> None:
     write_record(folder, prepared.record)
 
 
-def record_of(encoder: Encoder, method: Any) -> AdapterRecord:
+def record_of(encoder: Encoder, method: Kind) -> AdapterRecord:
     """What an adapter has to remember of its base; the encoder's model is still the base."""
     return AdapterRecord(
         method=method,

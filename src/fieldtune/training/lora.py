@@ -117,7 +117,7 @@ def save_lora(folder: Path, config: Any, state: Mapping[str, torch.Tensor], kept
 def faster_b(groups: list[dict[str, Any]], model: Module, settings: Training) -> list[dict[str, Any]]:
     """The optimizer's groups with the B matrices set apart, at `lora.b_rate` times the learning rate.
 
-    Their groups have the key `rate`, the multiple of the learning rate (LoRA+, arXiv:2402.12354, section 4).
+    A group's `share` is its part of the learning rate (LoRA+, arXiv:2402.12354, section 4).
     """
     if settings.method not in ("lora", "qlora") or settings.lora.b_rate == 1:
         return groups
@@ -128,13 +128,12 @@ def faster_b(groups: list[dict[str, Any]], model: Module, settings: Training) ->
         rest = [weight for weight in group["params"] if id(weight) in fast]
         apart.append({**group, "params": slow})
         if rest:
-            apart.append({**group, "params": rest, "rate": settings.lora.b_rate})
+            apart.append({**group, "params": rest, "share": settings.lora.b_rate})
     return [group for group in apart if group["params"]]
 
 
-def training_mode(model: Module, settings: Training) -> None:
-    """The model's own dropout as `dropout` says, that of low-rank changes as `lora.dropout` does."""
-    model.train(settings.dropout)
+def enter_lora_dropout(model: Module, settings: Training) -> None:
+    """Let low-rank changes drop inputs as `lora.dropout` says, whether or not the model itself does."""
     if settings.method in ("lora", "qlora") and settings.lora.dropout:
         for name, module in model.named_modules():
             if "lora_dropout" in name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from fieldtune.config import Config
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
-from fieldtune.training.adapting import Prepared, finish, prepare, require_method, save_beside
+from fieldtune.training.adapting import finish, prepare, require_method, save_beside
 from fieldtune.training.blend import blend, kept_weights
-from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
-from fieldtune.training.loop import Recipe, freezes_embeddings
-from fieldtune.training.losses import matryoshka_dimensions
-from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.loop import Hooks
+from fieldtune.training.optimizer import freezes_embeddings
+from fieldtune.training.pairs import make_pairs
+from fieldtune.training.query_side import train_query_side
+from fieldtune.training.reports import reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
-from fieldtune.training.scale import fitting_scale
+from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.types import Example, Result
-from fieldtune.workspace import atomic_folder, file_digest, write_jsonl
-
-_SAME = 0.9999  # least cosine between the trained model's vectors and those of the saved folder
+from fieldtune.workspace import file_digest, write_jsonl
 
 
 def tune(
@@ -49,13 +50,14 @@ def tune(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
             "fieldtune trains models whose first module is a Transformer",
         )
-    require_method(config.training, encoder.device)
+    require_reporters(config.training.report_to)
+    require_method(config, encoder.device)
     pairs = make_pairs(read_examples(examples))
+    recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = _development(config, data, encoder, vectors)
-    recipe, notes = _recipe(config, pairs, encoder)
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{config.training.model_dump_json()}"
-    probe = [*pairs.queries[:16], *pairs.passages[:16]]
-    before = encoder.encode(probe, "passage")
+    probe = Probe.of(pairs)
+    before = probe.vectors(encoder)
     if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds
@@ -71,27 +73,35 @@ def tune(
     share = config.training.base_share
     base = kept_weights(encoder.model) if share else {}
     prepared = prepare(encoder, config.training, config.seed)
-    state = train_in_rounds(encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine)
+    with reporting(config.training.report_to, work, config) as report:
+        hooks = Hooks(report=report)
+        states = work / "training" / "state"
+        if config.training.method == "query":
+            state = train_query_side(encoder, prepared, pairs, recipe, development, vectors, hooks)
+        else:
+            state = train_in_rounds(encoder, pairs, recipe, development, states, key, rounds, mine, hooks)
+    encoder = finish(encoder, prepared)
+    notes += state.notes + prepared.notes
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
             "weights so far."
         )
-    finish(encoder, prepared)
-    notes += prepared.notes
     best_score = state.best_score
     if share:
         blend(encoder.model, base, share)
         if development is not None:
             best_score = float(development.score(encoder).mean())
             notes.append(
-                f"{share:.0%} of the weights are the base model's (training.base_share): dev nDCG@10 {best_score:.4f} "
-                f"instead of {state.best_score:.4f}."
+                f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} "
+                f"{best_score:.4f} instead of {state.best_score:.4f}."
             )
-    after = encoder.encode(probe, "passage")
+    after = probe.vectors(encoder)
+    require_change(before, after)
     write_jsonl(work / "training" / "log.jsonl", state.log)
-    _save(encoder, work / "model", probe, after, prepared)
-    notes += _verdict(state, development, float(np.abs(before - after).max()), after)
+    cosine = save_checked(encoder, work / "model", probe, after, partial(save_beside, prepared))
+    notes += without_dev(data) if development is None else []
+    notes += verdict(state, development, before, after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
@@ -101,13 +111,15 @@ def tune(
     }
     if development is not None:
         counts |= {
-            "dev nDCG@10 before": round(state.base_score, 4),
-            "dev nDCG@10 after": round(best_score, 4),
+            f"dev {development.label} before": round(state.base_score, 4),
+            f"dev {development.label} after": round(best_score, 4),
         }
     details: dict[str, Any] = {
+        "loss": recipe.loss,
         "dimensions": list(recipe.dimensions),
         "precision": encoder.precision,
         "device": encoder.device,
+        "least cosine to the saved model": round(cosine, 6),
     }
     if mined_anew:
         details["mined anew"] = mined_anew
@@ -128,66 +140,16 @@ def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors:
         queries=settings.dev_queries,
         passages=settings.dev_passages,
         seed=config.seed,
+        measure=settings.dev_measure,
+        dimension=settings.dev_dimension,
     )
 
 
-def _recipe(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[Recipe, list[str]]:
-    settings, notes = config.training, []
-    if settings.scale == "auto":
-        rng = np.random.default_rng(config.seed)
-
-        def some(texts: list[str]) -> list[str]:
-            return [texts[i] for i in rng.permutation(len(texts))[:500]]
-
-        queries = encoder.encode(some(pairs.queries), "query")
-        scale, spread = fitting_scale(queries, encoder.encode(some(pairs.passages), "passage"), config.seed)
-        notes.append(
-            f"Loss scale {scale:.0f}, chosen from the base model: its cosines between unrelated texts spread by "
-            f"{spread:.3f}."
-        )
-    else:
-        scale = settings.scale
-    full = encoder.dimension
-    dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
-    if max(dimensions) > full:
-        raise ModelError(
-            f"training.matryoshka asks for {max(dimensions)} dimensions, {encoder.name} has {full}",
-            f"use sizes up to {full}",
-        )
-    if full not in dimensions:
-        dimensions = (full, *dimensions)
-    return Recipe(settings, scale, dimensions, config.seed), notes
-
-
-def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any, prepared: Prepared) -> None:
-    """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors."""
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    with atomic_folder(folder) as temporary, torch.inference_mode():
-        encoder.model.save(str(temporary))
-        save_beside(prepared, temporary)
-        saved = Encoder.load(str(temporary), precision=encoder.precision).encode(probe, "passage")
-        cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
-        if cosine < _SAME:
-            raise ModelError(
-                f"the saved model gives other vectors than the trained one (cosine {cosine:.5f})",
-                "this is a bug in saving or in the model's own code; the model was not kept",
-            )
-
-
-def _verdict(state: Progressed, development: Development | None, moved: float, vectors: Any) -> list[str]:
-    notes = []
-    if development is None:
-        notes.append("There is no dev set: the last weights were kept, unchecked.")
-    elif state.best_score <= state.base_score:
-        notes.append(
-            f"No gain on dev: nDCG@10 {state.base_score:.4f} before, {state.best_score:.4f} at the best step. Look at "
-            "the data first; then try a lower training.learning_rate or more queries."
-        )
-    if moved == 0:
-        notes.append("Training changed nothing: the vectors are those of the base model.")
-    if len(vectors) > 2 and float(np.abs(vectors - vectors.mean(axis=0)).max()) < 1e-3:
-        notes.append("The model has collapsed: all vectors are alike. Lower training.learning_rate.")
-    return notes
+def without_dev(data: RetrievalData) -> list[str]:
+    """Why nothing was measured on the way."""
+    if data.qrels.get("dev"):
+        return [
+            f"No dev query has a passage of grade {data.relevance_threshold} or more: the last weights were kept, "
+            "unchecked. See qrels/dev.tsv, or relevance_threshold in meta.json."
+        ]
+    return ["There is no dev set: the last weights were kept, unchecked."]
