@@ -15,7 +15,7 @@ import fieldtune
 PACKAGE = Path(fieldtune.__file__).parent
 STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation", "index", "serving")
 # What may see every stage: it puts them in order, or is the demo that calls them.
-ABOVE = ("pipeline", "standalone", "labelling", "starter", "summary", "cli", "demo", "__main__")
+ABOVE = ("pipeline", "standalone", "adapters", "labelling", "starter", "summary", "cli", "demo", "__main__")
 # Shared by the stages; itself built on the shared root modules alone.
 ENCODING = "encoding"
 HEAVY = [

@@ -117,5 +117,3 @@ def _cure(record: AdapterRecord) -> str:
     if not record.base:
         return "give the model whose vectors it was trained on"
     return f"load it on {record.base}, or train an adapter on this base"
-
-

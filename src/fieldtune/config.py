@@ -297,12 +297,15 @@ class Training(Section):
 
     method: Literal["full", "lora", "qlora", "adapter", "query"] = "full"
     """full: all weights; lora: low-rank changes, merged in at the end; qlora: the same over a base in 4 bits, on a GPU;
-    adapter: small layers between the model's own; query: a layer on query vectors, passages stay as they are indexed."""
+    adapter: small layers between the model's own; query: a layer on query vectors alone, an index stays valid."""
     freeze_layers: int = Field(0, ge=0)
     """Leave the word vectors and this many of the lower layers as they are."""
     lora: Lora = Lora()
+    """Of method lora and qlora."""
     bottleneck: Bottleneck = Bottleneck()
+    """Of method adapter."""
     query: QueryLayer = QueryLayer()
+    """Of method query."""
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)

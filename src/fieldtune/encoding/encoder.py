@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.adapter_folder import read_record
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.errors import ModelError
@@ -37,6 +38,7 @@ class Encoder:
         name: str = "",
         fingerprint: str = "",
         precision: PrecisionSetting = "auto",
+        passage_fingerprint: str = "",
         active: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.model = model.eval()
@@ -54,9 +56,10 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens(model) if takes_token_ids(model) else None
-        self.fingerprint = digest(
-            [fingerprint, self.prompts, self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
-        )
+        how = [self.prompts, self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        self.fingerprint = digest([fingerprint, *how])
+        self.passage_fingerprint = digest([passage_fingerprint or fingerprint, *how])
+        """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""
 
     @classmethod
     def load(cls, name: str, *, settings: Model | None = None, precision: PrecisionSetting = "auto") -> Encoder:
@@ -66,7 +69,13 @@ class Encoder:
         """
         resolved = resolve_model(name)
         model = load_model(name if settings is None else settings.model_copy(update={"base": name}))
-        return cls(model, name=name, fingerprint=resolved.fingerprint, precision=precision)
+        passages = ""
+        if has_query_route(model):  # a model tuned with method=query remembers whose passages it left as they were
+            record = read_record(resolved.folder / "adapter")
+            passages = record.base_fingerprint if record and record.method == "query" else ""
+        return cls(
+            model, name=name, fingerprint=resolved.fingerprint, precision=precision, passage_fingerprint=passages
+        )
 
     def encode(
         self, texts: Sequence[str], side: Side, *, advance: Callable[[int], None] | None = None

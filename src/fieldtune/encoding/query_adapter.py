@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fieldtune.errors import InputError, ModelError
 
 WEIGHTS = "adapter.safetensors"
 Floats = NDArray[np.float32]
+_PARTS = ("outer", "outer_bias", "inner", "inner_bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class QueryAdapter:
     @property
     def dimension(self) -> int:
         return len(self.outer_bias)
+
+    def digest(self) -> str:
+        """32 hex digits over the weights."""
+        whole = hashlib.sha256()
+        for name in _PARTS:
+            weight = getattr(self, name)
+            if weight is not None:
+                whole.update(f"{name}{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
+        return whole.hexdigest()[:32]
 
     def apply(self, vectors: Floats) -> Floats:
         """Query vectors (n, dim) of the model that it was trained on, to unit vectors (n, dim) for the same index.
@@ -55,7 +66,7 @@ class QueryAdapter:
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: getattr(self, name) for name in ("outer", "outer_bias", "inner", "inner_bias")}
+        weights = {name: getattr(self, name) for name in _PARTS}
         present = {name: np.ascontiguousarray(weight) for name, weight in weights.items() if weight is not None}
         save_file(present, folder / WEIGHTS)
 
@@ -67,9 +78,7 @@ class QueryAdapter:
 
         record = read_record(folder)
         if record is None or record.method != "query":
-            raise ModelError(
-                f"{folder} is not an adapter for query vectors", "train one with training.method=query"
-            )
+            raise ModelError(f"{folder} is not an adapter for query vectors", "train one with training.method=query")
         try:
             return cls(**load_file(folder / WEIGHTS))
         except (OSError, SafetensorError, TypeError) as error:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from fieldtune.adapter_folder import AdapterRecord, Kind, weights_digest, write_record
 from fieldtune.config import Config, Training
+from fieldtune.encoding import with_query_adapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.models import resolve_model
 from fieldtune.training import bottleneck, lora
 from fieldtune.training.freezing import freeze_lower, require_layers, trainable
-from fieldtune.training.query_model import with_query_adapter
 from fieldtune.training.qlora import in_four_bits, require_qlora
 
 if TYPE_CHECKING:

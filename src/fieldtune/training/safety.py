@@ -44,8 +44,8 @@ def save_checked(
 ) -> float:
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's `vectors`.
 
-    `complete` adds to the folder what the model itself does not save. Returns the least cosine. Raises ModelError when the folder gives other vectors, or the disk is full: what was in
-    its place before stays.
+    `complete` adds to the folder what the model itself does not save. Returns the least cosine. Raises ModelError when
+    the folder gives other vectors, or the disk is full: what was in its place before stays.
     """
     import torch
     from transformers.utils import logging

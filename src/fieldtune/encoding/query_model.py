@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune.encoding import Encoder, QueryAdapter
+from fieldtune.encoding.encoder import Encoder
+from fieldtune.encoding.query_adapter import QueryAdapter
 from fieldtune.workspace import digest
 
 _BETWEEN = "inner_query_vector"
@@ -23,12 +24,17 @@ def with_query_adapter(encoder: Encoder, adapter: QueryAdapter) -> Encoder:
 
     model = encoder.model
     router = Router.for_query_document([Normalize(), *_layers(adapter), Normalize()], [Normalize()])
-    routed = SentenceTransformer(
-        modules=[*model.children(), router], prompts=model.prompts, device=str(model.device)
+    prompts = {"query": encoder.prompts["query"], "document": encoder.prompts["passage"]}
+    routed = SentenceTransformer(modules=[*model.children(), router], prompts=prompts, device=str(model.device))
+    made = Encoder(
+        routed,
+        name=encoder.name,
+        fingerprint=digest([encoder.fingerprint, adapter.digest()]),
+        precision=encoder.precision,
+        active=encoder.active,
     )
-    whole = [digest(weight.tolist()) for weight in (adapter.outer, adapter.outer_bias)]
-    fingerprint = digest([encoder.fingerprint, whole])
-    return Encoder(routed, name=encoder.name, fingerprint=fingerprint, precision=encoder.precision)
+    made.passage_fingerprint = encoder.passage_fingerprint
+    return made
 
 
 def _layers(adapter: QueryAdapter) -> list[Any]:
