@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ARCHITECTURES = ("bert", "xlm-roberta", "mpnet", "modernbert", "distilbert", "qwen3")
+import pytest
 
 
-def make_model(tokenizer_of: str, architecture: str, folder: Path, *, layers: int = 2, seed: int = 0) -> str:
-    """A Sentence Transformers folder with `tokenizer_of`'s words and a random transformer."""
+@pytest.fixture
+def make_model(tiny_model: str, tmp_path: Path) -> Callable[..., str]:
+    """A function from an architecture to a Sentence Transformers folder with a random transformer of it."""
+
+    def made(architecture: str, *, layers: int = 2, seed: int = 0) -> str:
+        return _model(tiny_model, architecture, tmp_path / f"{architecture}-{layers}-{seed}", layers, seed)
+
+    return made
+
+
+def _model(tokenizer_of: str, architecture: str, folder: Path, layers: int, seed: int) -> str:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
