@@ -32,7 +32,8 @@ ASKED = [f"what ends {n}" for n in range(40)]
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora"},
     "lora, rank-stabilised, attention, faster B": {
-        "method": "lora", "lora": {"rslora": True, "targets": "attention", "b_rate": 4, "rank": 4, "dropout": 0.1},
+        "method": "lora", "learning_rate": 5e-3,
+        "lora": {"rslora": True, "targets": "attention", "b_rate": 4, "rank": 4, "dropout": 0.1},
     },
     "dora": {"method": "lora", "lora": {"dora": True, "rank": 4}},
     "pfeiffer": {"method": "adapter", "bottleneck": {"size": 8}},

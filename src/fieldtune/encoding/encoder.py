@@ -56,9 +56,9 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens(model) if takes_token_ids(model) else None
-        how = [self.prompts, self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
-        self.fingerprint = digest([fingerprint, *how])
-        self.passage_fingerprint = digest([passage_fingerprint or fingerprint, *how])
+        how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        self.fingerprint = digest([fingerprint, self.prompts, *how])
+        self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
         """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""
 
     @classmethod
