@@ -32,7 +32,8 @@ class BottleneckAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs + self.up(torch.relu(self.down(inputs)))
+        output: torch.Tensor = inputs + self.up(torch.relu(self.down(inputs)))
+        return output
 
 
 class Bottlenecks(nn.Module):

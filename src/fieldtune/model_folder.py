@@ -13,7 +13,7 @@ from fieldtune.errors import ModelError
 
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
-_CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout")  # modules whose settings cannot name code
+_CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout", ".Dense")  # Dense alone can name code: looked at
 _BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
 
@@ -72,6 +72,10 @@ def has_own_code_alone(folder: Path) -> bool:
         return False
     if not all(kind.startswith("sentence_transformers.") and kind.endswith(_CODELESS) for kind in kinds[1:]):
         return False
+    for module, kind in zip(modules, kinds, strict=True):
+        path = folder / str(module.get("path")) / "config.json"
+        if kind.endswith(".Dense") and not str(_read(path).get("activation_function", "torch.")).startswith("torch."):
+            return False
     return not any("auto_map" in path.read_text("utf-8", "replace") for path in folder.rglob("*config*.json"))
 
 

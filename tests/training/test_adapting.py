@@ -39,8 +39,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "pfeiffer": {"method": "adapter", "bottleneck": {"size": 8}},
     "houlsby": {"method": "adapter", "bottleneck": {"size": 8, "placement": "houlsby"}},
     "lower layer frozen": {"freeze_layers": 1, "learning_rate": 5e-3},
-    "query, linear": {"method": "query"},
-    "query, two layers": {"method": "query", "query": {"hidden": 24}},
+    "query, linear": {"method": "query", "learning_rate": 5e-3},
+    "query, two layers": {"method": "query", "learning_rate": 5e-3, "query": {"hidden": 24}},
 }  # fmt: skip
 
 

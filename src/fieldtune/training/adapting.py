@@ -96,6 +96,10 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
         return prepared
     if settings.method == "adapter":
         prepared.bottlenecks = bottleneck.add_bottlenecks(module, settings)
+        prepared.notes.append(
+            "Outside fieldtune the model loads with SentenceTransformer(folder, trust_remote_code=True): the code of "
+            "the adapters lies in its folder."
+        )
     else:
         if settings.method == "qlora":
             folder = Path(transformer.config._name_or_path)

@@ -72,7 +72,9 @@ def lora_state(wrapped: Any) -> dict[str, torch.Tensor]:
     """A copy of the trained change, under PEFT's names for files, on the processor."""
     from peft import get_peft_model_state_dict
 
-    return {name: weight.detach().cpu().clone() for name, weight in get_peft_model_state_dict(wrapped).items()}
+    # Without the second argument PEFT asks a hub whether the vocabulary has grown.
+    state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    return {name: weight.detach().cpu().clone() for name, weight in state.items()}
 
 
 def merge_lora(wrapped: Any) -> Any:
