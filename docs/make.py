@@ -11,7 +11,7 @@ from typing import Any
 import typer.main
 
 from fieldtune.cli import app
-from fieldtune.config import PRESETS, Config, Section
+from fieldtune.config import METHODS, PRESETS, Config, Section
 from fieldtune.starter import toml_value
 
 HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ def config_page() -> str:
             else:
                 lines.append(_setting(field.alias or key, field))
     lines += ["", "## Presets", "", "| | changes |", "| --- | --- |"]
-    for name, changes in PRESETS.items():
+    for name, changes in (*PRESETS.items(), *((f"training.method = {name}", how) for name, how in METHODS.items())):
         said = ", ".join(
             f"`{section}.{key} = {toml_value(value)}`"
             for section, keys in changes.items()

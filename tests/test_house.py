@@ -28,6 +28,9 @@ ABOVE = (
     "summary",
     "cli",
     "cli_dataset",
+    "cli_adapter",
+    "cli_options",
+    "adapters",
     "demo",
     "__main__",
 )

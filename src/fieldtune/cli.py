@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldtune import __version__
+from fieldtune.cli_adapter import adapter
 from fieldtune.cli_dataset import dataset
+from fieldtune.cli_options import BeirFolder, ConfigFile, FailUnless, MaxCost, MaxTokens, Preset, RunFolder, Set
 from fieldtune.console import note, say, size, table
 from fieldtune.exits import NOT_GOOD_ENOUGH, status_of
 
@@ -24,20 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
-Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
-BeirFolder = Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/.")]
-ConfigFile = Annotated[Path, typer.Argument(help="The TOML file that `fieldtune init` writes.")]
-MaxCost = Annotated[float, typer.Option("--max-cost", min=0, help="Stop asking the LLM before this is spent.")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=0, help="Stop asking the LLM before this many tokens.")]
-FailUnless = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fail-unless", metavar="VERDICT", help="Exit with 3 for any other verdict: ship, no-measurable-difference ..."
-    ),
-]
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 
 
 @app.callback()
@@ -265,6 +253,7 @@ def mine(
 
 
 app.add_typer(dataset)
+app.add_typer(adapter)
 
 
 @app.command()

@@ -250,9 +250,62 @@ class Model(Section):
     """Run Python code that the model's folder brings along."""
 
 
+class Lora(Section):
+    """Low-rank changes of the model's matrices (training.method = lora or qlora; arXiv:2106.09685)."""
+
+    rank: int = Field(16, ge=1)
+    """Of the change of each matrix; more can learn more and costs more."""
+    alpha: float = Field(32, gt=0)
+    """The change is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of a matrix's inputs that its change does not see, drawn anew at each step."""
+    targets: tuple[str, ...] | Literal["all", "attention"] = "all"
+    """Matrices that are changed: all linear layers of the blocks, those of attention alone, or endings of their names
+    such as query, value."""
+    rslora: bool = False
+    """Multiply by alpha / √rank instead: high ranks then learn as fast as low ones (arXiv:2312.03732)."""
+    dora: bool = False
+    """Learn the length of each row apart from its direction (arXiv:2402.09353); slower."""
+    b_rate: float = Field(1.0, gt=0)
+    """Learning rate of the B matrices over that of the A matrices; LoRA+ takes 16 (arXiv:2402.12354)."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) and value not in ("all", "attention") else value
+
+
+class Bottleneck(Section):
+    """Small layers put between the model's own (training.method = adapter)."""
+
+    placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"
+    """pfeiffer: one behind each feed-forward layer (arXiv:2005.00247); houlsby: one behind attention as well
+    (arXiv:1902.00751)."""
+    size: int = Field(64, ge=1)
+    """Width of the bottleneck."""
+
+
+class QueryLayer(Section):
+    """A layer behind the finished model that changes query vectors alone (training.method = query)."""
+
+    hidden: int = Field(0, ge=0)
+    """Width of the inner layer; 0 makes the change linear."""
+
+
 class Training(Section):
     """How the model is tuned."""
 
+    method: Literal["full", "lora", "qlora", "adapter", "query"] = "full"
+    """full: all weights; lora: low-rank changes, merged in at the end; qlora: the same over a base in 4 bits, on a GPU;
+    adapter: small layers between the model's own; query: a layer on query vectors alone, an index stays valid."""
+    freeze_layers: int = Field(0, ge=0)
+    """Leave the word vectors and this many of the lower layers as they are."""
+    lora: Lora = Lora()
+    """Of method lora and qlora."""
+    bottleneck: Bottleneck = Bottleneck()
+    """Of method adapter."""
+    query: QueryLayer = QueryLayer()
+    """Of method query."""
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
@@ -260,7 +313,7 @@ class Training(Section):
     hard_negatives: int = Field(1, ge=0)
     """Mined negatives used per query and step, drawn anew each epoch."""
     learning_rate: float = Field(5e-5, gt=0)
-    """Of AdamW, at its peak."""
+    """Of AdamW, at its peak; methods that train few weights have another default."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps with a rising rate; it then falls linearly to zero."""
     weight_decay: float = Field(0.01, ge=0)
@@ -507,6 +560,13 @@ PRESETS: Mapping[str, dict[str, Any]] = {
     "balanced": {},
     "best": {"training": {"epochs": 4, "evaluations": 8, "patience": 3}},
 }
+# What training.method changes in the same way: few weights bear, and need, a higher rate.
+METHODS: Mapping[str, dict[str, Any]] = {
+    "lora": {"training": {"learning_rate": 5e-4}},
+    "qlora": {"training": {"learning_rate": 5e-4}},
+    "adapter": {"training": {"learning_rate": 1e-3}},
+    "query": {"training": {"learning_rate": 1e-3, "epochs": 10, "evaluations": 10}},
+}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -564,8 +624,11 @@ def make_config(settings: Mapping[str, Any], *, where: str = "config") -> Config
     preset = settings.get("preset", "balanced")
     if preset not in PRESETS:
         raise ConfigError(f"{where}: preset {preset!r} is unknown", f"choose one of: {', '.join(PRESETS)}")
+    training = settings.get("training")
+    method = training.get("method") if isinstance(training, Mapping) else None
+    defaults = merge(PRESETS[preset], METHODS.get(method, {}) if isinstance(method, str) else {})
     try:
-        return Config.model_validate(merge(PRESETS[preset], settings))
+        return Config.model_validate(merge(defaults, settings))
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(map(_explain, error.errors())), _nearest(error)) from None
 

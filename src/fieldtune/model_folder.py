@@ -12,9 +12,10 @@ from fieldtune.cache import remembered_digest
 from fieldtune.errors import ModelError
 
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
-# Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
 # Families whose positions are counted from behind the padding token, so that the last ones are never reached.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")
+_CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout", ".Dense")  # Dense alone can name code: looked at
+# Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
 _BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
 
@@ -58,6 +59,26 @@ def transformer_folder(folder: Path) -> Path:
     modules = _read(folder / "modules.json", list) if (folder / "modules.json").exists() else []
     first = modules[0] if modules and isinstance(modules[0], dict) else {}
     return folder / str(first.get("path") or "")
+
+
+def has_own_code_alone(folder: Path) -> bool:
+    """Whether the only code that loading runs is fieldtune's own for bottleneck adapters, unchanged to the byte."""
+    copy = folder / "bottleneck_adapters.py"
+    if not copy.exists() or not (folder / "modules.json").exists():
+        return False
+    if copy.read_bytes() != Path(__file__).with_name(copy.name).read_bytes():
+        return False
+    modules = [module for module in _read(folder / "modules.json", list) if isinstance(module, dict)]
+    kinds = [str(module.get("type", "")) for module in modules]
+    if kinds[:1] != ["bottleneck_adapters.AdaptedTransformer"]:
+        return False
+    if not all(kind.startswith("sentence_transformers.") and kind.endswith(_CODELESS) for kind in kinds[1:]):
+        return False
+    for module, kind in zip(modules, kinds, strict=True):
+        path = folder / str(module.get("path")) / "config.json"
+        if kind.endswith(".Dense") and not str(_read(path).get("activation_function", "torch.")).startswith("torch."):
+            return False
+    return not any("auto_map" in path.read_text("utf-8", "replace") for path in folder.rglob("*config*.json"))
 
 
 def saved_prompts(folder: Path) -> tuple[str, str]:

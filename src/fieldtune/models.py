@@ -14,6 +14,7 @@ from fieldtune.errors import ModelError
 from fieldtune.hub import hub_folder
 from fieldtune.model_folder import (
     fingerprint,
+    has_own_code_alone,
     model_folder,
     most_tokens,
     require_text_encoder,
@@ -93,7 +94,7 @@ def load_model(model: Model | str) -> SentenceTransformer:
                 found.path_or_id,
                 # Always written out: encode_query and encode_document, also after saving, then use just these.
                 prompts={"query": query, "document": passage},
-                trust_remote_code=settings.trust_remote_code,
+                trust_remote_code=settings.trust_remote_code or has_own_code_alone(found.folder),
                 local_files_only=True,
             )
         except Exception as error:  # whatever a library or a model's own code raises on a folder that does not fit

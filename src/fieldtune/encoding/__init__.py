@@ -1,9 +1,27 @@
 """Tokens to vectors, and exact search over them: shared by mining, evaluation, index and serving."""
 
+from fieldtune.encoding.adapters import AdaptedModel, load_adapters
 from fieldtune.encoding.encoder import Encoder
+from fieldtune.encoding.given_vectors import GivenVectors, read_both
 from fieldtune.encoding.precision import Precision, resolve_precision
+from fieldtune.encoding.query_adapter import QueryAdapter
+from fieldtune.encoding.query_model import with_query_adapter
 from fieldtune.encoding.search import top_k
 from fieldtune.encoding.single import SingleEncoder, agrees
 from fieldtune.encoding.vectors import cached_vectors
 
-__all__ = ["Encoder", "Precision", "SingleEncoder", "agrees", "cached_vectors", "resolve_precision", "top_k"]
+__all__ = [
+    "AdaptedModel",
+    "Encoder",
+    "GivenVectors",
+    "Precision",
+    "QueryAdapter",
+    "SingleEncoder",
+    "agrees",
+    "cached_vectors",
+    "load_adapters",
+    "read_both",
+    "resolve_precision",
+    "top_k",
+    "with_query_adapter",
+]

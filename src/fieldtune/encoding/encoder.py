@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.adapter_folder import read_record
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.errors import ModelError
@@ -36,8 +38,14 @@ class Encoder:
         name: str = "",
         fingerprint: str = "",
         precision: PrecisionSetting = "auto",
+        passage_fingerprint: str = "",
+        active: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.model = model.eval()
+        self.active = active
+        """Entered around each use of the model: several encoders may share one model and switch its adapters."""
+        self.routed = has_query_route(model)
+        """Queries go another way through the model than passages."""
         self.name = name
         self.device = str(model.device)
         self.precision = resolve_precision(precision, self.device)
@@ -48,9 +56,10 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens(model) if takes_token_ids(model) else None
-        self.fingerprint = digest(
-            [fingerprint, self.prompts, self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
-        )
+        how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        self.fingerprint = digest([fingerprint, self.prompts, *how])
+        self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
+        """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""
 
     @classmethod
     def load(cls, name: str, *, settings: Model | None = None, precision: PrecisionSetting = "auto") -> Encoder:
@@ -60,7 +69,13 @@ class Encoder:
         """
         resolved = resolve_model(name)
         model = load_model(name if settings is None else settings.model_copy(update={"base": name}))
-        return cls(model, name=name, fingerprint=resolved.fingerprint, precision=precision)
+        passages = ""
+        if has_query_route(model):  # a model tuned with method=query remembers whose passages it left as they were
+            record = read_record(resolved.folder / "adapter")
+            passages = record.base_fingerprint if record and record.method == "query" else ""
+        return cls(
+            model, name=name, fingerprint=resolved.fingerprint, precision=precision, passage_fingerprint=passages
+        )
 
     def encode(
         self, texts: Sequence[str], side: Side, *, advance: Callable[[int], None] | None = None
@@ -76,7 +91,7 @@ class Encoder:
         else:
             store = self.tokens.store(distinct, self.prompts[side])
             for rows in budgeted(store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
-                vectors[rows] = self._forward(store, rows)
+                vectors[rows] = self._forward(store, rows, side)
                 if advance is not None and len(distinct) == len(texts):
                     advance(len(rows))
         damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -93,12 +108,12 @@ class Encoder:
         place = {text: row for row, text in enumerate(distinct)}
         return vectors[[place[text] for text in texts]]
 
-    def _forward(self, store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _forward(self, store: TokenStore, rows: NDArray[np.int64], side: Side) -> NDArray[np.float32]:
         import torch
 
         assert self.tokens is not None  # encode() has checked
-        with torch.inference_mode(), autocast(self.precision, self.device):
-            output = embed(self.model, store, rows, self.tokens.pad)
+        with self.active(), torch.inference_mode(), autocast(self.precision, self.device):
+            output = embed(self.model, store, rows, self.tokens.pad, side if self.routed else None)
         unit = torch.nn.functional.normalize(output.float(), dim=-1)
         return np.asarray(unit.cpu().numpy(), np.float32)
 
@@ -108,17 +123,32 @@ class Encoder:
         encode = self.model.encode_query if side == "query" else self.model.encode_document
         for begin in range(0, len(texts), 1_000):
             block = texts[begin : begin + 1_000]
-            out[begin : begin + len(block)] = encode(block, normalize_embeddings=True, show_progress_bar=False)
+            with self.active():
+                vectors = encode(block, normalize_embeddings=True, show_progress_bar=False)
+            out[begin : begin + len(block)] = vectors
             if advance is not None:
                 advance(len(block))
 
 
-def embed(model: Any, store: TokenStore, rows: NDArray[np.integer[Any]], pad: int) -> torch.Tensor:
-    """One forward pass: the model's sentence embeddings (len(rows), dimension), in the precision of the moment."""
+def embed(
+    model: Any, store: TokenStore, rows: NDArray[np.integer[Any]], pad: int, side: Side | None = None
+) -> torch.Tensor:
+    """One forward pass: the model's sentence embeddings (len(rows), dimension), in the precision of the moment.
+
+    `side` chooses the way through a model that has one for queries and one for passages.
+    """
     ids, mask = store.padded(rows, pad)
     features = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
-    output: torch.Tensor = model(features)["sentence_embedding"]
+    route = {} if side is None else {"task": "query" if side == "query" else "document"}
+    output: torch.Tensor = model(features, **route)["sentence_embedding"]
     return output
+
+
+def has_query_route(model: SentenceTransformer) -> bool:
+    """Whether a module of the model treats queries in another way than passages."""
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    return any(isinstance(module, Router) and "query" in module.sub_modules for module in model)
 
 
 def takes_token_ids(model: SentenceTransformer) -> bool:

@@ -47,7 +47,8 @@ def cached_vectors(
 
 
 def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
-    sha = hashlib.sha256(f"{encoder.fingerprint}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())
+    model = encoder.fingerprint if side == "query" else encoder.passage_fingerprint
+    sha = hashlib.sha256(f"{model}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())
     for text in texts:
         sha.update(text.encode("utf-8", "surrogatepass"))
         sha.update(b"\0")

@@ -48,11 +48,15 @@ class Development:
 
     def measured(self, encoder: Encoder) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """The measure of each query, and the vectors of the passages (n, dim) that it was taken with."""
-        queries = self._cut(encoder.encode(self.queries, "query"))
-        passages = self._cut(encoder.encode(self.passages, "passage"))
+        passages = encoder.encode(self.passages, "passage")
+        return self.of_vectors(encoder.encode(self.queries, "query"), passages), self._cut(passages)
+
+    def of_vectors(self, queries: NDArray[np.float32], passages: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The measure of each query, from the unit vectors (n, dim) and (m, dim) of its texts."""
+        queries, passages = self._cut(queries), self._cut(passages)
         depth = parse(self.measure)[1] or max(1, *map(len, self.qrels))
         _, ranked = top_k(queries, passages, depth)
-        return measures_of([self.measure], ranked, self.qrels, self.relevance_threshold)[self.measure], passages
+        return measures_of([self.measure], ranked, self.qrels, self.relevance_threshold)[self.measure]
 
     def _cut(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.dimension:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fieldtune.config import Training
 from fieldtune.errors import ModelError
+from fieldtune.training.lora import enter_lora_dropout
 from fieldtune.training.optimizer import freezes_embeddings
 
 
@@ -29,6 +30,7 @@ def set_up(model: Any, settings: Training) -> None:
 def enter_training(model: Any, settings: Training) -> None:
     """Switch to training; without dropout the modules stay as in evaluation."""
     model.train(settings.dropout)
+    enter_lora_dropout(model, settings)
     if settings.gradient_checkpointing:
         from transformers.modeling_layers import GradientCheckpointingLayer
 

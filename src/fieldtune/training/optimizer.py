@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from fieldtune.config import Training
+from fieldtune.training.lora import faster_b
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +26,11 @@ def parameter_groups(model: Any, settings: Training) -> list[dict[str, Any]]:
     """Weight decay on matrices alone. A group's `share` is its part of the learning rate at every step."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    return [
+    groups = [
         {"params": matrices, "weight_decay": settings.weight_decay, "share": 1.0},
         {"params": others, "weight_decay": 0.0, "share": 1.0},
     ]
+    return faster_b(groups, model, settings)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: Training, step: int, steps: int) -> float:

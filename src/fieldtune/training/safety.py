@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +35,17 @@ class Probe:
         return np.concatenate([encoder.encode(self.queries, "query"), encoder.encode(self.passages, "passage")])
 
 
-def save_checked(encoder: Encoder, folder: Path, probe: Probe, vectors: NDArray[np.float32]) -> float:
+def save_checked(
+    encoder: Encoder,
+    folder: Path,
+    probe: Probe,
+    vectors: NDArray[np.float32],
+    complete: Callable[[Path], None] | None = None,
+) -> float:
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's `vectors`.
 
-    Returns the least cosine. Raises ModelError when the folder gives other vectors, or the disk is full: what was in
-    its place before stays.
+    `complete` adds to the folder what the model itself does not save. Returns the least cosine. Raises ModelError when
+    the folder gives other vectors, or the disk is full: what was in its place before stays.
     """
     import torch
     from transformers.utils import logging
@@ -46,6 +53,8 @@ def save_checked(encoder: Encoder, folder: Path, probe: Probe, vectors: NDArray[
     logging.disable_progress_bar()
     with room_to_write(folder.parent, "the model"), atomic_folder(folder) as temporary, torch.inference_mode():
         encoder.model.save(str(temporary))
+        if complete is not None:
+            complete(temporary)
         saved = probe.vectors(Encoder.load(str(temporary), precision=encoder.precision))
         cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
         if cosine < _SAME:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.models import resolve_model
+from fieldtune.training.adapting import finish, prepare, require_method, save_beside
 from fieldtune.training.blend import blend, kept_weights
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.loop import Hooks
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
+from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
@@ -50,6 +53,7 @@ def tune(
             "fieldtune trains models whose first module is a Transformer",
         )
     require_reporters(config.training.report_to)
+    require_method(config, encoder.device)
     pairs = make_pairs(read_examples(examples))
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = _development(config, data, encoder, vectors)
@@ -68,11 +72,16 @@ def tune(
     mined_anew: list[dict[str, Any]] = []
     share = config.training.base_share
     base = kept_weights(encoder.model) if share else {}
+    prepared = prepare(encoder, config.training, config.seed)
     with reporting(config.training.report_to, work, config) as report:
         hooks = Hooks(report=report)
         states = work / "training" / "state"
-        state = train_in_rounds(encoder, pairs, recipe, development, states, key, rounds, mine, hooks)
-    notes += state.notes
+        if config.training.method == "query":
+            state = train_query_side(encoder, prepared, pairs, recipe, development, vectors, hooks)
+        else:
+            state = train_in_rounds(encoder, pairs, recipe, development, states, key, rounds, mine, hooks)
+    encoder = finish(encoder, prepared)
+    notes += state.notes + prepared.notes
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
@@ -90,15 +99,15 @@ def tune(
     after = probe.vectors(encoder)
     require_change(before, after)
     write_jsonl(work / "training" / "log.jsonl", state.log)
-    cosine = save_checked(encoder, work / "model", probe, after)
+    cosine = save_checked(encoder, work / "model", probe, after, partial(save_beside, prepared))
     notes += without_dev(data) if development is None else []
     notes += verdict(state, development, before, after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
-        "trainable parameters": state.trainable,
         "loss scale": recipe.scale,
         "best step": state.best_step,
+        "trainable parameters": prepared.trainable,
     }
     if development is not None:
         counts |= {

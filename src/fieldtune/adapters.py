@@ -1,0 +1,109 @@
+"""Adapters on their own: several on one base, merged into it, or trained on the vectors of a closed model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.adapter_folder import AdapterRecord, adapter_folder, write_record
+from fieldtune.beir import load_beir, require_split
+from fieldtune.encoding import AdaptedModel, Encoder, QueryAdapter, load_adapters, read_both
+from fieldtune.errors import ConfigError, ModelError
+from fieldtune.workspace import atomic_folder, write_json
+
+if TYPE_CHECKING:
+    from fieldtune.config import Config
+
+__all__ = [
+    "AdaptedModel",
+    "QueryAdapter",
+    "evaluate_query_adapter",
+    "load_adapters",
+    "merge_adapter",
+    "train_query_adapter",
+]
+
+_SAME = 0.9999  # least cosine between vectors of the merged folder and of base and adapter
+_PROBE = (
+    "What does the tenant owe when the lease ends early?",
+    "insulin dosage for children",
+    "合同解除后的损害赔偿",
+    "Total revenue rose by 4% to $12.3 million in the third quarter.",
+)
+
+
+def merge_adapter(base: str, adapter: str | Path, out: Path) -> list[str]:
+    """Write `base` with the adapter in it as a Sentence Transformers folder that needs no adapter at run time.
+
+    Low-rank changes are added to the matrices, a query adapter becomes a layer for queries, bottleneck adapters stay
+    layers whose code lies in the folder. Kept only if it gives the vectors of base and adapter; returns lines that say
+    what was made. Raises ModelError for an adapter of another base.
+    """
+    import torch
+
+    from fieldtune.training.merging import save_merged
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists already and is not empty", "give another --out")
+    folder = adapter_folder(adapter)
+    expected = _probed(load_adapters(base, {"merged": folder}, precision="fp32").encoder("merged"))
+    with atomic_folder(out) as temporary, torch.inference_mode():
+        save_merged(Encoder.load(base, precision="fp32"), folder, temporary)
+        found = _probed(Encoder.load(str(temporary), precision="fp32"))
+        cosine = float(np.einsum("ij,ij->i", expected, found).min())
+        if cosine < _SAME:
+            raise ModelError(
+                f"merged, the adapter gives other vectors than beside its base (cosine {cosine:.5f})",
+                "this is a bug; nothing was written",
+            )
+    return [f"merged model: {out}", f"least cosine to base and adapter: {cosine:.6f}"]
+
+
+def _probed(encoder: Encoder) -> NDArray[np.float32]:
+    return np.concatenate([encoder.encode(_PROBE, "query"), encoder.encode(_PROBE, "passage")])
+
+
+def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) -> list[str]:
+    """Train a query adapter on a BEIR folder and on vectors of its texts from any model, and write it to `out`.
+
+    `vectors` holds queries.npy, passages.npy and their ids (see `read_vectors`). `out` gets adapter.safetensors and
+    fieldtune.json; `QueryAdapter.load(out).apply(query_vectors)` uses it. Settings are those of training.query and of
+    training and negatives at large. Returns lines that say what was made.
+    """
+    from fieldtune.training.given import fit_on_given
+
+    loaded = load_beir(data)
+    require_split(data, loaded, "train")
+    adapter, state, said = fit_on_given(config, loaded, *read_both(vectors))
+    record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
+    with atomic_folder(out) as temporary:
+        adapter.save(temporary)
+        write_record(temporary, record)
+        write_json(temporary / "training.json", {"log": state.log, "settings": config.training.model_dump()})
+    return [*said, f"query adapter: {out}"]
+
+
+def evaluate_query_adapter(
+    config: Config, data: Path, vectors: Path, adapter: Path, split: str = "test", json: Path | None = None
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    """Measure a model's vectors with and without a query adapter; returns columns, rows and sentences."""
+    from fieldtune.evaluation import System, asked, comparison_table, dense_ranking, evaluate, write_metrics
+
+    loaded = load_beir(data)
+    require_split(data, loaded, split)
+    queries, passages = read_both(vectors)
+    layer = QueryAdapter.load(adapter_folder(adapter))
+    before = queries.of(list(asked(loaded, split)))
+    corpus = passages.of(list(loaded.passages))
+    systems = [
+        System(name, dense_ranking(loaded, split, found, corpus, label=name))
+        for name, found in (("vectors", before), ("with the adapter", layer.apply(before)))
+    ]
+    evaluation = evaluate(loaded, split, systems, config.evaluation, config.seed)
+    if json:
+        write_metrics(json, evaluation, {})
+    columns, rows = comparison_table(evaluation, ())
+    return tuple(columns), [tuple(row) for row in rows], list(evaluation.notes)

@@ -1,0 +1,169 @@
+"""Which weights a training changes: a model made ready before it, and made whole and saved after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldtune.adapter_folder import AdapterRecord, Kind, weights_digest, write_record
+from fieldtune.config import Config, Training
+from fieldtune.encoding import with_query_adapter
+from fieldtune.errors import ConfigError, ModelError
+from fieldtune.models import resolve_model
+from fieldtune.training import bottleneck, lora
+from fieldtune.training.freezing import freeze_lower, require_layers, trainable
+from fieldtune.training.qlora import in_four_bits, require_qlora
+
+if TYPE_CHECKING:
+    from fieldtune.encoding import Encoder, QueryAdapter
+
+_KINDS: dict[str, Kind] = {"lora": "lora", "qlora": "lora", "adapter": "bottleneck", "query": "query"}
+_NAMES = {"lora": "LoRA", "qlora": "QLoRA", "adapter": "bottleneck adapters", "full": "full training"}
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What `prepare` put into a model, and `finish` took out of it."""
+
+    settings: Training
+    record: AdapterRecord | None
+    trainable: int
+    """Numbers that training changes."""
+    total: int
+    notes: list[str]
+    wrapped: Any = None
+    """PEFT's view of the transformer; None without low-rank changes and after `finish`."""
+    original: Any = None
+    """The transformer in full precision while one in 4 bits is trained."""
+    config: Any = None
+    state: dict[str, Any] = field(default_factory=dict)
+    """The trained low-rank change, from `finish` on."""
+    bottlenecks: Any = None
+    query_adapter: QueryAdapter | None = None
+    """Trained by `train_query_side`."""
+
+
+def require_method(config: Config, device: str) -> None:
+    """Say what cannot work before anything is encoded.
+
+    Raises ConfigError for settings that contradict each other, ModelError or MissingExtraError for QLoRA where it
+    cannot run.
+    """
+    settings = config.training
+    if settings.method == "qlora":
+        require_qlora(device)
+        if settings.lora.dora:
+            raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
+    if settings.base_share and settings.method in ("adapter", "query"):
+        raise ConfigError(
+            f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
+            "set training.base_share=0, or a method of full or lora",
+        )
+    if settings.method == "query" and settings.freeze_layers:
+        raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
+    if settings.method == "query" and config.negatives.rounds > 1:
+        raise ConfigError("negatives.rounds does not go with method=query", "set negatives.rounds=1")
+
+
+def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
+    """Put in what `settings.method` trains and take everything else out of training; vectors are as before.
+
+    Raises ModelError when the method does not fit the model.
+    """
+    import torch
+
+    if encoder.routed:
+        raise ModelError(
+            f"{encoder.name} has a layer for queries alone, trained on vectors that would change",
+            "give the model that it was made of",
+        )
+    module, transformer = encoder.model[0], encoder.model.transformers_model
+    torch.manual_seed(seed)  # of new weights
+    if settings.method == "full":
+        freeze_lower(transformer, settings.freeze_layers)
+        part, whole = trainable(encoder.model)
+        frozen = f"The word vectors and the lower {settings.freeze_layers} layers were left as they are."
+        return Prepared(settings, None, part, whole, [frozen] if settings.freeze_layers else [])
+    require_layers(transformer, settings.freeze_layers)
+    if hasattr(module, "bottlenecks"):
+        raise ModelError(
+            f"{encoder.name} carries bottleneck adapters already", "give the model that they were trained on"
+        )
+    prepared = Prepared(settings, record_of(encoder, _KINDS[settings.method]), 0, 0, [])
+    encoder.model.requires_grad_(False)
+    if settings.method == "query":
+        return prepared
+    if settings.method == "adapter":
+        prepared.bottlenecks = bottleneck.add_bottlenecks(module, settings)
+        prepared.notes.append(
+            "Outside fieldtune the model loads with SentenceTransformer(folder, trust_remote_code=True): the code of "
+            "the adapters lies in its folder."
+        )
+    else:
+        if settings.method == "qlora":
+            folder = Path(transformer.config._name_or_path)
+            prepared.original = transformer.to("cpu")
+            transformer = module.model = in_four_bits(transformer, folder, encoder.device)
+        prepared.wrapped = lora.add_lora(transformer, settings, encoder.name)
+        prepared.config = prepared.wrapped.peft_config["default"]
+    prepared.trainable, prepared.total = trainable(encoder.model)
+    share = prepared.trainable / prepared.total
+    prepared.notes.append(
+        f"Trained with {_NAMES[settings.method]}: {prepared.trainable:,} of {prepared.total:,} numbers ({share:.2%})."
+    )
+    return prepared
+
+
+def finish(encoder: Encoder, prepared: Prepared) -> Encoder:
+    """The encoder of the whole model: low-rank changes merged into the weights (for QLoRA: those in full precision),
+    a query layer put behind the others; call it once."""
+    if prepared.query_adapter is not None:
+        return with_query_adapter(encoder, prepared.query_adapter)
+    if prepared.wrapped is None:
+        return encoder
+    prepared.state = lora.lora_state(prepared.wrapped)
+    if prepared.original is not None:
+        transformer = prepared.original.to(encoder.model.device)
+        prepared.wrapped = lora.apply_state(transformer, prepared.config, prepared.state)
+        prepared.notes.append("The change was merged into the base in full precision, not into its 4 bits.")
+    encoder.model[0].model = lora.merge_lora(prepared.wrapped)
+    prepared.wrapped = prepared.original = None
+    encoder.model.eval()
+    return encoder
+
+
+def save_beside(prepared: Prepared, model: Path) -> None:
+    """Write `model/adapter`, and for bottlenecks what makes the saved model load with them.
+
+    Where a share of the base's weights is mixed in after `finish` (training.base_share), the adapter is weakened
+    likewise; that is not possible for DoRA, whose adapter is left out.
+    """
+    if prepared.record is None:
+        return
+    kept = 1 - prepared.settings.base_share
+    folder = model / "adapter"
+    if prepared.bottlenecks is not None:
+        prepared.bottlenecks.write(folder)
+        bottleneck.write_into_model(model, prepared.bottlenecks)
+    elif prepared.query_adapter is not None:
+        prepared.query_adapter.save(folder)
+    elif prepared.settings.lora.dora and kept < 1:
+        return
+    else:
+        lora.save_lora(folder, prepared.config, prepared.state, kept)
+    write_record(folder, prepared.record)
+
+
+def record_of(encoder: Encoder, method: Kind) -> AdapterRecord:
+    """What an adapter has to remember of its base; the encoder's model is still the base."""
+    return AdapterRecord(
+        method=method,
+        base=encoder.name,
+        base_weights=weights_digest(encoder.model),
+        base_fingerprint=resolve_model(encoder.name).fingerprint,
+        dimension=encoder.dimension,
+        query_prompt=encoder.prompts["query"],
+        passage_prompt=encoder.prompts["passage"],
+        max_tokens=int(encoder.model.max_seq_length or 0),
+    )

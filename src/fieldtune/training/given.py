@@ -1,0 +1,112 @@
+"""A query adapter for vectors that were given as files: of a closed model that only its maker can train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.beir import RetrievalData
+from fieldtune.config import Config
+from fieldtune.dataset.candidates import candidates_from
+from fieldtune.dataset.known import known_rows
+from fieldtune.dataset.mining import mine, nothing_mined
+from fieldtune.encoding import GivenVectors, QueryAdapter
+from fieldtune.errors import ConfigError
+from fieldtune.measures import canonical
+from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.development import Development, dev_queries
+from fieldtune.training.losses import matryoshka_dimensions
+from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.query_side import fit_query_adapter
+from fieldtune.training.recipe import Recipe
+from fieldtune.training.scale import fitting_scale
+from fieldtune.types import Example
+
+_LOSSES = ("mnrl", "symmetric", "gte")  # those that need neither a teacher nor another model
+
+
+def fit_on_given(
+    config: Config, data: RetrievalData, queries: GivenVectors, passages: GivenVectors
+) -> tuple[QueryAdapter, Progressed, list[str]]:
+    """Mine negatives with the vectors, train on the train split, choose on dev; says what was done in sentences.
+
+    Every query with a label in train or dev and every passage must have a vector; InputError names one that has none.
+    Raises ConfigError for a loss that needs more than labels.
+    """
+    settings = config.training
+    loss = "mnrl" if settings.loss in ("auto", "cached") else settings.loss
+    if loss not in _LOSSES:
+        raise ConfigError(
+            f"training.loss={loss} does not go with vectors from files", f"set one of: {', '.join(_LOSSES)}"
+        )
+    full = queries.dimension
+    dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
+    if max(dimensions) > full:
+        raise ConfigError(
+            f"training.matryoshka asks for {max(dimensions)} dimensions, the vectors have {full}",
+            f"use sizes up to {full}",
+        )
+    corpus = passages.of(list(data.passages))
+    pairs = _mined(config, data, queries, corpus)
+    asked = queries.of(pairs.queries)
+    place = {key: row for row, key in enumerate(data.passages)}
+    shown = corpus[[place[key] for key in pairs.passages]]
+    scale = fitting_scale(asked, corpus, config.seed)[0] if settings.scale == "auto" else settings.scale
+    development = _development(config, data, place)
+    score: Callable[[QueryAdapter], float] | None = None
+    if development is not None:
+        before = queries.of(development.queries)
+
+        def score(adapter: QueryAdapter) -> float:
+            return float(development.of_vectors(adapter.apply(before), corpus).mean())
+
+    sizes = dimensions if full in dimensions else (full, *dimensions)
+    recipe = Recipe(settings, scale, sizes, config.seed, loss=loss)
+    name = development.label if development else ""
+    adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name)
+    said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:.0f}"]
+    if development is None:
+        said.append("There is no dev split: the last weights were kept, unchecked.")
+    else:
+        said.append(f"dev {name}: {state.base_score:.4f} before, {state.best_score:.4f} after")
+        if state.best_score <= state.base_score:
+            said.append("No gain on dev: search without the adapter. A lower training.learning_rate may help.")
+    return adapter, state, said
+
+
+def _mined(config: Config, data: RetrievalData, queries: GivenVectors, corpus: NDArray[np.float32]) -> Pairs:
+    """The train split with hard negatives; texts are replaced by their ids."""
+    known = known_rows(data, {})
+    mined = nothing_mined(known)
+    if config.negatives.per_query:
+        asked = queries.of(list(known.query_ids))
+        source, depth = config.negatives.candidates, config.negatives.depth
+        ranked = candidates_from(source, known.queries, known.texts, asked, corpus, depth)
+        mined = mine(known, ranked, asked, corpus, config.negatives)
+
+    def ids(rows: list[int]) -> tuple[str, ...]:
+        return tuple(known.passage_ids[row] for row in rows)
+
+    return make_pairs([
+        Example(query, ids(list(known.positives[n])), ids(mined.negatives[n]), known=ids(mined.alike[n]))
+        for n, query in enumerate(known.query_ids)
+    ])  # fmt: skip
+
+
+def _development(config: Config, data: RetrievalData, place: dict[str, int]) -> Development | None:
+    """The dev split over the whole corpus, with ids for texts."""
+    settings = config.training
+    chosen = dev_queries(data, settings.dev_queries, config.seed)
+    if not chosen:
+        return None
+    return Development(
+        queries=chosen,
+        passages=list(place),
+        qrels=[{place[key]: grade for key, grade in data.qrels["dev"][query].items()} for query in chosen],
+        relevance_threshold=data.relevance_threshold,
+        whole=True,
+        measure=canonical(settings.dev_measure),
+        dimension=settings.dev_dimension,
+    )

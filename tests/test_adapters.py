@@ -1,0 +1,293 @@
+"""Several adapters on one base, merged ones, and query adapters on vectors of any model."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from fieldtune import cli
+from fieldtune.adapter_folder import weights_digest
+from fieldtune.adapters import QueryAdapter, load_adapters, merge_adapter
+from fieldtune.config import make_config
+from fieldtune.encoding import Encoder, cached_vectors, with_query_adapter
+from fieldtune.errors import ConfigError, FieldtuneError, InputError, ModelError
+from fieldtune.models import load_model
+from fieldtune.training.adapting import finish, prepare, save_beside
+
+TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
+KINDS: dict[str, dict[str, Any]] = {
+    "law": {"method": "lora"},
+    "medicine": {"method": "lora", "lora": {"rank": 4, "rslora": True}},
+    "finance.zh": {"method": "adapter", "bottleneck": {"placement": "houlsby", "size": 8}},
+    "search": {"method": "query", "query": {"hidden": 5}},
+}
+
+
+def random_query_adapter(seed: int, hidden: int) -> QueryAdapter:
+    draw = np.random.default_rng(seed)
+
+    def some(*shape: int) -> np.ndarray:
+        return (0.3 * draw.normal(size=shape)).astype(np.float32)
+
+    return QueryAdapter(some(32, hidden or 32), some(32), *((some(hidden, 32), some(hidden)) if hidden else ()))
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model for each kind, as training saves it, with weights at random."""
+    folders = {}
+    for seed, (name, settings) in enumerate(KINDS.items()):
+        encoder = Encoder.load(tiny_model, precision="fp32")
+        encoder.prompts["query"] = f"query: {name.split('.')[0]} "  # prompts are part of what an adapter was trained on
+        encoder.model.prompts["query"] = encoder.prompts["query"]
+        prepared = prepare(encoder, make_config({"training": settings}).training, seed)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for weight in encoder.model.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.1 * torch.randn_like(weight))
+        if settings["method"] == "query":
+            prepared.query_adapter = random_query_adapter(seed, 5)
+        encoder = finish(encoder, prepared)
+        folders[name] = tmp_path_factory.mktemp("tuned") / "model"
+        encoder.model.save(str(folders[name]))
+        save_beside(prepared, folders[name])
+    return folders
+
+
+def alone(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    encoder = Encoder.load(str(folder), precision="fp32")
+    return encoder.encode(TEXTS, "query"), encoder.encode(TEXTS, "passage")
+
+
+def test_adapters_side_by_side_give_the_vectors_that_each_gave_alone(tiny_model: str, tuned: dict[str, Path]) -> None:
+    model = load_adapters(tiny_model, tuned, precision="fp32")
+    base = Encoder.load(tiny_model, precision="fp32")
+    assert model.names == tuple(KINDS)
+    for name in [*KINDS, "law", "finance.zh", "medicine"]:  # in turns: nothing of the one before is left
+        queries, passages = alone(tuned[name])
+        np.testing.assert_allclose(model.encode(TEXTS, "query", adapter=name), queries, atol=1e-5)
+        np.testing.assert_allclose(model.encode(TEXTS, "passage", adapter=name), passages, atol=1e-5)
+        np.testing.assert_allclose(model.encode(TEXTS, "query"), base.encode(TEXTS, "query"), atol=1e-6)
+    vectors = [model.encode(TEXTS, adapter=name) for name in KINDS]
+    assert max(float((a * b).sum(1).max()) for n, a in enumerate(vectors) for b in vectors[:n]) < 0.999
+
+
+def test_requests_from_many_threads_get_their_own_adapter(tiny_model: str, tuned: dict[str, Path]) -> None:
+    model = load_adapters(tiny_model, tuned, precision="fp32")
+    expected = {name: model.encode(TEXTS, adapter=name) for name in ("", *KINDS)}
+    asked = [*expected] * 8
+    with ThreadPoolExecutor(4) as pool:
+        for name, found in zip(asked, pool.map(lambda one: model.encode(TEXTS, adapter=one), asked), strict=True):
+            np.testing.assert_allclose(found, expected[name], atol=1e-6)
+
+
+def test_vectors_of_adapters_are_kept_apart_and_passages_of_query_adapters_with_the_base(
+    tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    model = load_adapters(tiny_model, tuned)
+    encoders = [model.encoder(name) for name in ("", *KINDS)]
+    assert len({encoder.fingerprint for encoder in encoders}) == len(encoders)
+    assert len({encoder.passage_fingerprint for encoder in encoders}) == len(encoders) - 1
+    again = load_adapters(tiny_model, {"other name": tuned["law"]}).encoder("other name")
+    assert again.fingerprint == model.encoder("law").fingerprint
+    saved = Encoder.load(str(tuned["search"]))
+    for encoder in (model.base, model.encoder("search"), saved):
+        cached_vectors(encoder, TEXTS, "passage", tmp_path)
+        cached_vectors(encoder, TEXTS, "query", tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == 1 + 3
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_merged_export_is_a_plain_model_with_the_same_vectors(
+    name: str, tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    said = merge_adapter(tiny_model, tuned[name], tmp_path / "out")
+    assert "merged model" in said[0]
+    queries, passages = alone(tuned[name])
+    trusted = name == "finance.zh"  # bottleneck adapters are code in the folder
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu", trust_remote_code=trusted)
+    np.testing.assert_allclose(model.encode_query(TEXTS, normalize_embeddings=True), queries, atol=1e-5)
+    np.testing.assert_allclose(model.encode_document(TEXTS, normalize_embeddings=True), passages, atol=1e-5)
+    with pytest.raises(ConfigError, match="not empty"):
+        merge_adapter(tiny_model, tuned[name], tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def other_base(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    model = load_model(tiny_model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    folder = tmp_path_factory.mktemp("other") / "model"
+    model.save(str(folder))
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_adapter_of_another_base_is_refused(
+    name: str, tiny_model: str, other_base: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="trained on another base") as caught:
+        load_adapters(other_base, {name: tuned[name]})
+    assert tiny_model in caught.value.hint
+    with pytest.raises(ModelError, match="trained on another base"):
+        merge_adapter(other_base, tuned[name], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_is_known_wherever_and_however_it_is_stored(tiny_model: str, other_base: str, tmp_path: Path) -> None:
+    model = load_model(tiny_model)
+    model.save(str(tmp_path / "copy"), safe_serialization=True)
+    assert weights_digest(load_model(str(tmp_path / "copy"))) == weights_digest(model)
+    assert weights_digest(load_model(other_base)) != weights_digest(model)
+
+
+def test_names_and_folders_that_are_wrong_are_said(tiny_model: str, tuned: dict[str, Path], tmp_path: Path) -> None:
+    model = load_adapters(tiny_model, {"law": tuned["law"]})
+    with pytest.raises(ModelError, match="no adapter 'lwa'") as caught:
+        model.encode(TEXTS, adapter="lwa")
+    assert "law" in caught.value.hint
+    with pytest.raises(ModelError, match="empty or taken"):
+        model.add("law", tuned["medicine"])
+    with pytest.raises(ModelError, match="holds no adapter"):
+        model.add("new", tmp_path)
+    with pytest.raises(ModelError, match="does not exist"):
+        model.add("new", tmp_path / "absent")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in (tuned["law"] / "adapter").iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes()[: 200 if path.suffix == ".safetensors" else None])
+    with pytest.raises(ModelError, match="does not fit"):
+        model.add("new", damaged)
+    assert model.names == ("law",)
+
+
+def test_foreign_code_in_a_model_folder_is_not_run(tuned: dict[str, Path], tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(tuned["finance.zh"], folder)
+    Encoder.load(str(folder))
+    code = folder / "bottleneck_adapters.py"
+    code.write_text(code.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(ModelError) as caught:
+        Encoder.load(str(folder))
+    assert "trust_remote_code" in caught.value.hint
+    assert not (tmp_path / "ran").exists()
+
+
+# -- vectors of a closed model ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> tuple[Path, Path]:
+    """A BEIR folder and the vectors of a "closed model" whose queries are turned away from their passages."""
+    draw = np.random.default_rng(0)
+    data, vectors = tmp_path / "beir", tmp_path / "vectors"
+    (data / "qrels").mkdir(parents=True)
+    vectors.mkdir()
+    passages = draw.normal(size=(120, 16)).astype(np.float32)
+    turn = np.linalg.qr(draw.normal(size=(16, 16)))[0]
+    queries = (passages @ turn + 0.1 * draw.normal(size=(120, 16))).astype(np.float32)
+    rows = [json.dumps({"_id": f"p{n}", "title": "", "text": f"passage {n}"}) for n in range(120)]
+    (data / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+    rows = [json.dumps({"_id": f"q{n}", "text": f"query {n}"}) for n in range(120)]
+    (data / "queries.jsonl").write_text("\n".join(rows) + "\n")
+    for split, places in (("train", range(80)), ("dev", range(80, 100)), ("test", range(100, 120))):
+        lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\tp{n}\t1" for n in places)]
+        (data / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    order = draw.permutation(120)  # ids say which row is whose
+    np.save(vectors / "passages.npy", passages[order])
+    (vectors / "passages.ids.txt").write_text("".join(f"p{n}\n" for n in order))
+    np.save(vectors / "queries.npy", queries)
+    (vectors / "queries.ids.txt").write_text("".join(f"q{n}\n" for n in range(120)))
+    return data, vectors
+
+
+@pytest.mark.parametrize("hidden", [0, 48])
+def test_a_query_adapter_is_trained_and_measured_on_vectors_from_files(
+    hidden: int, closed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, vectors = map(str, closed)
+    out, figures = tmp_path / "adapter", tmp_path / "figures.json"
+    words = ["adapter", "train", "--data", data, "--vectors", vectors, "--out", str(out)]
+    words += ["--set", f"training.query.hidden={hidden}", "--set", "training.learning_rate=0.02"]
+    words += ["--set", "training.epochs=40", "--set", "training.batch_size=16"]
+    assert run(words) == 0
+    assert (
+        run(
+            ["adapter", "evaluate", "--data", data, "--vectors", vectors, "--adapter", str(out), "--json", str(figures)]
+        )
+        == 0
+    )
+    systems = json.loads(figures.read_text())["systems"]
+    assert systems["with the adapter"]["ndcg@10"] > systems["vectors"]["ndcg@10"] + 0.1
+    first = QueryAdapter.load(out)
+    assert run([*words[:-1], "training.batch_size=16"]) == 0
+    assert QueryAdapter.load(out).digest() == first.digest()  # the same seed, the same adapter
+    given = np.load(closed[1] / "queries.npy")[:3]
+    np.testing.assert_allclose(first.apply(given), first.apply(7 * given), atol=1e-6)
+    with pytest.raises(ModelError, match="do not fit an adapter of 16"):
+        first.apply(given[:, :8])
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_the_layers_of_a_query_model_compute_what_apply_does(hidden: int, tiny_model: str) -> None:
+    base, adapter = Encoder.load(tiny_model, precision="fp32"), random_query_adapter(4, hidden)
+    found = with_query_adapter(base, adapter).encode(TEXTS, "query")
+    expected = base.encode(TEXTS, "query")
+    change = expected @ adapter.outer.T if adapter.inner is None else (
+        np.maximum(expected @ adapter.inner.T + adapter.inner_bias, 0) @ adapter.outer.T
+    )  # fmt: skip
+    wanted = expected + change + adapter.outer_bias
+    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda folder: (folder / "queries.ids.txt").unlink(), "no such file"),
+        (lambda folder: (folder / "queries.ids.txt").write_text("q1\nq2\n"), "2 ids for 120 vectors"),
+        (lambda folder: (folder / "queries.ids.txt").write_text("q1\n" * 120), "'q1' stands there twice"),
+        (lambda folder: (folder / "queries.ids.txt").write_text("".join(f"x{n}\n" for n in range(120))), "no vector"),
+        (lambda folder: np.save(folder / "passages.npy", np.zeros((120, 16), np.float32)), "zero or not finite"),
+        (
+            lambda folder: np.save(folder / "passages.npy", np.ones((120, 8), np.float32)),
+            "16 numbers, passage vectors 8",
+        ),
+        (lambda folder: np.save(folder / "passages.npy", np.ones(120, np.float32)), "an array of shape"),
+        (lambda folder: (folder / "passages.npy").write_text("1 2 3"), "not an array"),
+    ],
+)
+def test_vector_files_that_do_not_fit_are_named(
+    change: Any, says: str, closed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    change(closed[1])
+    with pytest.raises(InputError, match=says) as caught:
+        train_query_adapter(make_config({}), *closed, tmp_path / "out")
+    assert str(closed[1]) in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    with pytest.raises(FieldtuneError, match="loss=kl"):
+        train_query_adapter(make_config({"training": {"loss": "kl"}}), *closed, tmp_path / "out")
+
+
+def run(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    return int(caught.value.code or 0)
