@@ -139,14 +139,13 @@ def _evaluation(run: Run) -> Result:
         general_ability,
         languages_of,
         line_up,
-        probe,
-        probes_of,
         prove,
         write_card,
         write_metrics,
         write_per_query,
         write_report,
     )
+    from fieldtune.probes import for_verdict, probe, probes_of
 
     config = run.config
     data = load_beir(run.path("data"))
@@ -175,7 +174,7 @@ def _evaluation(run: Run) -> Result:
     evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
     general = None
-    if probes := probes_of(config.evaluation):
+    if probes := for_verdict(probes_of(config.evaluation), run.path("model")):
         before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)
         general = general_ability(probes, before, after, config.evaluation, config.seed)
     proof = prove(
@@ -311,10 +310,28 @@ def _content(labels: str) -> list[Any]:
 
 def _evaluation_settings(config: Config) -> Any:
     """The settings, and the content of added judgements and of the user's own sets for general ability."""
-    places = [Path(place) for place in (*config.evaluation.judgements, *config.evaluation.general_data)]
-    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    content = [(path.name, _digest_or_cause(path)) for path in files if not path.is_dir()]
+    content = _contents((*config.evaluation.judgements, *config.evaluation.general_data))
     return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), content]
+
+
+def _training_settings(config: Config) -> Any:
+    """The settings, and what else decides: the general rows, and the probes that a share is chosen on."""
+    settings: list[Any] = [_settings("training", without=("checkpoint_seconds",))(config)]
+    if config.training.replay:
+        settings.append(_digest_or_cause(Path(config.training.replay)))
+    if config.training.base_share == "auto":
+        settings.append(config.evaluation.max_general_loss)
+    if config.training.replay or config.training.base_share == "auto":
+        settings.append(_contents(config.evaluation.general_data))
+    return settings
+
+
+def _contents(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and content of each file, and of all files in each folder."""
+    files = [
+        path for name in names for path in (sorted(Path(name).rglob("*")) if Path(name).is_dir() else [Path(name)])
+    ]
+    return [(path.name, _digest_or_cause(path)) for path in files if not path.is_dir()]
 
 
 def _with_model(inner: Callable[[Config], Any]) -> Callable[[Config], Any]:
@@ -336,7 +353,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("corpus", _corpus, _with_model(_corpus_settings), ("corpus/corpus.jsonl", "corpus/duplicates.jsonl")),
     Stage("queries", _queries, _label_files, ("queries/queries.jsonl", "queries/meta.json")),
     Stage("dataset", _dataset, _dataset_settings, ("data/corpus.jsonl", "data/train.jsonl", "data/README.md")),
-    Stage("training", _training, _settings("training", without=("checkpoint_seconds",)), ("model/modules.json",)),
+    Stage("training", _training, _training_settings, ("model/modules.json",)),
     Stage("evaluation", _evaluation, _evaluation_settings, ("metrics.json", "per_query.csv", "report.html")),
     Stage("index", _index, _settings("index"), ("index/meta.json",)),
 )
@@ -353,8 +370,8 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
     _require_fit(config)
-    if config.evaluation.general_data and end >= NAMES.index("evaluation"):
-        from fieldtune.evaluation import probes_of
+    if config.evaluation.general_data and end >= NAMES.index("training"):
+        from fieldtune.probes import probes_of
 
         probes_of(config.evaluation)  # a set that cannot be used is told before hours of training
     results = []

@@ -150,7 +150,7 @@ def evaluate_models(
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
-        ability = _general(config, loaders, Path(folder)) if general else None
+        ability = _general(config, loaders, named[-1][1], Path(folder)) if general else None
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability)
     notes += ability.notes if ability else ()
@@ -177,11 +177,13 @@ def evaluate_models(
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
 
 
-def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], folder: Path) -> General:
+def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], last: str, folder: Path) -> General:
     """What the last model lost on everyday texts against the first."""
-    from fieldtune.evaluation import general_ability, probe, probes_of
+    from fieldtune.evaluation import general_ability
+    from fieldtune.models import resolve_model
+    from fieldtune.probes import all_probes, for_verdict, probe
 
-    probes = probes_of(config.evaluation.model_copy(update={"general": True}))
+    probes = for_verdict(all_probes(config.evaluation), resolve_model(last).folder)
     base, tuned = (probe(load(), probes, folder, label=name) for name, load in (loaders[0], loaders[-1]))
     return general_ability(probes, base, tuned, config.evaluation, config.seed)
 

@@ -20,8 +20,6 @@ from fieldtune.evaluation.outputs import (
     write_metrics,
     write_per_query,
 )
-from fieldtune.evaluation.probe_sets import Probe, probes_of
-from fieldtune.evaluation.probing import Probed, probe
 from fieldtune.evaluation.proof import Proof, prove
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
@@ -47,8 +45,6 @@ __all__ = [
     "Leakage",
     "Lineup",
     "ModelFacts",
-    "Probe",
-    "Probed",
     "Proof",
     "Ranking",
     "Scores",
@@ -81,8 +77,6 @@ __all__ = [
     "model_ranking",
     "movers",
     "parse_outcomes",
-    "probe",
-    "probes_of",
     "prove",
     "read_judgements",
     "slices",

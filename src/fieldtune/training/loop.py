@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ _FUSED_FROM = 128
 _LOG_EVERY = 10  # steps
 
 
+Watch = Callable[[Progressed, int], None]
+"""Told after each evaluation where a run stands and how many steps it has; may raise to end it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The settings of one training run with nothing left to decide."""
@@ -44,6 +49,9 @@ class Recipe:
     scale: float
     dimensions: tuple[int, ...]
     seed: int
+    penalty: Callable[[], torch.Tensor] | None = None
+    """Added to the loss of each step."""
+    watch: Watch | None = None
 
 
 def train(
@@ -95,6 +103,8 @@ def train(
                 state.log.append(row)
             if state.step in evaluate_at:
                 _evaluate(encoder, development, state, best)
+                if recipe.watch is not None:
+                    recipe.watch(state, len(steps))
             state.seconds = time.monotonic() - began
             if state.step in evaluate_at or time.monotonic() - saved > settings.checkpoint_seconds:
                 save_checkpoint(checkpoint, key, state, model, optimizer)
@@ -127,6 +137,8 @@ def _step(
         scale=recipe.scale,
         dimensions=recipe.dimensions,
     )
+    if recipe.penalty is not None:
+        loss = loss + recipe.penalty()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.settings.max_grad_norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from fieldtune.config import Config
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
-from fieldtune.training.blend import blend, kept_weights
+from fieldtune.probes import mark_chosen
+from fieldtune.training.anchor import anchored
+from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries, development_sample
-from fieldtune.training.loop import Recipe, freezes_embeddings
+from fieldtune.training.general import keep_share, pretrain_first, with_replay
+from fieldtune.training.loop import Recipe, Watch, freezes_embeddings
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.scale import fitting_scale
+from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
 from fieldtune.workspace import atomic_folder, file_digest, write_jsonl
 
@@ -35,27 +40,47 @@ def tune(
     work: Path,
     vectors: Path,
     duplicates: Mapping[str, Sequence[str]] | None = None,
+    *,
+    pretrained: Path | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Train on `examples` (FlagEmbedding rows), choose the best weights on dev, save `work/model`.
 
     `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts,
-    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). Also writes
-    `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load as what was
-    trained.
+    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). `pretrained`
+    keeps the state of pre-training where several trainings share it, `watch` is told of each evaluation and may raise
+    to end the training. Also writes `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the
+    result does not load as what was trained.
     """
     if encoder.tokens is None:
         raise ModelError(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
             "fieldtune trains models whose first module is a Transformer",
         )
-    pairs = make_pairs(read_examples(examples))
+    settings = config.training
+    rows = read_examples(examples)
+    replay = with_replay(config, rows, data)
+    pairs = make_pairs([*rows, *replay.examples])
     development = _development(config, data, encoder, vectors)
-    recipe, notes = _recipe(config, pairs, encoder)
-    key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{config.training.model_dump_json()}"
+    key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay.key}-{config.seed}-{settings.model_dump_json()}"
     probe = [*pairs.queries[:16], *pairs.passages[:16]]
     before = encoder.encode(probe, "passage")
-    if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
+    notes, log = [*replay.notes], []
+    base = kept_weights(encoder.model) if settings.base_share else {}
+    base_score = None
+    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
+        encoder.model.transformers_model.get_input_embeddings().requires_grad_(False)
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
+    if settings.pretrain != "none":
+        base_score = None if development is None else float(development.score(encoder).mean())
+        first = pretrain_first(config, encoder, data, pretrained or work / "training" / "state" / "pretrain")
+        key += f"-{first.key}"
+        log += first.log
+        notes.append(first.note)
+    recipe, said = _recipe(config, pairs, encoder)
+    penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
+    recipe = replace(recipe, penalty=penalty, watch=watch)
+    notes += said
     rounds = config.negatives.rounds
     if rounds > 1:
         key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
@@ -66,26 +91,41 @@ def tune(
         return rows.examples
 
     mined_anew: list[dict[str, Any]] = []
-    share = config.training.base_share
-    base = kept_weights(encoder.model) if share else {}
-    state = train_in_rounds(encoder, pairs, recipe, development, work / "training" / "state", key, rounds, mine)
+
+    def train_one(number: int, folder: Path, word: str) -> Progressed:
+        seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
+        return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine)
+
+    states = work / "training" / "state"
+    details: dict[str, Any] = {}
+    if settings.seeds > 1:
+        soup = train_seeds(encoder, development, states, settings.seeds, train_one)
+        state, details["soup"] = soup.state, list(soup.rows)
+        notes.append(soup.note)
+    else:
+        state = train_one(0, states, "")
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
             "weights so far."
         )
     best_score = state.best_score
-    if share:
-        blend(encoder.model, base, share)
-        if development is not None:
-            best_score = float(development.score(encoder).mean())
-            notes.append(
-                f"{share:.0%} of the weights are the base model's (training.base_share): dev nDCG@10 {best_score:.4f} "
-                f"instead of {state.best_score:.4f}."
-            )
+    blended = keep_share(config, encoder, base, development, best_score)
+    if blended is not None:
+        best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
+        notes += blended.notes
+        details["base_share"] = {"chosen": blended.chosen.base_share, "curve": blended.rows()}
+        log += blended.rows()
     after = encoder.encode(probe, "passage")
-    write_jsonl(work / "training" / "log.jsonl", state.log)
-    _save(encoder, work / "model", probe, after)
+    write_jsonl(work / "training" / "log.jsonl", [*state.log, *log])
+    chosen = blended.chosen.base_share if blended is not None and settings.base_share == "auto" else None
+    _save(encoder, work / "model", probe, after, chosen)
+    if base_score is not None:
+        notes.append(
+            f"Pre-training alone moved dev nDCG@10 from {base_score:.4f} to {state.base_score:.4f}; training went on "
+            "from there."
+        )
+        state = replace(state, base_score=base_score)
     notes += _verdict(state, development, float(np.abs(before - after).max()), after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
@@ -98,14 +138,16 @@ def tune(
             "dev nDCG@10 before": round(state.base_score, 4),
             "dev nDCG@10 after": round(best_score, 4),
         }
-    details: dict[str, Any] = {
+    details |= {
         "dimensions": list(recipe.dimensions),
         "precision": encoder.precision,
         "device": encoder.device,
     }
+    if replay.broken:
+        details["broken replay rows"] = replay.broken
     if mined_anew:
         details["mined anew"] = mined_anew
-    return Result("training", counts, {}, tuple(notes), details)
+    return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
 def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
@@ -153,14 +195,18 @@ def _recipe(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[Recipe, lis
     return Recipe(settings, scale, dimensions, config.seed), notes
 
 
-def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any) -> None:
-    """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors."""
+def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any, chosen_share: float | None) -> None:
+    """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors.
+
+    `chosen_share` of the base model's weights was chosen on the general-ability probes, unless it is None."""
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     with atomic_folder(folder) as temporary, torch.inference_mode():
         encoder.model.save(str(temporary))
+        if chosen_share is not None:
+            mark_chosen(temporary, chosen_share)
         saved = Encoder.load(str(temporary), precision=encoder.precision).encode(probe, "passage")
         cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
         if cosine < _SAME:
