@@ -78,4 +78,4 @@ def masked_task(encoder: Encoder, folder: Path, store: TokenStore, share: float)
             states = output.last_hidden_state[places.to(model.device)]
             return find_loss(states, ids[places].to(model.device), head, words, rng)
 
-    return Task(torch.nn.ModuleDict({"encoder": model, "head": head}), loss, not own)
+    return Task(model, torch.nn.ModuleDict({"encoder": model, "head": head}), loss, not own)

@@ -28,6 +28,7 @@ SHARES = {"mlm": 0.3, "tsdae": 0.6}
 _BUDGET = {"cpu": 2_048, "cuda": 65_536}  # padded tokens per pass
 _HELD, _MOST_HELD = 0.05, 200  # passages that are not trained on but measured
 _WARMUP = 0.1
+_FRESH = 20.0  # times the encoder's rate: a head that starts from nothing must be of use before the encoder has moved
 _LOG_EVERY = 10
 
 
@@ -79,11 +80,7 @@ def pretrain(
     mlm = settings.pretrain == "mlm"
     task = masked_task(encoder, folder, store, share) if mlm else restoring_task(encoder, store, share)
     modules = task.modules
-    optimizer = torch.optim.AdamW(
-        [weight for weight in modules.parameters() if weight.requires_grad],
-        lr=settings.pretrain_rate,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = torch.optim.AdamW(_groups(task), lr=settings.pretrain_rate, weight_decay=settings.weight_decay)
     budget = _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]
 
     def measured() -> float:
@@ -99,7 +96,7 @@ def pretrain(
         while state.step < len(steps):
             rows = steps[state.step]
             for group in optimizer.param_groups:
-                group["lr"] = settings.pretrain_rate * _schedule(state.step, len(steps))
+                group["lr"] = group["share"] * settings.pretrain_rate * _schedule(state.step, len(steps))
             rng = np.random.default_rng((seed, 22, state.step))
             optimizer.zero_grad(set_to_none=True)
             value = _gradient(task, [rows[part] for part in budgeted(store.lengths[rows], budget)], rng)
@@ -125,6 +122,16 @@ def pretrain(
         settings.pretrain, len(distinct) - len(held), len(steps), state.base_score, state.best_score, task.fresh,
         tuple(state.log),
     )  # fmt: skip
+
+
+def _groups(task: Task) -> list[dict[str, Any]]:
+    """The encoder's weights, and those that the head has alone, at a higher rate where they are fresh."""
+    encoder = {id(weight) for weight in task.encoder.parameters()}
+    own, head = [], []
+    for weight in task.modules.parameters():  # a tied weight comes once
+        if weight.requires_grad:
+            (own if id(weight) in encoder else head).append(weight)
+    return [{"params": own, "share": 1.0}, {"params": head, "share": _FRESH if task.fresh else 1.0}]
 
 
 def _gradient(task: Task, parts: Sequence[NDArray[np.int64]], rng: np.random.Generator) -> float:

@@ -58,6 +58,8 @@ def make_decoder(words: torch.nn.Parameter, dimension: int, positions: int, head
             self.output.weight = words
             torch.nn.init.zeros_(self.output.bias)
             torch.nn.init.normal_(self.position.weight, std=0.02)
+            # Word vectors of a sentence encoder are long: at full length the first guesses would all be sure and wrong.
+            torch.nn.init.constant_(self.after.weight, size**-0.5)
 
         def forward(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
             width = ids.shape[1]
@@ -91,4 +93,4 @@ def restoring_task(encoder: Encoder, store: TokenStore, share: float) -> Task:
             states = decoder(full[:, :-1], vectors)
             return find_loss(states[known], full[:, 1:][known], decoder.output, len(words), rng)
 
-    return Task(torch.nn.ModuleDict({"encoder": model, "head": decoder}), loss, True)
+    return Task(model, torch.nn.ModuleDict({"encoder": model, "head": decoder}), loss, True)

@@ -20,6 +20,7 @@ _LOGITS = 2**24  # numbers in the logits of one pass, 64 MB; of more tokens than
 class Task:
     """One way to learn from passages alone."""
 
+    encoder: Module
     modules: Module
     """Encoder and head, which are trained together."""
     loss: Callable[[NDArray[np.int64], np.random.Generator], tuple[torch.Tensor, int]]
