@@ -267,12 +267,54 @@ class Training(Section):
     """On matrices alone."""
     max_grad_norm: float = Field(1.0, gt=0)
     """A longer gradient is shortened to this."""
-    scale: float | Literal["auto"] = "auto"
+    loss: Literal[
+        "auto", "mnrl", "cached", "symmetric", "gte", "guided", "triplet", "contrastive", "online_contrastive",
+        "cosine", "cosent", "margin_mse", "kl", "vectors",
+    ] = "auto"  # fmt: skip
+    """auto: kl where a teacher scored the rows, else mnrl. In the batch: mnrl, cached (mnrl with gradient_cache),
+    symmetric, gte, guided; on a query's own passages: triplet, contrastive, online_contrastive; on scores of pairs:
+    cosine, cosent; after a teacher: margin_mse, kl (its scores), vectors (its vectors)."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """What is multiplied by the scale; search ranks by cosine, so dot is for models that were trained with it."""
+    scale: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
+    margin: float = Field(0.5, gt=0)
+    """Distance (1 - cosine) that triplet and the contrastive losses ask for between right and wrong."""
+    guide: str = ""
+    """Model whose similarities tell false negatives in the loss guided (hub id, folder, builtin:NAME); empty: the base
+    model itself."""
+    guide_margin: float = 0.0
+    """Left out is what the guide finds more similar than the pair itself less this."""
+    scored_passages: int = Field(8, ge=1)
+    """Scored passages used per query and step by kl and margin_mse, beside the positive."""
+    student_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Cosines are divided by this in kl and margin_mse; auto: 1/scale."""
+    teacher_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query."""
+    contrastive_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the in-batch loss in kl, margin_mse and vectors."""
+    vector_teacher: str = ""
+    """A larger embedding model whose vectors the loss vectors follows (hub id, folder, builtin:NAME)."""
+    projection: Literal["pca", "learned"] = "pca"
+    """How a teacher's vectors meet vectors of another size: cut to their main components, or by a matrix that is
+    learned and then dropped."""
     matryoshka: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = "auto"
     """Dimensions trained together; auto halves the full size down to 64; () trains the full size alone."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the processor or GPU computes it in hardware, else fp32."""
+    matryoshka_weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Of the loss at each size of matryoshka, in the same order; empty: all the same."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients make one step. In-batch losses see the negatives of one batch alone; gradient_cache with
+    a larger batch_size sees all."""
+    gradient_cache: bool = False
+    """Compute each vector twice, so that memory does not grow with batch_size: for large batches of any loss."""
+    gradient_checkpointing: bool = False
+    """Compute each layer twice instead of keeping what it computed: for long texts where memory is short."""
+    query_tokens: int = Field(0, ge=0)
+    """Longest query in training, in tokens; 0: as long as the model reads (model.max_tokens)."""
+    passage_tokens: int = Field(0, ge=0)
+    """Longest passage in training, in tokens; 0: as long as the model reads (model.max_tokens)."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the processor or GPU computes it in hardware, else fp32; fp16 needs a GPU."""
     freeze_embeddings: bool | Literal["auto"] = "auto"
     """Leave the word vectors as they are; auto: where they are over two thirds of all weights, as in models for a
     hundred languages, whose words a field's data hardly touch."""
@@ -308,10 +350,39 @@ class Training(Section):
     """Passages in the sample that dev queries are measured on during training, the positives always among them."""
     dev_queries: int = Field(500, ge=1)
     """Dev queries measured during training, drawn once."""
+    dev_measure: str = "nDCG@10"
+    """The measure on dev that the best checkpoint is chosen by."""
+    dev_dimension: int = Field(0, ge=0)
+    """Leading dimensions that dev is measured with; 0: all."""
     patience: int = Field(0, ge=0)
     """Stop after this many evaluations without improvement; 0 never stops early."""
     checkpoint_seconds: float = Field(60, gt=0)
     """A resumable checkpoint is written about this often."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
+    """Where loss, rate and dev measure are sent as well; training/log.jsonl is always written."""
+
+    @field_validator("dev_measure")
+    @classmethod
+    def _known_measure(cls, value: str) -> str:
+        from fieldtune.measures import parse
+
+        try:
+            parse(value)
+        except ConfigError as error:
+            raise ValueError(f"{error.message}: {error.hint}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.matryoshka_weights and self.matryoshka == "auto":
+            raise ValueError("matryoshka_weights need the sizes in matryoshka")
+        if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka):
+            raise ValueError(f"{len(self.matryoshka_weights)} matryoshka_weights for {len(self.matryoshka)} sizes")
+        if self.matryoshka_weights and not any(self.matryoshka_weights):
+            raise ValueError("matryoshka_weights are all 0")
+        if self.loss == "vectors" and not self.vector_teacher:
+            raise ValueError("loss vectors needs vector_teacher, the model whose vectors are followed")
+        return self
 
 
 class Evaluation(Section):

@@ -18,8 +18,9 @@ from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import Point, choose, choose_blend, kept_weights, set_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Recipe, train
+from fieldtune.training.loop import Hooks, train
 from fieldtune.training.pairs import make_pairs
+from fieldtune.training.recipe import Recipe
 from fieldtune.training.replay import replay_rows
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Passage, Query, Result
@@ -85,9 +86,8 @@ def test_the_anchor_is_half_the_squared_distance_and_holds_the_weights_back(tiny
         base = kept_weights(encoder.model)
         penalty = anchored(encoder.model, strength)
         assert penalty().item() == 0
-        made = recipe()
-        made = Recipe(made.settings, made.scale, made.dimensions, made.seed, penalty=penalty if strength else None)
-        train(encoder, make_pairs(ROWS), made, None, tmp_path / str(strength), "k")
+        hooks = Hooks(penalty=penalty if strength else None)
+        train(encoder, make_pairs(ROWS), recipe(), None, tmp_path / str(strength), "k", hooks)
         moved.append(distance(encoder.model, base))
         assert penalty().item() == pytest.approx(0.5 * strength * moved[-1], rel=1e-3)
     assert moved[1] < 0.5 * moved[0]

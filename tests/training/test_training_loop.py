@@ -12,8 +12,10 @@ from fieldtune.errors import ModelError
 from fieldtune.training import loop
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Recipe, freezes_embeddings, train
+from fieldtune.training.loop import train
+from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.recipe import Recipe
 from fieldtune.types import Example
 
 TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
@@ -98,7 +100,8 @@ def test_early_stopping_ends_before_the_last_step(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(Development, "score", lambda *_: np.array([next(scores)]))
+    vectors = np.eye(4, dtype=np.float32)
+    monkeypatch.setattr(Development, "measured", lambda *_: (np.array([next(scores)]), vectors))
     _, state = run(tiny_model, tmp_path, recipe(evaluations=5, patience=2))
     assert state.step == round(20 * 3 / 5)
     assert state.best_step == round(20 / 5)

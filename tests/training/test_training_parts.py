@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from fieldtune.dataset import read_examples, write_examples
 from fieldtune.errors import InputError
 from fieldtune.training.batches import make_batch, plan
-from fieldtune.training.losses import in_batch_loss, matryoshka_dimensions
+from fieldtune.training.losses import Targets, at_dimensions, matryoshka_dimensions
+from fieldtune.training.losses.in_batch import mnrl
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
@@ -53,7 +55,7 @@ def test_pairs_know_all_positives_of_a_query_and_no_negative_among_them() -> Non
 
 def test_a_batch_masks_known_positives_and_holds_each_passage_once() -> None:
     pairs = make_pairs(EXAMPLES)
-    batch = make_batch(pairs, np.arange(len(pairs)), hard=2, seed=0, step=0)
+    batch = make_batch(pairs, np.arange(len(pairs)), 2, seed=0, step=0)
     assert len(set(batch.passages.tolist())) == len(batch.passages)
     for row, (query, label) in enumerate(zip(batch.queries, batch.labels, strict=True)):
         assert batch.passages[label] == pairs.positive[row]
@@ -89,15 +91,25 @@ def reference_loss(
     return total / len(q)
 
 
+def in_batch(
+    queries: torch.Tensor,
+    passages: torch.Tensor,
+    labels: torch.Tensor,
+    masked: torch.Tensor,
+    scale: float,
+    sizes: tuple[int, ...],
+) -> torch.Tensor:
+    targets = Targets(labels, masked, labels[:, None], torch.full((len(labels), 1), torch.nan))
+    return at_dimensions(partial(mnrl, scale=scale), queries, passages, targets, dimensions=sizes)
+
+
 def test_the_loss_is_the_mean_over_dimensions_of_masked_cross_entropy() -> None:
     rng = np.random.default_rng(0)
     q, p = rng.normal(size=(5, 8)), rng.normal(size=(9, 8))
     labels, masked = np.arange(5), rng.random((5, 9)) < 0.2
     masked[np.arange(5), labels] = False
-    loss = in_batch_loss(
-        torch.from_numpy(q), torch.from_numpy(p), torch.from_numpy(labels), torch.from_numpy(masked),
-        scale=7.0, dimensions=(8, 4),
-    )  # fmt: skip
+    tensors = [torch.from_numpy(array) for array in (q, p, labels, masked)]
+    loss = in_batch(*tensors, scale=7.0, sizes=(8, 4))
     expected = np.mean([reference_loss(q, p, labels, masked, 7.0, size) for size in (8, 4)])
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
@@ -106,7 +118,7 @@ def test_a_masked_passage_gets_no_gradient_from_the_query_that_knows_it() -> Non
     q = torch.eye(2, 4)
     p = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     masked = torch.tensor([[False, False, True], [False, False, True]])
-    in_batch_loss(q, p, torch.tensor([0, 1]), masked, scale=5.0, dimensions=(4,)).backward()
+    in_batch(q, p, torch.tensor([0, 1]), masked, scale=5.0, sizes=(4,)).backward()
     assert p.grad is not None
     assert p.grad[2].abs().max() == 0
     assert p.grad[0].abs().max() > 0

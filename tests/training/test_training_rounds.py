@@ -11,8 +11,8 @@ from fieldtune.dataset import build_dataset, read_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training import loop, rounds, tune
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Recipe
 from fieldtune.training.pairs import make_pairs
+from fieldtune.training.recipe import Recipe
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.types import Example
 

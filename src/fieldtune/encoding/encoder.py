@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding.precision import autocast, resolve_precision
+from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.errors import ModelError
 from fieldtune.models import load_model, resolve_model
@@ -35,7 +35,7 @@ class Encoder:
         *,
         name: str = "",
         fingerprint: str = "",
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        precision: PrecisionSetting = "auto",
     ) -> None:
         self.model = model.eval()
         self.name = name
@@ -53,9 +53,7 @@ class Encoder:
         )
 
     @classmethod
-    def load(
-        cls, name: str, *, settings: Model | None = None, precision: Literal["auto", "fp32", "bf16"] = "auto"
-    ) -> Encoder:
+    def load(cls, name: str, *, settings: Model | None = None, precision: PrecisionSetting = "auto") -> Encoder:
         """Load a hub id, local folder or builtin:NAME; `settings` may change prompts and length.
 
         Raises ModelError when the model cannot be found or loaded.

@@ -57,10 +57,10 @@ class Tokens:
         # A copy: the model's own tokenizer keeps its padding and truncation for whoever calls model.encode.
         self._tokenizer: Any = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.limit)
 
-    def store(self, texts: Sequence[str], prompt: str = "") -> TokenStore:
-        """Tokenise prompt + text, cut at the model's limit as the model itself would."""
+    def store(self, texts: Sequence[str], prompt: str = "", limit: int = 0) -> TokenStore:
+        """Tokenise prompt + text, cut at the model's limit as the model itself would, or at a lower `limit`."""
+        self._tokenizer.enable_truncation(min(limit, self.limit) if limit else self.limit)
         pieces: list[NDArray[np.int32]] = []
         lengths = np.zeros(len(texts) + 1, np.int64)
         for begin in range(0, len(texts), _BLOCK):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fieldtune.evaluation.results import Evaluation
 from fieldtune.evaluation.verdict import display, signed
+from fieldtune.measures import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,22 +102,25 @@ def gains_plot(differences: NDArray[np.float64]) -> str:
 
 
 def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
-    """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `dev_ndcg@10`."""
+    """Loss and the dev measure over the steps of training; rows hold `step` and `loss`, or `step` and `dev_MEASURE`,
+    such as `dev_ndcg@10`."""
     figure, left = _figure(9.6, 3)
     right = left.twinx()
     loss = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
-    dev = [(row["step"], row["dev_ndcg@10"]) for row in log if _is_number(row.get("dev_ndcg@10"))]
+    measured = next((key for row in log for key in row if key.startswith("dev_")), "dev_ndcg@10")
+    dev = [(row["step"], row[measured]) for row in log if _is_number(row.get(measured))]
+    name = label(measured.removeprefix("dev_"))
     if loss:
         left.plot(*zip(*loss, strict=True), color=_QUIET, linewidth=1.3)
     left.set_ylabel("loss (line)", color=_QUIET, fontsize=9)
     left.set_xlabel("step", color=_QUIET, fontsize=9)
     if dev:
         right.plot(*zip(*dev, strict=True), "o-", color=LAST, linewidth=1.6, markersize=5)
-    right.set_ylabel("dev nDCG@10 (dots)", color=LAST, fontsize=9)
+    right.set_ylabel(f"dev {name} (dots)", color=LAST, fontsize=9)
     _plain(right)
     left.grid(axis="y", color=_LINE, linewidth=0.7)
     figure.subplots_adjust(left=0.06, right=0.93, top=0.95, bottom=0.17)
-    return _svg(figure, "learning", "Training loss and dev nDCG@10 by step")
+    return _svg(figure, "learning", f"Training loss and dev {name} by step")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -26,6 +26,13 @@ class Batch:
     """(b,) the column in `passages` that is the query's positive in this step."""
     masked: NDArray[np.bool_]
     """(b, p): known positives of the query other than its label; they are left out of its loss."""
+    own: NDArray[np.int64]
+    """(b, 1 + drawn) columns of the query's own passages, its label first; -1 where fewer were there to draw."""
+    scores: NDArray[np.float32]
+    """(b, 1 + drawn) the scores of these in the training rows, NaN where there is none."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
 
 
 def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, seed: int) -> list[NDArray[np.int64]]:
@@ -50,20 +57,47 @@ def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, see
     return steps
 
 
-def make_batch(pairs: Pairs, rows: NDArray[np.int64], hard: int, seed: int, step: int) -> Batch:
-    """Draw `hard` of each query's hard negatives and lay the distinct passages side by side."""
+def draw(
+    pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: bool = False
+) -> NDArray[np.int64]:
+    """Passages of each pair's own, (b, 1 + count): its positive, then `count` drawn ones, -1 where there are fewer.
+
+    Drawn are hard negatives, or, with `scored`, any other passage of the query that has a score.
+    """
     rng = np.random.default_rng((seed, step, 1))
-    queries, positives = pairs.query[rows], pairs.positive[rows]
-    drawn = [positives]
-    for query in queries:
+    own = np.full((len(rows), 1 + count), -1, np.int64)
+    own[:, 0] = pairs.positive[rows]
+    for place, (query, positive) in enumerate(zip(pairs.query[rows], pairs.positive[rows], strict=True)):
         candidates = pairs.negatives[query]
-        if hard and len(candidates):
-            drawn.append(rng.choice(candidates, min(hard, len(candidates)), replace=False))
-    passages, places = np.unique(np.concatenate(drawn), return_inverse=True)
-    labels = places[: len(rows)].astype(np.int64)
+        if scored:
+            candidates = np.array([row for row in pairs.scores[query] if row != positive], np.int64)
+        if count and len(candidates):
+            drawn = rng.choice(candidates, min(count, len(candidates)), replace=False)
+            own[place, 1 : 1 + len(drawn)] = drawn
+    return own
+
+
+def lay_out(pairs: Pairs, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Batch:
+    """Put the distinct passages of `own` (b, k) side by side and say what each query knows of them."""
+    queries = pairs.query[rows]
+    passages, places = np.unique(own, return_inverse=True)
+    places = places.reshape(own.shape).astype(np.int64)
+    if passages[0] < 0:
+        passages, places = passages[1:], places - 1
+    labels = places[:, 0].copy()
     masked = np.zeros((len(rows), len(passages)), np.bool_)
+    scores = np.full(own.shape, np.nan, np.float32)
     for i, query in enumerate(queries):
         known = np.fromiter(pairs.known[query], np.int64)
         masked[i, np.isin(passages, known)] = True
         masked[i, labels[i]] = False
-    return Batch(queries, passages, labels, masked)
+        if given := pairs.scores[query]:
+            scores[i] = [given.get(int(row), np.nan) for row in own[i]]
+    return Batch(queries, passages, labels, masked, places, scores)
+
+
+def make_batch(
+    pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: bool = False
+) -> Batch:
+    """`draw` and `lay_out` at once."""
+    return lay_out(pairs, rows, draw(pairs, rows, count, seed, step, scored=scored))

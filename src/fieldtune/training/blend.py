@@ -23,7 +23,7 @@ class Point:
 
     base_share: float
     dev: float | None
-    """nDCG@10 on dev; None without a dev set."""
+    """The dev measure; None without a dev set."""
     general: float | None
     """Mean change over the probes against the base model, negative is a loss; None where none applies."""
     probes: Mapping[str, float]
@@ -94,7 +94,7 @@ def choose_blend(
         curve.append(Point(share, dev, general, changes))
     chosen = choose(curve, limit)
     set_weights(model, base, tuned, chosen.base_share)
-    return Blended(chosen, tuple(curve), (*notes, _sentence(chosen, curve, limit)))
+    return Blended(chosen, tuple(curve), (*notes, _sentence(chosen, curve, limit, development)))
 
 
 def choose(curve: Sequence[Point], limit: float) -> Point:
@@ -108,7 +108,7 @@ def choose(curve: Sequence[Point], limit: float) -> Point:
     return max(within, key=lambda point: (point.dev or 0.0, -point.base_share))
 
 
-def _sentence(chosen: Point, curve: Sequence[Point], limit: float) -> str:
+def _sentence(chosen: Point, curve: Sequence[Point], limit: float, development: Development | None) -> str:
     plain = min(curve, key=lambda point: point.base_share)
     taken = f"training.base_share = {chosen.base_share:g} was chosen"
     if chosen.general is None or plain.general is None:

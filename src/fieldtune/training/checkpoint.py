@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fieldtune.errors import ModelError
 from fieldtune.workspace import atomic_file
 
 if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
+_OTHER = (
+    "A checkpoint in the run's folder is of another model, other data or other settings: it was not used, and training "
+    "began anew."
+)
+_BROKEN = "The checkpoint in the run's folder could not be read ({}): training began anew."
+
 
 @dataclass(slots=True)
 class Progressed:
-    """Where a training run stands; everything but the weights."""
+    """Where a training run stands; everything but the weights. The step is the sampler's position too: the plan of all
+    steps follows from the seed."""
 
     step: int = 0
     best_step: int = 0
     best_score: float = -1.0
+    """Of the dev measure, as is `base_score`."""
     base_score: float = -1.0
     misses: int = 0
     """Evaluations since the best one."""
     seconds: float = 0.0
+    collapsed_at: int = 0
+    """The first evaluated step at which all vectors were alike; 0: none."""
     log: list[dict[str, Any]] = field(default_factory=list)
-    """One row per logged step: step, loss, learning rate; and per evaluation: step, dev nDCG@10."""
+    """One row per logged step: step, loss, learning rate; and per evaluation: step, dev measure."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What changes while a run goes on, beside its progress and the random states."""
+
+    model: Module
+    optimizer: torch.optim.Optimizer
+    module: Module | None = None
+    """Parameters of the loss itself."""
+    scaler: torch.amp.GradScaler | None = None
 
 
 def trained(model: Module) -> dict[str, torch.Tensor]:
@@ -34,17 +63,17 @@ def trained(model: Module) -> dict[str, torch.Tensor]:
     return {name: weight for name, weight in model.state_dict().items() if name in changing}
 
 
-def save_checkpoint(
-    path: Path, key: str, progressed: Progressed, model: Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Write weights, optimizer state, random state and progress under `key`, which names what is being trained."""
+def save_checkpoint(path: Path, key: str, progressed: Progressed, whole: State) -> None:
+    """Write weights, optimizer state, random states and progress under `key`, which names what is being trained."""
     import torch
 
     state = {
         "key": key,
         "progressed": asdict(progressed),
-        "model": trained(model),
-        "optimizer": optimizer.state_dict(),
+        "model": trained(whole.model),
+        "optimizer": whole.optimizer.state_dict(),
+        "module": {} if whole.module is None else whole.module.state_dict(),
+        "scaler": {} if whole.scaler is None else whole.scaler.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -52,21 +81,31 @@ def save_checkpoint(
         torch.save(state, stream)
 
 
-def load_checkpoint(path: Path, key: str, model: Module, optimizer: torch.optim.Optimizer) -> Progressed | None:
-    """Put a checkpoint back into model and optimizer; None if there is none, or it is of another run."""
+def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str]:
+    """Put a checkpoint back into `whole`; a fresh progress if there is none that fits.
+
+    The second value says so where there is one that does not fit; it is left where it is until the next is written.
+    """
     import torch
 
     if not path.exists():
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+        return Progressed(), ""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        return Progressed(), _BROKEN.format((str(error).strip().splitlines() or [type(error).__name__])[0])
     if state["key"] != key:
-        return None
-    model.load_state_dict(state["model"], strict=False)
-    optimizer.load_state_dict(state["optimizer"])
+        return Progressed(), _OTHER
+    whole.model.load_state_dict(state["model"], strict=False)
+    whole.optimizer.load_state_dict(state["optimizer"])
+    if whole.module is not None:
+        whole.module.load_state_dict(state["module"])
+    if whole.scaler is not None:
+        whole.scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"])
-    if state["cuda_random"]:
+    if state["cuda_random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_random"])
-    return Progressed(**state["progressed"])
+    return Progressed(**state["progressed"]), ""
 
 
 def save_weights(path: Path, model: Module) -> None:
@@ -81,3 +120,22 @@ def load_weights(path: Path, model: Module) -> None:
     import torch
 
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+
+
+@contextmanager
+def room_to_write(folder: Path, what: str) -> Iterator[None]:
+    """Turn a full disk into a ModelError that says what is safe and how to go on."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch.save wraps what its stream raises: the cause may be one or two errors down.
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 1e9
+        raise ModelError(
+            f"the disk is full: {what} could not be written to {folder} ({free:.1f} GB free)",
+            "make room and run the same command again: it goes on from the last checkpoint, which is untouched",
+        ) from error

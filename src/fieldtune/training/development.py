@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 
 from fieldtune.beir import RetrievalData
 from fieldtune.encoding import Encoder, top_k
-from fieldtune.measures import measure
+from fieldtune.measures import canonical, label, parse
+from fieldtune.measures import measure as measures_of
 
 _HARD = 20  # of the base model's top passages per dev query: the ones a tuned model must learn to push down
 
@@ -27,18 +27,39 @@ class Development:
     whole: bool
     """Whether the sample is the whole corpus and every dev query."""
 
+    measure: str = "ndcg@10"
+    """In the form of files; see measures.canonical."""
+    dimension: int = 0
+    """Leading dimensions that are measured; 0: all."""
+
+    @property
+    def name(self) -> str:
+        """As it is in the log."""
+        return self.measure + (f", {self.dimension} dimensions" if self.dimension else "")
+
+    @property
+    def label(self) -> str:
+        """As it is written for people."""
+        return label(self.measure) + (f" at {self.dimension} dimensions" if self.dimension else "")
+
     def score(self, encoder: Encoder) -> NDArray[np.float64]:
-        """nDCG@10 of each query."""
-        queries = encoder.encode(self.queries, "query")
-        _, ranked = top_k(queries, encoder.encode(self.passages, "passage"), 10)
-        return ndcg_at_10(ranked, self.qrels, self.relevance_threshold)
+        """The measure of each query."""
+        return self.measured(encoder)[0]
 
+    def measured(self, encoder: Encoder) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The measure of each query, and the vectors of the passages (n, dim) that it was taken with."""
+        queries = self._cut(encoder.encode(self.queries, "query"))
+        passages = self._cut(encoder.encode(self.passages, "passage"))
+        depth = parse(self.measure)[1] or max(1, *map(len, self.qrels))
+        _, ranked = top_k(queries, passages, depth)
+        return measures_of([self.measure], ranked, self.qrels, self.relevance_threshold)[self.measure], passages
 
-def ndcg_at_10(
-    ranked: NDArray[np.int64], qrels: Sequence[dict[int, int]], relevance_threshold: int
-) -> NDArray[np.float64]:
-    """nDCG@10 per query, given passage rows best first, (n, 10)."""
-    return measure(["ndcg@10"], ranked, qrels, relevance_threshold)["ndcg@10"]
+    def _cut(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self.dimension:
+            return vectors
+        short = vectors[:, : self.dimension]
+        lengths = np.linalg.norm(short, axis=1, keepdims=True)
+        return np.asarray(short / np.maximum(lengths, 1e-12), np.float32)
 
 
 def development_sample(
@@ -49,6 +70,8 @@ def development_sample(
     queries: int,
     passages: int,
     seed: int,
+    measure: str = "nDCG@10",
+    dimension: int = 0,
 ) -> Development | None:
     """At most `queries` dev queries and about `passages` passages; None without dev labels.
 
@@ -78,6 +101,8 @@ def development_sample(
         qrels=[{inside[row]: grade for row, grade in grades.items() if row in inside} for grades in judged],
         relevance_threshold=data.relevance_threshold,
         whole=len(rows) == len(ids) and len(chosen) == len(data.positives("dev")),
+        measure=canonical(measure),
+        dimension=dimension,
     )
 
 

@@ -15,6 +15,7 @@ from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
 from fieldtune.training.blend import Blended, Point, blend, choose_blend
 from fieldtune.training.development import Development
+from fieldtune.training.modes import set_up
 from fieldtune.training.pretrain import pretrain
 from fieldtune.training.replay import replay_rows
 from fieldtune.types import Example
@@ -42,6 +43,14 @@ class First:
     key: str
     log: list[dict[str, Any]]
     note: str
+    dev: float | None
+    """The base model's own measure on dev; None without a dev set."""
+    label: str
+
+    def moved(self, after: float) -> str:
+        """What pre-training alone did, `after` being the measure that training went on from."""
+        what = f"dev {self.label} from {self.dev:.4f} to {after:.4f}"
+        return f"Pre-training alone moved {what}; training went on from there."
 
 
 def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) -> Replayed:
@@ -58,8 +67,12 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
     return Replayed(found.examples, found.dropped, found.broken, (note,), file_digest(path))
 
 
-def pretrain_first(config: Config, encoder: Encoder, data: RetrievalData, work: Path) -> First:
+def pretrain_first(
+    config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
+) -> First:
     """Train the encoder in place on the corpus' passages as `training.pretrain` says."""
+    dev = None if development is None else float(development.score(encoder).mean())
+    set_up(encoder.model, config.training)
     passages = [passage.content for passage in data.passages.values()]
     folder = transformer_folder(resolve_model(config.model.base).folder)
     own = config.training.model_dump(
@@ -70,7 +83,7 @@ def pretrain_first(config: Config, encoder: Encoder, data: RetrievalData, work: 
     )  # fmt: skip
     key = digest([encoder.fingerprint, config.seed, own, passages])
     done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
-    return First(key, list(done.log), done.note)
+    return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
 
 
 def keep_share(
@@ -78,7 +91,7 @@ def keep_share(
 ) -> Blended | None:
     """Blend the base model's weights in as `training.base_share` says; None where it asks for none.
 
-    `dev` is the tuned model's nDCG@10 on dev.
+    `dev` is the tuned model's measure on dev.
     """
     share = config.training.base_share
     if share == "auto":
@@ -91,7 +104,7 @@ def keep_share(
         return Blended(Point(share, None, None, {}), (), ())
     after = float(development.score(encoder).mean())
     note = (
-        f"{share:.0%} of the weights are the base model's (training.base_share): dev nDCG@10 {after:.4f} instead of "
-        f"{dev:.4f}."
+        f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} {after:.4f} "
+        f"instead of {dev:.4f}."
     )
     return Blended(Point(share, after, None, {}), (), (note,))

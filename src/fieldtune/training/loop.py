@@ -5,91 +5,108 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fieldtune.config import Training
 from fieldtune.console import Progress
-from fieldtune.encoding.encoder import Encoder, embed
-from fieldtune.encoding.precision import autocast
-from fieldtune.encoding.tokens import TokenStore, budgeted
+from fieldtune.encoding import Encoder
+from fieldtune.encoding.tokens import TokenStore
 from fieldtune.errors import ModelError
-from fieldtune.training.batches import Batch, make_batch, plan
-from fieldtune.training.checkpoint import Progressed, load_checkpoint, load_weights, save_checkpoint, save_weights
+from fieldtune.training.batches import draw, lay_out, plan
+from fieldtune.training.checkpoint import (
+    Progressed,
+    State,
+    load_checkpoint,
+    load_weights,
+    room_to_write,
+    save_checkpoint,
+    save_weights,
+)
 from fieldtune.training.development import Development
-from fieldtune.training.losses import in_batch_loss
+from fieldtune.training.losses import Objective, make_objective
+from fieldtune.training.losses.choice import SCORED, terms
+from fieldtune.training.modes import enter_training, set_up
+from fieldtune.training.optimizer import make_optimizer, set_rate
 from fieldtune.training.pairs import Pairs
+from fieldtune.training.recipe import Recipe
+from fieldtune.training.safety import collapsed
+from fieldtune.training.step import add_gradient
+from fieldtune.workspace import write_jsonl
 
 if TYPE_CHECKING:
     import torch
 
-# Padded tokens per forward pass. Small passes stay in a processor's cache: training MiniLM on passages of 36 tokens,
-# 1,024 were 1.4 times as fast as 4,096; on passages of 250 tokens there was no difference.
-_BUDGET = {"cpu": 1_024, "cuda": 131_072}
-# The backward pass of the processor's fused attention kernel is slow on short texts: plain attention was 1.5 times as
-# fast over the whole step at 36 tokens, and no longer faster at 250.
-_FUSED_FROM = 128
 _LOG_EVERY = 10  # steps
 
 
-Watch = Callable[[Progressed, int], None]
-"""Told after each evaluation where a run stands and how many steps it has; may raise to end it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """The settings of one training run with nothing left to decide."""
+class Hooks:
+    """What else takes part in the steps."""
 
-    settings: Training
-    scale: float
-    dimensions: tuple[int, ...]
-    seed: int
     penalty: Callable[[], torch.Tensor] | None = None
-    """Added to the loss of each step."""
-    watch: Watch | None = None
+    """A term that is added to the loss once a step, such as the distance to the initial weights."""
+    report: Callable[[dict[str, float]], None] | None = None
+    """Called with every row of the log."""
+
+
+@dataclass(slots=True)
+class _Training:
+    """What a step needs, made once."""
+
+    encoder: Encoder
+    pairs: Pairs
+    recipe: Recipe
+    queries: TokenStore
+    passages: TokenStore
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
 
 def train(
-    encoder: Encoder, pairs: Pairs, recipe: Recipe, development: Development | None, work: Path, key: str
+    encoder: Encoder,
+    pairs: Pairs,
+    recipe: Recipe,
+    development: Development | None,
+    work: Path,
+    key: str,
+    hooks: Hooks | None = None,
 ) -> Progressed:
     """Tune the encoder's model in place and leave the best weights in it; a killed run goes on where it was.
 
     `work` is a folder for checkpoints, `key` names base model, data and settings: a checkpoint under another key is not
-    used. Raises ModelError when the loss is no longer a number.
+    used. Raises ModelError when the loss is no longer a number, memory does not suffice, or the disk is full; the last
+    good checkpoint stays.
     """
-    import torch
-
-    model, settings = encoder.model, recipe.settings
-    assert encoder.tokens is not None  # the caller has checked
-    torch.manual_seed(recipe.seed)
-    queries = encoder.tokens.store(pairs.queries, encoder.prompts["query"])
-    passages = encoder.tokens.store(pairs.passages, encoder.prompts["passage"])
-    steps = plan(pairs, passages.lengths[pairs.positive], settings.batch_size, settings.epochs, recipe.seed)
+    settings = recipe.settings
+    size = settings.batch_size * settings.accumulate
+    made = _prepare(encoder, pairs, recipe, hooks or Hooks())
+    steps = plan(pairs, made.passages.lengths[pairs.positive], size, settings.epochs, recipe.seed)
     if not steps:
         raise ModelError("there is nothing to train on", "the dataset stage left no pairs; look at its result")
-    if freezes_embeddings(model, settings.freeze_embeddings):
-        model.transformers_model.get_input_embeddings().requires_grad_(False)
-    optimizer = _optimizer(model, settings)
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
-    state = load_checkpoint(checkpoint, key, model, optimizer) or Progressed()
+    whole = State(encoder.model, made.optimizer, made.objective.module, made.scaler)
+    state, note = load_checkpoint(checkpoint, key, whole)
+    if note:
+        state.notes.append(note)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
     if state.step == 0 and development is not None:
         state.base_score = float(development.score(encoder).mean())
-        state.log.append({"step": 0, "dev_ndcg@10": state.base_score})
+        _log(state, made.hooks, {f"dev_{development.name}": state.base_score})
     with Progress("training", len(steps), unit="steps") as progress:
         progress.resume(state.step)
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _schedule(state.step, len(steps), settings.warmup)
-            batch = make_batch(pairs, steps[state.step], settings.hard_negatives, recipe.seed, state.step)
-            loss = _step(encoder, batch, queries, passages, recipe, optimizer)
+            rate = set_rate(made.optimizer, settings, state.step, len(steps))
+            loss = _step(made, steps[state.step], state.step)
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
@@ -97,90 +114,103 @@ def train(
                 )
             state.step += 1
             losses.append(loss)
-            progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {optimizer.param_groups[0]['lr']:.1e}")
+            progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
-                row = {"step": state.step, "loss": round(loss, 5), "rate": optimizer.param_groups[0]["lr"]}
-                state.log.append(row)
-            if state.step in evaluate_at:
-                _evaluate(encoder, development, state, best)
-                if recipe.watch is not None:
-                    recipe.watch(state, len(steps))
-            state.seconds = time.monotonic() - began
-            if state.step in evaluate_at or time.monotonic() - saved > settings.checkpoint_seconds:
-                save_checkpoint(checkpoint, key, state, model, optimizer)
-                saved = time.monotonic()
-    load_weights(best, model)
-    model.eval()
+                _log(state, made.hooks, {"loss": round(loss, 5), "rate": rate})
+            with room_to_write(work, "the checkpoint"):
+                if state.step in evaluate_at:
+                    _evaluate(encoder, development, state, best, made.hooks)
+                state.seconds = time.monotonic() - began
+                if state.step in evaluate_at or time.monotonic() - saved > settings.checkpoint_seconds:
+                    save_checkpoint(checkpoint, key, state, whole)
+                    write_jsonl(work / "log.jsonl", state.log)
+                    saved = time.monotonic()
+    load_weights(best, encoder.model)
+    encoder.model.eval()
     return state
 
 
-def _step(
-    encoder: Encoder,
-    batch: Batch,
-    queries: TokenStore,
-    passages: TokenStore,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-) -> float:
+def _prepare(encoder: Encoder, pairs: Pairs, recipe: Recipe, hooks: Hooks) -> _Training:
     import torch
 
-    model = encoder.model
-    model.train(recipe.settings.dropout)
-    with autocast(encoder.precision, encoder.device):
-        query_vectors = _embed_all(encoder, queries, batch.queries)
-        passage_vectors = _embed_all(encoder, passages, batch.passages)
-    loss = in_batch_loss(
-        query_vectors,
-        passage_vectors,
-        torch.from_numpy(batch.labels).to(model.device),
-        torch.from_numpy(batch.masked).to(model.device),
-        scale=recipe.scale,
-        dimensions=recipe.dimensions,
+    model, settings, tokens = encoder.model, recipe.settings, encoder.tokens
+    assert tokens is not None  # the training stage has checked
+    torch.manual_seed(recipe.seed)
+    set_up(model, settings)
+    fixed = None if recipe.fixed is None else recipe.fixed(pairs)
+    objective = make_objective(recipe, fixed, encoder.dimension, model.device)
+    extra = [] if objective.module is None else list(objective.module.parameters())
+    return _Training(
+        encoder,
+        pairs,
+        recipe,
+        tokens.store(pairs.queries, encoder.prompts["query"], settings.query_tokens),
+        tokens.store(pairs.passages, encoder.prompts["passage"], settings.passage_tokens),
+        objective,
+        make_optimizer(model, settings, extra),
+        torch.amp.GradScaler("cuda") if encoder.precision == "fp16" else None,
+        hooks,
     )
-    if recipe.penalty is not None:
-        loss = loss + recipe.penalty()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.settings.max_grad_norm)
-    optimizer.step()
-    return loss.item()
 
 
-def _embed_all(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> torch.Tensor:
-    """Embeddings of the rows in order, computed in sub-batches of like length to save padding."""
+def _step(made: _Training, rows: np.ndarray, number: int) -> float:  # type: ignore[type-arg]
+    """One optimizer step over `rows` of the pairs, in batches of the size that was set; returns the mean loss."""
     import torch
 
-    assert encoder.tokens is not None
-    budget = _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]
-    parts = budgeted(store.lengths[rows], budget)
-    outputs = []
-    for part in parts:  # longest first, so part[0] is the longest of its part
-        with _attention(encoder.device, int(store.lengths[rows[part[0]]])):
-            outputs.append(embed(encoder.model, store, rows[part], encoder.tokens.pad))
-    output = torch.cat(outputs)
-    back = np.empty(len(rows), np.int64)
-    back[np.concatenate(parts)] = np.arange(len(rows))
-    return output[torch.from_numpy(back).to(output.device)]
+    settings, recipe = made.recipe.settings, made.recipe
+    enter_training(made.encoder.model, settings)
+    made.optimizer.zero_grad(set_to_none=True)
+    scored = recipe.loss in SCORED
+    count = settings.scored_passages if scored else settings.hard_negatives
+    own = draw(made.pairs, rows, count, recipe.seed, number, scored=scored)
+    places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
+    batches = [lay_out(made.pairs, rows[place], own[place]) for place in places]
+    shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
+    shares = shares / max(1.0, shares.sum())
+    total = 0.0
+    try:
+        for batch, share in zip(batches, shares, strict=True):
+            total += float(share) * add_gradient(
+                made.encoder,
+                batch,
+                made.queries,
+                made.passages,
+                made.objective,
+                weight=float(share),
+                cached=recipe.cached,
+                scaler=made.scaler,
+            )
+    except torch.cuda.OutOfMemoryError:
+        raise ModelError(
+            f"the GPU's memory does not hold a batch of {settings.batch_size} queries with their passages",
+            "set training.gradient_cache=true, training.gradient_checkpointing=true, or a smaller training.batch_size",
+        ) from None
+    if made.hooks.penalty is not None:
+        term = made.hooks.penalty()
+        (term if made.scaler is None else made.scaler.scale(term)).backward()  # type: ignore[no-untyped-call]
+        total += term.item()
+    if made.scaler is not None:
+        made.scaler.unscale_(made.optimizer)
+    torch.nn.utils.clip_grad_norm_(made.parameters(), settings.max_grad_norm)
+    if made.scaler is not None:
+        made.scaler.step(made.optimizer)
+        made.scaler.update()
+    else:
+        made.optimizer.step()
+    return total
 
 
-def _attention(device: str, tokens: int) -> AbstractContextManager[Any]:
-    """The attention kernel that is fastest forward and backward for texts of this length."""
-    if not device.startswith("cpu") or tokens >= _FUSED_FROM:
-        return nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    kernel: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
-    return kernel
-
-
-def _evaluate(encoder: Encoder, development: Development | None, state: Progressed, best: Path) -> None:
+def _evaluate(encoder: Encoder, development: Development | None, state: Progressed, best: Path, hooks: Hooks) -> None:
     encoder.model.eval()
     if development is None:  # nothing to choose by: the last weights are the result
         state.best_step = state.step
         save_weights(best, encoder.model)
         return
-    score = float(development.score(encoder).mean())
-    state.log.append({"step": state.step, "dev_ndcg@10": score})
+    scores, vectors = development.measured(encoder)
+    score = float(scores.mean())
+    _log(state, hooks, {f"dev_{development.name}": score})
+    if collapsed(vectors):
+        state.collapsed_at = state.collapsed_at or state.step
     if score > state.best_score:
         state.best_score, state.best_step, state.misses = score, state.step, 0
         save_weights(best, encoder.model)
@@ -188,31 +218,8 @@ def _evaluate(encoder: Encoder, development: Development | None, state: Progress
         state.misses += 1
 
 
-def freezes_embeddings(model: Any, setting: bool | Literal["auto"]) -> bool:
-    """Whether the word vectors stay as they are. Of 250,000 words a batch holds a few hundred, yet the gradient and the
-    optimizer state of all of them would be computed and kept at every step."""
-    if setting != "auto":
-        return setting
-    words = sum(weight.numel() for weight in model.transformers_model.get_input_embeddings().parameters())
-    return bool(3 * words > 2 * sum(weight.numel() for weight in model.parameters()))
-
-
-def _optimizer(model: Any, settings: Training) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices alone."""
-    import torch
-
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step: linear rise over `warmup` of the steps, linear fall to zero."""
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return max(0.0, (steps - step) / max(1, steps - rise))
+def _log(state: Progressed, hooks: Hooks, values: dict[str, float]) -> None:
+    row = {"step": state.step, **values}
+    state.log.append(row)
+    if hooks.report is not None:
+        hooks.report(row)

@@ -25,18 +25,24 @@ class Pairs:
     """Per query: rows of its hard negatives, best first."""
     known: list[frozenset[int]]
     """Per query: rows that must never count as wrong for it."""
+    scores: list[dict[int, float]]
+    """Per query: passage row -> its score, a teacher's or given; empty where the rows have none."""
 
     def __len__(self) -> int:
         return len(self.query)
 
 
 def make_pairs(examples: Sequence[Example]) -> Pairs:
-    """Number the texts; rows with the same query text share what is known of it."""
+    """Number the texts; rows with the same query text share what is known of it.
+
+    Scores count only in rows that have one for each passage.
+    """
     queries: dict[str, int] = {}
     passages: dict[str, int] = {}
     pairs: dict[tuple[int, int], None] = {}
     known: dict[int, set[int]] = {}
     negatives: dict[int, dict[int, None]] = {}
+    scores: dict[int, dict[int, float]] = {}
     for example in examples:
         query = queries.setdefault(example.query, len(queries))
         positives = [passages.setdefault(text, len(passages)) for text in example.pos]
@@ -46,6 +52,9 @@ def make_pairs(examples: Sequence[Example]) -> Pairs:
         known[query].update(passages.setdefault(text, len(passages)) for text in example.known)
         for text in example.neg:
             negatives.setdefault(query, {})[passages.setdefault(text, len(passages))] = None
+        if len(example.pos_scores) == len(example.pos) and len(example.neg_scores) == len(example.neg):
+            scored = zip((*example.pos, *example.neg), (*example.pos_scores, *example.neg_scores), strict=True)
+            scores.setdefault(query, {}).update((passages[text], score) for text, score in scored)
     rows = np.array(list(pairs), np.int64).reshape(-1, 2)
     return Pairs(
         queries=list(queries),
@@ -57,4 +66,5 @@ def make_pairs(examples: Sequence[Example]) -> Pairs:
             for query in range(len(queries))
         ],
         known=[frozenset(known[query]) for query in range(len(queries))],
+        scores=[scores.get(query, {}) for query in range(len(queries))],
     )

@@ -17,7 +17,7 @@ from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
-from fieldtune.training.checkpoint import Progressed, load_checkpoint, save_checkpoint
+from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write, save_checkpoint
 from fieldtune.training.masked import masked_task
 from fieldtune.training.restoring import restoring_task
 from fieldtune.training.tokens_to_find import Task
@@ -87,8 +87,10 @@ def pretrain(
         modules.eval()
         return _held_loss(task, held, budgeted(store.lengths[held], budget), seed)
 
-    path = work / "checkpoint.pt"
-    state = load_checkpoint(path, key, modules, optimizer) or Progressed(base_score=measured())
+    path, whole = work / "checkpoint.pt", State(modules, optimizer)
+    state, _ = load_checkpoint(path, key, whole)
+    if not state.step:
+        state.base_score = measured()
     saved = time.monotonic()
     modules.train(settings.dropout)
     with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress:
@@ -112,11 +114,13 @@ def pretrain(
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 state.log.append({"pretrain_step": state.step, "pretrain_loss": round(value, 5)})
             if time.monotonic() - saved > settings.checkpoint_seconds and state.step < len(steps):
-                save_checkpoint(path, key, state, modules, optimizer)
+                with room_to_write(work, "the checkpoint"):
+                    save_checkpoint(path, key, state, whole)
                 saved = time.monotonic()
     if state.best_score < 0:  # the end was not reached before
         state.best_score = measured()
-        save_checkpoint(path, key, state, modules, optimizer)
+        with room_to_write(work, "the checkpoint"):
+            save_checkpoint(path, key, state, whole)
     modules.eval()
     return Pretrained(
         settings.pretrain, len(distinct) - len(held), len(steps), state.base_score, state.best_score, task.fresh,

@@ -11,8 +11,9 @@ from fieldtune.dataset import read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training.checkpoint import Progressed, load_weights
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Recipe, train
+from fieldtune.training.loop import Hooks, train
 from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.recipe import Recipe
 from fieldtune.types import Example
 from fieldtune.workspace import digest, file_digest
 
@@ -29,6 +30,7 @@ def train_in_rounds(
     key: str,
     rounds: int,
     mine: Mine,
+    hooks: Hooks | None = None,
 ) -> Progressed:
     """Divide epochs and evaluations among `rounds` trainings, each with its own rise and fall of the rate.
 
@@ -38,7 +40,7 @@ def train_in_rounds(
     an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`.
     """
     if rounds == 1:
-        return train(encoder, pairs, recipe, development, work, key)
+        return train(encoder, pairs, recipe, development, work, key, hooks)
     settings = recipe.settings.model_copy(
         update={
             "epochs": recipe.settings.epochs / rounds,
@@ -52,7 +54,7 @@ def train_in_rounds(
         if number > 1:
             pairs = make_pairs(read_examples(_mined(encoder, best, folder, key, number, mine)))
         seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
-        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}")
+        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", hooks)
         better = number == 1 or development is None or state.best_score > total.best_score
         total = _together(total, state, number, better)
         if better:
@@ -89,5 +91,7 @@ def _together(total: Progressed, state: Progressed, number: int, better: bool) -
         best_score=state.best_score if better else total.best_score,
         base_score=state.base_score if number == 1 else total.base_score,
         seconds=total.seconds + state.seconds,
+        collapsed_at=total.collapsed_at or (state.collapsed_at and total.step + state.collapsed_at),
         log=[*total.log, *rows],
+        notes=[*total.notes, *(note for note in state.notes if note not in total.notes)],
     )

@@ -27,8 +27,7 @@ class Soup:
     state: Progressed
     """Of all trainings, with steps counted through; `best_score` is that of the weights taken."""
     rows: tuple[dict[str, Any], ...]
-    """A row per candidate: its name, the seeds in it, nDCG@10 on dev."""
-    note: str
+    """A row per candidate: its name, the seeds in it, the dev measure."""
 
 
 def train_seeds(encoder: Encoder, development: Development | None, work: Path, count: int, train_one: TrainOne) -> Soup:
@@ -48,7 +47,8 @@ def train_seeds(encoder: Encoder, development: Development | None, work: Path, c
     together = _together(states)
     if development is None:
         _set_mean(model, start, weights)
-        return Soup(together, (), f"The result is the mean of {count} seeds' weights; there is no dev set to check it.")
+        note = f"The result is the mean of {count} seeds' weights; there is no dev set to check it."
+        return Soup(replace(together, notes=[*together.notes, note]), ())
 
     def measured(members: Sequence[int]) -> float:
         _set_mean(model, start, [weights[n] for n in members])
@@ -72,8 +72,8 @@ def train_seeds(encoder: Encoder, development: Development | None, work: Path, c
     what = f"seed {taken['seeds'][0]} alone" if len(taken["seeds"]) == 1 else f"the {taken['soup']} soup"
     if len(taken["seeds"]) > 1:
         what += f" of {len(taken['seeds'])} seeds"
-    note = f"Of {count} seeds (dev nDCG@10 {single}) {what} was taken: {taken['dev']:.4f}."
-    return Soup(replace(together, best_score=taken["dev"]), tuple(rows), note)
+    note = f"Of {count} seeds (dev {development.label} {single}) {what} was taken: {taken['dev']:.4f}."
+    return Soup(replace(together, best_score=taken["dev"], notes=[*together.notes, note]), tuple(rows))
 
 
 def _changed(model: Any, start: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -114,5 +114,7 @@ def _together(states: Sequence[Progressed]) -> Progressed:
         best_score=states[best].best_score,
         base_score=states[0].base_score,
         seconds=sum(state.seconds for state in states),
+        collapsed_at=next((state.collapsed_at for state in states if state.collapsed_at), 0),
         log=log,
+        notes=list(dict.fromkeys(note for state in states for note in state.notes)),
     )

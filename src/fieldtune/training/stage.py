@@ -18,18 +18,18 @@ from fieldtune.probes import mark_chosen
 from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.general import keep_share, pretrain_first, with_replay
-from fieldtune.training.loop import Recipe, Watch, freezes_embeddings
-from fieldtune.training.losses import matryoshka_dimensions
-from fieldtune.training.pairs import Pairs, make_pairs
+from fieldtune.training.loop import Hooks
+from fieldtune.training.optimizer import freezes_embeddings
+from fieldtune.training.pairs import make_pairs
+from fieldtune.training.reports import Report, both, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
-from fieldtune.training.scale import fitting_scale
+from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
-from fieldtune.workspace import atomic_folder, file_digest, write_jsonl
-
-_SAME = 0.9999  # least cosine between the trained model's vectors and those of the saved folder
+from fieldtune.workspace import file_digest, write_jsonl
 
 
 def tune(
@@ -42,13 +42,13 @@ def tune(
     duplicates: Mapping[str, Sequence[str]] | None = None,
     *,
     pretrained: Path | None = None,
-    watch: Watch | None = None,
+    watch: Report | None = None,
 ) -> Result:
     """Train on `examples` (FlagEmbedding rows), choose the best weights on dev, save `work/model`.
 
     `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts,
     `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). `pretrained`
-    keeps the state of pre-training where several trainings share it, `watch` is told of each evaluation and may raise
+    keeps the state of pre-training where several trainings share it; `watch` is told every row of the log and may raise
     to end the training. Also writes `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the
     result does not load as what was trained.
     """
@@ -57,30 +57,27 @@ def tune(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
             "fieldtune trains models whose first module is a Transformer",
         )
+    require_reporters(config.training.report_to)
     settings = config.training
     rows = read_examples(examples)
     replay = with_replay(config, rows, data)
     pairs = make_pairs([*rows, *replay.examples])
+    recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = _development(config, data, encoder, vectors)
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay.key}-{config.seed}-{settings.model_dump_json()}"
-    probe = [*pairs.queries[:16], *pairs.passages[:16]]
-    before = encoder.encode(probe, "passage")
-    notes, log = [*replay.notes], []
+    probe = Probe.of(pairs)
+    before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
-    base_score = None
-    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
-        encoder.model.transformers_model.get_input_embeddings().requires_grad_(False)
-        notes.append("The word vectors were left as they are (training.freeze_embeddings).")
+    first = None
     if settings.pretrain != "none":
-        base_score = None if development is None else float(development.score(encoder).mean())
-        first = pretrain_first(config, encoder, data, pretrained or work / "training" / "state" / "pretrain")
+        states = pretrained or work / "training" / "state" / "pretrain"
+        first = pretrain_first(config, encoder, data, development, states)
         key += f"-{first.key}"
-        log += first.log
+        recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
         notes.append(first.note)
-    recipe, said = _recipe(config, pairs, encoder)
-    penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
-    recipe = replace(recipe, penalty=penalty, watch=watch)
-    notes += said
+    notes += replay.notes
+    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
+        notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds
     if rounds > 1:
         key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
@@ -91,19 +88,22 @@ def tune(
         return rows.examples
 
     mined_anew: list[dict[str, Any]] = []
-
-    def train_one(number: int, folder: Path, word: str) -> Progressed:
-        seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
-        return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine)
-
-    states = work / "training" / "state"
     details: dict[str, Any] = {}
-    if settings.seeds > 1:
-        soup = train_seeds(encoder, development, states, settings.seeds, train_one)
-        state, details["soup"] = soup.state, list(soup.rows)
-        notes.append(soup.note)
-    else:
-        state = train_one(0, states, "")
+    with reporting(settings.report_to, work, config) as report:
+        penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
+        hooks = Hooks(penalty=penalty, report=both(report, watch))
+
+        def train_one(number: int, folder: Path, word: str) -> Progressed:
+            seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
+            return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine, hooks)
+
+        states = work / "training" / "state"
+        if settings.seeds > 1:
+            soup = train_seeds(encoder, development, states, settings.seeds, train_one)
+            state, details["soup"] = soup.state, list(soup.rows)
+        else:
+            state = train_one(0, states, "")
+    notes += state.notes
     if rounds > 1:
         notes.append(
             f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
@@ -115,18 +115,18 @@ def tune(
         best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
         notes += blended.notes
         details["base_share"] = {"chosen": blended.chosen.base_share, "curve": blended.rows()}
-        log += blended.rows()
-    after = encoder.encode(probe, "passage")
-    write_jsonl(work / "training" / "log.jsonl", [*state.log, *log])
-    chosen = blended.chosen.base_share if blended is not None and settings.base_share == "auto" else None
-    _save(encoder, work / "model", probe, after, chosen)
-    if base_score is not None:
-        notes.append(
-            f"Pre-training alone moved dev nDCG@10 from {base_score:.4f} to {state.base_score:.4f}; training went on "
-            "from there."
-        )
-        state = replace(state, base_score=base_score)
-    notes += _verdict(state, development, float(np.abs(before - after).max()), after)
+    after = probe.vectors(encoder)
+    require_change(before, after)
+    curve = [] if blended is None else blended.rows()
+    write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
+    cosine = save_checked(encoder, work / "model", probe, after)
+    if blended is not None and settings.base_share == "auto":
+        mark_chosen(work / "model", blended.chosen.base_share)
+    if first is not None and first.dev is not None:
+        notes.append(first.moved(state.base_score))
+        state = replace(state, base_score=first.dev)
+    notes += without_dev(data) if development is None else []
+    notes += verdict(state, development, before, after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
@@ -135,13 +135,15 @@ def tune(
     }
     if development is not None:
         counts |= {
-            "dev nDCG@10 before": round(state.base_score, 4),
-            "dev nDCG@10 after": round(best_score, 4),
+            f"dev {development.label} before": round(state.base_score, 4),
+            f"dev {development.label} after": round(best_score, 4),
         }
     details |= {
+        "loss": recipe.loss,
         "dimensions": list(recipe.dimensions),
         "precision": encoder.precision,
         "device": encoder.device,
+        "least cosine to the saved model": round(cosine, 6),
     }
     if replay.broken:
         details["broken replay rows"] = replay.broken
@@ -164,69 +166,16 @@ def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors:
         queries=settings.dev_queries,
         passages=settings.dev_passages,
         seed=config.seed,
+        measure=settings.dev_measure,
+        dimension=settings.dev_dimension,
     )
 
 
-def _recipe(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[Recipe, list[str]]:
-    settings, notes = config.training, []
-    if settings.scale == "auto":
-        rng = np.random.default_rng(config.seed)
-
-        def some(texts: list[str]) -> list[str]:
-            return [texts[i] for i in rng.permutation(len(texts))[:500]]
-
-        queries = encoder.encode(some(pairs.queries), "query")
-        scale, spread = fitting_scale(queries, encoder.encode(some(pairs.passages), "passage"), config.seed)
-        notes.append(
-            f"Loss scale {scale:.0f}, chosen from the base model: its cosines between unrelated texts spread by "
-            f"{spread:.3f}."
-        )
-    else:
-        scale = settings.scale
-    full = encoder.dimension
-    dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
-    if max(dimensions) > full:
-        raise ModelError(
-            f"training.matryoshka asks for {max(dimensions)} dimensions, {encoder.name} has {full}",
-            f"use sizes up to {full}",
-        )
-    if full not in dimensions:
-        dimensions = (full, *dimensions)
-    return Recipe(settings, scale, dimensions, config.seed), notes
-
-
-def _save(encoder: Encoder, folder: Path, probe: list[str], vectors: Any, chosen_share: float | None) -> None:
-    """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's vectors.
-
-    `chosen_share` of the base model's weights was chosen on the general-ability probes, unless it is None."""
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    with atomic_folder(folder) as temporary, torch.inference_mode():
-        encoder.model.save(str(temporary))
-        if chosen_share is not None:
-            mark_chosen(temporary, chosen_share)
-        saved = Encoder.load(str(temporary), precision=encoder.precision).encode(probe, "passage")
-        cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
-        if cosine < _SAME:
-            raise ModelError(
-                f"the saved model gives other vectors than the trained one (cosine {cosine:.5f})",
-                "this is a bug in saving or in the model's own code; the model was not kept",
-            )
-
-
-def _verdict(state: Progressed, development: Development | None, moved: float, vectors: Any) -> list[str]:
-    notes = []
-    if development is None:
-        notes.append("There is no dev set: the last weights were kept, unchecked.")
-    elif state.best_score <= state.base_score:
-        notes.append(
-            f"No gain on dev: nDCG@10 {state.base_score:.4f} before, {state.best_score:.4f} at the best step. Look at "
-            "the data first; then try a lower training.learning_rate or more queries."
-        )
-    if moved == 0:
-        notes.append("Training changed nothing: the vectors are those of the base model.")
-    if len(vectors) > 2 and float(np.abs(vectors - vectors.mean(axis=0)).max()) < 1e-3:
-        notes.append("The model has collapsed: all vectors are alike. Lower training.learning_rate.")
-    return notes
+def without_dev(data: RetrievalData) -> list[str]:
+    """Why nothing was measured on the way."""
+    if data.qrels.get("dev"):
+        return [
+            f"No dev query has a passage of grade {data.relevance_threshold} or more: the last weights were kept, "
+            "unchecked. See qrels/dev.tsv, or relevance_threshold in meta.json."
+        ]
+    return ["There is no dev set: the last weights were kept, unchecked."]

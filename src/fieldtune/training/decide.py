@@ -1,0 +1,150 @@
+"""What "auto" stands for: the loss, its scale and temperatures, the sizes, from the rows and the base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fieldtune.config import Config
+from fieldtune.dataset.teacher import GIVEN, NONE
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ConfigError, ModelError
+from fieldtune.queries.columns import scale_of
+from fieldtune.training.losses import matryoshka_dimensions
+from fieldtune.training.losses.choice import IN_BATCH, SUMS, Shape, choose, shape_of
+from fieldtune.training.pairs import Pairs
+from fieldtune.training.recipe import Recipe
+from fieldtune.training.scale import fitting_scale
+from fieldtune.training.teachers import guide_vectors, teacher_vectors
+from fieldtune.workspace import read_json
+
+
+def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vectors: Path) -> tuple[Recipe, list[str]]:
+    """The recipe for these rows and this base model, and what there is to say about it.
+
+    `examples` is the file of the rows, with teacher.json beside it where the dataset stage wrote it; a guide's or
+    teacher's vectors are kept in `vectors`. Raises ConfigError for a loss that the rows do not fit, ModelError for
+    sizes and lengths that the model does not have.
+    """
+    settings, notes = config.training, []
+    _require_lengths(config, encoder)
+    shape = shape_of(pairs, scores_kind(examples, pairs))
+    loss = choose(settings.loss, shape)
+    notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
+    if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in ("kl", "margin_mse"):
+        notes.append("Rows mined anew between rounds have no given scores; later rounds learn from the others alone.")
+    scale, said = _scale(config, pairs, encoder)
+    notes += said
+    dimensions, weights = _dimensions(config, encoder)
+    student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
+    teacher, said = _teacher_temperature(config, pairs, loss)
+    notes += said
+    fixed = None
+    if loss == "guided":
+        fixed = guide_vectors(settings.guide, config.model, vectors)
+    elif loss == "vectors":
+        fixed = teacher_vectors(settings, config.model, vectors, config.seed)
+    notes += _batch_notes(config, shape, loss)
+    recipe = Recipe(
+        settings,
+        scale,
+        dimensions,
+        config.seed,
+        loss=loss,
+        weights=weights,
+        cached=settings.gradient_cache or settings.loss == "cached",
+        student_temperature=student,
+        teacher_temperature=teacher,
+        score_scale=scale_of(score for found in pairs.scores for score in found.values()),
+        uses_scores=shape.highest > shape.lowest,
+        fixed=fixed,
+    )
+    return recipe, notes
+
+
+def scores_kind(examples: Path, pairs: Pairs) -> str:
+    """What the rows' scores are; in rows that did not come from the dataset stage they count as given."""
+    path = examples.with_name("teacher.json")
+    if path.exists():
+        return str(read_json(path).get("kind") or NONE)
+    return GIVEN if any(pairs.scores) else NONE
+
+
+def _scale(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[float, list[str]]:
+    if config.training.scale != "auto":
+        return config.training.scale, []
+    rng = np.random.default_rng(config.seed)
+
+    def some(texts: list[str]) -> list[str]:
+        return [texts[i] for i in rng.permutation(len(texts))[:500]]
+
+    queries = encoder.encode(some(pairs.queries), "query")
+    scale, spread = fitting_scale(queries, encoder.encode(some(pairs.passages), "passage"), config.seed)
+    return scale, [
+        f"Loss scale {scale:.0f}, chosen from the base model: its cosines between unrelated texts spread by "
+        f"{spread:.3f}."
+    ]
+
+
+def _dimensions(config: Config, encoder: Encoder) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    settings, full = config.training, encoder.dimension
+    dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
+    for asked, name in ((max(dimensions), "matryoshka"), (settings.dev_dimension, "dev_dimension")):
+        if asked > full:
+            raise ModelError(
+                f"training.{name} asks for {asked} dimensions, {encoder.name} has {full}", f"use sizes up to {full}"
+            )
+    weights = settings.matryoshka_weights
+    if full not in dimensions:
+        dimensions = (full, *dimensions)
+        weights = (1.0, *weights) if weights else ()
+    return dimensions, weights
+
+
+def _require_lengths(config: Config, encoder: Encoder) -> None:
+    limit = encoder.tokens.limit if encoder.tokens else 0
+    for name in ("query_tokens", "passage_tokens"):
+        asked = getattr(config.training, name)
+        if limit and asked > limit:
+            raise ModelError(
+                f"training.{name} asks for {asked} tokens, {encoder.name} is set to read {limit}",
+                f"set model.max_tokens to {asked}, if the model allows it, or training.{name} to {limit} or less",
+            )
+
+
+def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float, list[str]]:
+    wanted = config.training.teacher_temperature
+    if wanted != "auto":
+        return wanted, []
+    if loss not in ("kl", "margin_mse"):
+        return 1.0, []
+    spreads = [float(np.std(list(found.values()))) for found in pairs.scores if len(found) >= 2]
+    middle = float(np.median([spread for spread in spreads if spread > 0] or [0.0]))
+    if middle == 0:
+        raise ConfigError(
+            f"training.loss {loss}: the teacher gives all passages of a query the same score",
+            "choose another teacher.model, or training.loss=mnrl",
+        )
+    return middle / 2, [
+        f"Teacher temperature {middle / 2:.3g}, half the middle spread ({middle:.3g}) of its scores for one query."
+    ]
+
+
+def _batch_notes(config: Config, shape: Shape, loss: str) -> list[str]:
+    settings, notes = config.training, []
+    if shape.pairs < settings.batch_size:
+        notes.append(
+            f"training.batch_size is {settings.batch_size}, there are {shape.pairs} pairs: every step sees all of them."
+        )
+    exact = loss in SUMS or (loss == "kl" and not settings.contrastive_share)
+    if settings.accumulate > 1 and not exact:
+        why = "each sees the negatives of its own batch alone" if loss in IN_BATCH else "it looks at a batch as a whole"
+        notes.append(
+            f"training.accumulate adds up {settings.accumulate} batches of {settings.batch_size}; with the loss {loss} "
+            f"that is not one batch of {settings.accumulate * settings.batch_size}: {why}. training.gradient_cache "
+            "with the large batch_size is, at the same memory."
+        )
+    if settings.similarity == "dot":
+        notes.append("The loss compares by inner product; search and evaluation here compare by cosine.")
+    return notes

@@ -1,0 +1,121 @@
+"""Which loss fits which rows, and a clear word where one does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fieldtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fieldtune.training.batches import Batch
+    from fieldtune.training.pairs import Pairs
+
+IN_BATCH = ("mnrl", "symmetric", "gte", "guided")
+"""Every other passage of the batch is a negative: more queries at once change the loss."""
+OWN = ("triplet", "contrastive", "online_contrastive")
+LOSSES = (*IN_BATCH, *OWN, "cosine", "cosent", "margin_mse", "kl", "vectors")
+SCORED = frozenset({"cosine", "cosent", "margin_mse", "kl"})
+"""They draw scored passages where there are scores."""
+SUMS = frozenset({"triplet", "contrastive", "cosine", "margin_mse"})
+"""Means of terms of which each is of one query: batches add up to a large one."""
+
+_BASE = "cosine of the base model"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the training rows hold, as far as a loss asks for it."""
+
+    queries: int
+    pairs: int
+    with_negatives: int
+    """Queries with a hard negative."""
+    scored: int
+    """Queries with scores of two passages or more, by a teacher or given."""
+    scores: int
+    """Pairs with such a score."""
+    lowest: float
+    highest: float
+    kind: str
+    """What the scores are: see dataset/teacher.py."""
+
+    def __str__(self) -> str:
+        said = f"{self.pairs:,} pairs of query and positive, {self.with_negatives:,} queries with hard negatives"
+        if self.kind == _BASE:
+            return said + ", no scores but the base model's own cosines"
+        if not self.scores:
+            return said + ", no scores"
+        return said + f", {self.scores:,} scores from {self.lowest:g} to {self.highest:g} ({self.kind})"
+
+
+def shape_of(pairs: Pairs, kind: str) -> Shape:
+    """`kind` says what the scores in the rows are; those of the base model itself do not count."""
+    counted = [] if kind == _BASE else [found for found in pairs.scores if found]
+    values = [score for found in counted for score in found.values()]
+    return Shape(
+        queries=len(pairs.queries),
+        pairs=len(pairs),
+        with_negatives=sum(len(rows) > 0 for rows in pairs.negatives),
+        scored=sum(len(found) >= 2 for found in counted),
+        scores=len(values),
+        lowest=min(values, default=0.0),
+        highest=max(values, default=0.0),
+        kind=kind,
+    )
+
+
+def fitting(shape: Shape) -> list[str]:
+    """The losses that these rows can be trained with."""
+    return [loss for loss in LOSSES if not misfit(loss, shape)]
+
+
+def misfit(loss: str, shape: Shape) -> str:
+    """What the rows lack for the loss; empty if nothing."""
+    if loss in IN_BATCH and shape.pairs < 2 and not shape.with_negatives:
+        return "at least two pairs, or hard negatives"
+    if loss in OWN and not shape.with_negatives:
+        return "hard negatives (negatives.per_query, or neg in the rows)"
+    if loss in ("margin_mse", "kl") and not shape.scored:
+        return "a teacher's scores of a query's passages (teacher.model, or pos_scores and neg_scores in the rows)"
+    if loss in ("cosine", "cosent") and not shape.with_negatives and shape.highest <= shape.lowest:
+        return "scores that differ, or hard negatives"
+    if loss == "cosine" and shape.scores and shape.lowest < -1:
+        return f"scores that can be read as cosines (the lowest is {shape.lowest:g}; teacher.activation=sigmoid)"
+    return ""
+
+
+def choose(wanted: str, shape: Shape) -> str:
+    """The loss for these rows: `auto` follows the scores where there is a teacher's for most queries.
+
+    Raises ConfigError that says what the rows hold and which losses fit them.
+    """
+    if wanted == "auto":
+        # Scores given with the labels may be a person's grades: a distribution over them is not meant.
+        taught = shape.kind in ("cross-encoder", "llm") and shape.scored > shape.queries / 2
+        return "kl" if taught else "mnrl"
+    loss = "mnrl" if wanted == "cached" else wanted
+    lacking = misfit(loss, shape)
+    if lacking:
+        raise ConfigError(
+            f"training.loss {wanted} needs {lacking}; the rows hold {shape}",
+            f"losses that fit them: {', '.join(fitting(shape)) or 'none'}",
+        )
+    return loss
+
+
+def terms(loss: str, batch: Batch) -> int:
+    """Over how many terms the loss of this batch is a mean: its weight beside the other batches of a step."""
+    drawn = int((batch.own[:, 1:] >= 0).sum())
+    if loss == "triplet":
+        return drawn
+    if loss in ("contrastive", "online_contrastive", "cosine", "cosent"):
+        return drawn + len(batch)
+    if loss == "margin_mse":
+        there = (batch.own >= 0) & ~np.isnan(batch.scores)
+        return int((there[:, :1] & there[:, 1:]).sum())
+    if loss == "kl":
+        return int((((batch.own >= 0) & ~np.isnan(batch.scores)).sum(axis=1) >= 2).sum())
+    return len(batch)

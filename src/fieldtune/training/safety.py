@@ -1,0 +1,98 @@
+"""Whether a trained model is one: saved as it is, other than its base, and not the same vector for every text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ModelError
+from fieldtune.training.checkpoint import Progressed, room_to_write
+from fieldtune.training.development import Development
+from fieldtune.training.pairs import Pairs
+from fieldtune.workspace import atomic_folder
+
+_SAME = 0.9999  # least cosine between the trained model's vectors and those of the saved folder
+_ALIKE = 0.995  # mean cosine between different texts from which a model tells them apart no longer
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A few texts of either side, to compare models by."""
+
+    queries: list[str]
+    passages: list[str]
+
+    @classmethod
+    def of(cls, pairs: Pairs, count: int = 16) -> Probe:
+        return cls(pairs.queries[:count], pairs.passages[:count])
+
+    def vectors(self, encoder: Encoder) -> NDArray[np.float32]:
+        return np.concatenate([encoder.encode(self.queries, "query"), encoder.encode(self.passages, "passage")])
+
+
+def save_checked(encoder: Encoder, folder: Path, probe: Probe, vectors: NDArray[np.float32]) -> float:
+    """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's `vectors`.
+
+    Returns the least cosine. Raises ModelError when the folder gives other vectors, or the disk is full: what was in
+    its place before stays.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with room_to_write(folder.parent, "the model"), atomic_folder(folder) as temporary, torch.inference_mode():
+        encoder.model.save(str(temporary))
+        saved = probe.vectors(Encoder.load(str(temporary), precision=encoder.precision))
+        cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
+        if cosine < _SAME:
+            raise ModelError(
+                f"the saved model gives other vectors than the trained one (cosine {cosine:.5f})",
+                "this is a bug in saving or in the model's own code; the model was not kept",
+            )
+    return cosine
+
+
+def collapsed(vectors: NDArray[np.float32]) -> bool:
+    """Whether unit vectors (n, dim) of different texts are all alike."""
+    distinct = len(vectors)
+    if distinct < 3:
+        return False
+    total = vectors.sum(axis=0, dtype=np.float64)
+    among = (float(total @ total) - distinct) / (distinct * (distinct - 1))  # mean cosine of two different ones
+    return among >= _ALIKE
+
+
+def require_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+    """Raise ModelError when training left the base model as it was."""
+    if float(np.abs(before - after).max()) == 0:
+        raise ModelError(
+            "training changed nothing: the vectors are those of the base model",
+            "raise training.learning_rate or training.epochs, and see that not everything is frozen",
+        )
+
+
+def verdict(
+    state: Progressed, development: Development | None, before: NDArray[np.float32], after: NDArray[np.float32]
+) -> list[str]:
+    """What went wrong without stopping the run, and what to try."""
+    notes = []
+    if development is not None and state.best_score <= state.base_score:
+        notes.append(
+            f"No gain on dev: {development.label} {state.base_score:.4f} before, {state.best_score:.4f} at the best "
+            "step. Look at the data first; then try a lower training.learning_rate, mined negatives, or more queries."
+        )
+    if collapsed(after) and not collapsed(before):
+        notes.append(
+            "The model has collapsed: all vectors are alike. Lower training.learning_rate, raise training.batch_size, "
+            "or choose a loss with more negatives (mnrl)."
+        )
+    elif state.collapsed_at:
+        notes.append(
+            f"At step {state.collapsed_at:,} all vectors were alike; the kept weights are of step {state.best_step:,}. "
+            "Lower training.learning_rate."
+        )
+    return notes
