@@ -32,6 +32,21 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     from fieldtune.evaluation import ModelFacts, write_card
     from fieldtune.pipeline import run_pipeline
 
+    config = beir_config(config, data, out / "run", "train")
+    work = Path(config.out)
+    results = run_pipeline(config, last="training")
+    write_card(
+        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
+    )
+    install_model(work / "model", out)
+    return [*described(results[-1]), f"model: {out}"]
+
+
+def beir_config(config: Config, data: Path, work: Path, command: str) -> Config:
+    """The config of a run in the folder `work` on a BEIR folder, for a command that takes --data and --out.
+
+    Raises InputError for data that cannot be used, ConfigError for settings that contradict the command line.
+    """
     _require_beir(data)
     for key, given in (
         ("documents.paths", bool(config.documents.paths)),
@@ -39,12 +54,13 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
         ("out", config.out != "run"),
     ):
         if given:
-            raise ConfigError(f"train takes no --set {key}", "--data and --out say it; fieldtune run takes the rest")
-    work = out / "run"
+            raise ConfigError(
+                f"{command} takes no --set {key}", "--data and --out say it; fieldtune run takes the rest"
+            )
     split = config.split
     if not (data / "qrels" / "test.tsv").exists():  # what there is to learn from is not put aside for a test
         split = split.model_copy(update={"test": 0.0})
-    config = config.model_copy(
+    return config.model_copy(
         update={
             "out": str(work),
             "split": split,
@@ -52,12 +68,6 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
             "queries": config.queries.model_copy(update={"source": str(data)}),
         }
     )
-    results = run_pipeline(config, last="training")
-    write_card(
-        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
-    )
-    install_model(work / "model", out)
-    return [*described(results[-1]), f"model: {out}"]
 
 
 def _require_beir(data: Path) -> None:

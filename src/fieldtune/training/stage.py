@@ -63,7 +63,7 @@ def tune(
     replay = with_replay(config, rows, data)
     pairs = make_pairs([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
-    development = _development(config, data, encoder, vectors)
+    development = development_of(config, data, encoder, vectors)
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay.key}-{config.seed}-{settings.model_dump_json()}"
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
@@ -152,7 +152,8 @@ def tune(
     return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
-def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
+def development_of(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
+    """The dev sample that `training` asks for, `encoder` being the base model; None without dev labels."""
     settings = config.training
     chosen = dev_queries(data, settings.dev_queries, config.seed)
     if not chosen:
