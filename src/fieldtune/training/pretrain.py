@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write,
 from fieldtune.training.masked import masked_task
 from fieldtune.training.restoring import restoring_task
 from fieldtune.training.tokens_to_find import Task
+
+if TYPE_CHECKING:
+    import torch
 
 SHARES = {"mlm": 0.3, "tsdae": 0.6}
 """Of the tokens: masked (more than BERT's 15% is better for encoders of today, arXiv:2202.08005), deleted
@@ -131,7 +134,8 @@ def pretrain(
 def _groups(task: Task) -> list[dict[str, Any]]:
     """The encoder's weights, and those that the head has alone, at a higher rate where they are fresh."""
     encoder = {id(weight) for weight in task.encoder.parameters()}
-    own, head = [], []
+    own: list[torch.nn.Parameter] = []
+    head: list[torch.nn.Parameter] = []
     for weight in task.modules.parameters():  # a tied weight comes once
         if weight.requires_grad:
             (own if id(weight) in encoder else head).append(weight)

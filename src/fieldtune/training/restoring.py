@@ -67,7 +67,8 @@ def make_decoder(words: torch.nn.Parameter, dimension: int, positions: int, head
             states = self.before(torch.nn.functional.embedding(ids, self.output.weight) + self.position(places))
             later = torch.ones(width, width, dtype=torch.bool, device=ids.device).triu(1)
             memory = self.bridge(vectors).unsqueeze(1)
-            return self.after(self.layer(states, memory, tgt_mask=later))
+            restored: torch.Tensor = self.after(self.layer(states, memory, tgt_mask=later))
+            return restored
 
     return Decoder().to(words.device)
 

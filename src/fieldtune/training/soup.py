@@ -21,6 +21,16 @@ encoder."""
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One seed, or the mean of several."""
+
+    soup: str
+    seeds: tuple[int, ...]
+    """Counted from 0."""
+    dev: float
+
+
+@dataclass(frozen=True, slots=True)
 class Soup:
     """What became of several seeds."""
 
@@ -60,20 +70,21 @@ def train_seeds(encoder: Encoder, development: Development | None, work: Path, c
         tried = measured([*greedy, n])
         if tried >= best:
             greedy, best = [*greedy, n], tried
-    rows = [
-        *({"soup": "single", "seeds": [n + 1], "dev": states[n].best_score} for n in range(count)),
-        {"soup": "greedy", "seeds": sorted(n + 1 for n in greedy), "dev": best},
-        {"soup": "uniform", "seeds": [n + 1 for n in range(count)], "dev": measured(range(count))},
+    every = list(range(count))
+    candidates = [Candidate("single", (n,), states[n].best_score) for n in every]
+    candidates += [
+        Candidate("greedy", tuple(sorted(greedy)), best),
+        Candidate("uniform", tuple(every), measured(every)),
     ]
     # Of equals the one with more seeds in it: what dev cannot tell apart, averaging makes steadier.
-    taken = max(rows, key=lambda row: (row["dev"], len(row["seeds"])))
-    _set_mean(model, start, [weights[n - 1] for n in taken["seeds"]])
+    taken = max(candidates, key=lambda one: (one.dev, len(one.seeds)))
+    _set_mean(model, start, [weights[n] for n in taken.seeds])
     single = ", ".join(f"{state.best_score:.4f}" for state in states)
-    what = f"seed {taken['seeds'][0]} alone" if len(taken["seeds"]) == 1 else f"the {taken['soup']} soup"
-    if len(taken["seeds"]) > 1:
-        what += f" of {len(taken['seeds'])} seeds"
-    note = f"Of {count} seeds (dev {development.label} {single}) {what} was taken: {taken['dev']:.4f}."
-    return Soup(replace(together, best_score=taken["dev"], notes=[*together.notes, note]), tuple(rows))
+    size = len(taken.seeds)
+    what = f"seed {taken.seeds[0] + 1} alone" if size == 1 else f"the {taken.soup} soup of {size} seeds"
+    note = f"Of {count} seeds (dev {development.label} {single}) {what} was taken: {taken.dev:.4f}."
+    rows = tuple({"soup": one.soup, "seeds": [n + 1 for n in one.seeds], "dev": one.dev} for one in candidates)
+    return Soup(replace(together, best_score=taken.dev, notes=[*together.notes, note]), rows)
 
 
 def _changed(model: Any, start: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ def tune_settings(
         config = load_config(data, overrides)
     found = search_settings(config, out, trials=trials, minutes=minutes, fixed=set(_names(overrides)))
     ordered = sorted(found.trials, key=lambda one: (one.state != "done", -(one.dev or 0.0), one.number))
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(one.number),
             one.state,

@@ -22,6 +22,7 @@ def write_winner(path: Path, config: Config) -> None:
         "# Written by fieldtune tune: the best of its trials on dev. What is not here has the preset's default.",
         f"preset = {toml_value(config.preset)}",
         f"out = {toml_value(given['out'])}",
+        f"seed = {toml_value(config.seed)}",
     ]
     for name, section in given.items():
         if isinstance(section, Mapping) and (changed := _changed(section, plain[name])):
