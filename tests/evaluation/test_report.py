@@ -129,3 +129,16 @@ def test_one_system_and_nothing_else(tmp_path: Path, collection: RetrievalData, 
     text = "\n".join(parsed((tmp_path / "report.html").read_text("utf-8")).text)
     assert "There is nothing to compare it with." in text
     assert "Queries that gained most" not in text
+
+
+def test_the_shares_are_drawn_where_one_was_chosen(
+    tmp_path: Path, evaluation: Evaluation, collection: RetrievalData
+) -> None:
+    log: list[dict[str, object]] = [{"step": 1, "loss": 2.0}, {"pretrain_step": 10, "pretrain_loss": 3.0}]
+    curve = [{"base_share": n / 10, "dev": 0.6 - n / 100, "general": n / 100 - 0.03, "probes": {}} for n in range(4)]
+    for rows, drawn in ((log, False), ([*log, *curve], True), ([*log, curve[0]], False)):
+        path = tmp_path / "report.html"
+        write_report(path, evaluation, collection, FUNNEL, {}, training_log=rows)
+        html = path.read_text("utf-8")
+        assert ("by share of the base model" in html) is drawn
+        assert ("change of general ability against the base model" in html) is drawn

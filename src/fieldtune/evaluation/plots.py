@@ -123,6 +123,27 @@ def learning_plot(log: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, "learning", f"Training loss and dev {name} by step")
 
 
+def share_plot(log: Sequence[Mapping[str, Any]]) -> str:
+    """What each share of the base model's weights gave: the field on dev against what was lost elsewhere, in points.
+
+    Rows of the training log with `base_share`, `general` and `dev` are drawn; "" where there are fewer than two.
+    """
+    rows = [row for row in log if all(_is_number(row.get(name)) for name in ("base_share", "general", "dev"))]
+    if len(rows) < 2:
+        return ""
+    figure, axes = _figure(9.6, 3.2)
+    lost, dev = [100 * row["general"] for row in rows], [row["dev"] for row in rows]
+    axes.plot(lost, dev, "o-", color=LAST, linewidth=1.6, markersize=6)
+    for row, x, y in zip(rows, lost, dev, strict=True):
+        axes.annotate(f"{row['base_share']:g}", (x, y), (5, 5), textcoords="offset points", color=_INK, fontsize=9)
+    axes.axvline(0, color=_QUIET, linewidth=1)
+    axes.set_xlabel("change of general ability against the base model, points", color=_QUIET, fontsize=9)
+    axes.set_ylabel("dev measure", color=_QUIET, fontsize=9)
+    axes.grid(color=_LINE, linewidth=0.7)
+    figure.subplots_adjust(left=0.08, right=0.97, top=0.95, bottom=0.17)
+    return _svg(figure, "shares", "Dev measure and change of general ability by share of the base model's weights")
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 

@@ -71,6 +71,7 @@ def write_report(
         else [],
         funnel=funnel,
         learning=plots.learning_plot(training_log) if training_log else "",
+        shares=plots.share_plot(training_log),
         settings=list(_flat(settings or {})),
         versions=package_versions if package_versions is not None else versions(),
         reproduce=reproduce,
