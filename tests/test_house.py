@@ -32,10 +32,14 @@ ABOVE = (
     "cli_options",
     "adapters",
     "demo",
+    "tuning",
     "__main__",
 )
 # Shared by the stages; itself built on the shared root modules alone.
 ENCODING = "encoding"
+# Shared by training, which chooses by one half of its items, and evaluation, which judges by the other; built on the
+# shared root modules and encoding.
+PROBES = "probes"
 HEAVY = [
     "torch",
     "transformers",
@@ -83,7 +87,7 @@ def offences(source: str, module: str, *, is_package: bool = False) -> list[str]
                 found.append(f"{module} is shared and imports the stage {name}")
             elif STAGES.index(target) > STAGES.index(part):
                 found.append(f"{module} imports {name}, a stage to its right")
-        elif target == ENCODING and part not in (*STAGES, "doctor", "__init__"):
+        elif part not in {ENCODING: (*STAGES, PROBES, "doctor", "__init__"), PROBES: STAGES}.get(target, (part,)):
             found.append(f"{module} is shared and imports {name}")
     return found
 
@@ -120,6 +124,8 @@ def test_no_module_imports_what_the_plan_puts_to_its_right() -> None:
         ("fieldtune.models", "from fieldtune.index import Index", "is shared"),
         ("fieldtune.models", "from fieldtune.encoding import Encoder", "is shared"),
         ("fieldtune.encoding.tokens", "from fieldtune.corpus import cut", "is shared"),
+        ("fieldtune.encoding.tokens", "from fieldtune.probes import probe", "is shared"),
+        ("fieldtune.probes.sets", "from fieldtune.evaluation import evaluate", "is shared"),
         ("fieldtune.index.build", "from rich.table import Table", "only console.py"),
         ("fieldtune.cli", "import rich", "only console.py"),
     ],
@@ -148,7 +154,7 @@ def test_the_check_lets_the_plan_pass(module: str, source: str) -> None:
 
 def test_the_check_knows_every_folder() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/*.py")}
-    assert folders <= {*STAGES, ENCODING, "builtin", "demo", "llm", "stages"}
+    assert folders <= {*STAGES, ENCODING, "builtin", "demo", "llm", "stages", PROBES, "tuning"}
 
 
 @pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="the command line is not there yet")

@@ -143,6 +143,32 @@ def train(
 
 
 @app.command()
+def tune(
+    data: Annotated[Path, typer.Option("--data", help="A BEIR folder, or the TOML file of a config.")],
+    out: Annotated[Path, typer.Option(help="The folder of the search: trials, the winner's config and model.")],
+    model: Annotated[str, typer.Option(help="Hub id, folder or builtin:NAME.  [default: the config's]")] = "",
+    trials: Annotated[int, typer.Option(min=0, help="Trainings at most; 0: as many as the time allows.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="Time for trainings; 0: no limit.")] = 0,
+    preset: Annotated[str, typer.Option(help="quick, balanced or best.  [default: the config's]")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting, and keep it fixed."),
+    ] = None,
+) -> None:
+    """Search over settings of training within a budget, by dev alone; a killed search goes on where it was."""
+    from fieldtune.config import merge, parse_overrides
+    from fieldtune.tuning.command import tune_settings
+
+    asked = {"preset": preset} if preset else {}
+    overrides = merge(asked | ({"model": {"base": model}} if model else {}), parse_overrides(set_ or []))
+    columns, rows, lines = tune_settings(data, out, overrides, trials=trials, minutes=minutes)
+    table(columns, rows)
+    say()
+    for line in lines:
+        say(line)
+
+
+@app.command()
 def evaluate(
     data: BeirFolder,
     model: Annotated[list[str] | None, typer.Option(help="Hub id, folder or builtin:NAME; may be repeated.")] = None,

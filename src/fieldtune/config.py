@@ -371,9 +371,30 @@ class Training(Section):
     freeze_embeddings: bool | Literal["auto"] = "auto"
     """Leave the word vectors as they are; auto: where they are over two thirds of all weights, as in models for a
     hundred languages, whose words a field's data hardly touch."""
-    base_share: float = Field(0.0, ge=0, lt=1)
+    base_share: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     """Share of the base model's weights in the result (WiSE-FT): keeps more of its general ability, for some of the
-    gain in the field."""
+    gain in the field. auto takes, of 0 to 0.6, the share that is best on dev among those that lose no more than
+    evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
+    anchor: float = Field(0.0, ge=0)
+    """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
+    the loss. 0.01 is weak, 1 strong."""
+    replay: str = ""
+    """A file of general pairs (JSON lines, CSV or Parquet, as for queries.from) that are mixed in among the field's."""
+    replay_share: float = Field(0.2, gt=0, lt=1)
+    """Their part of all training rows, as far as the file has so many."""
+    seeds: int = Field(1, ge=1, le=20)
+    """Trainings that differ in their seed alone; the best on dev of single ones and their means (soups) is taken."""
+    pretrain: Literal["none", "mlm", "tsdae"] = "none"
+    """A first step on the corpus alone, without any query: mlm guesses masked tokens, tsdae restores a passage of which
+    most tokens were deleted from its vector."""
+    pretrain_epochs: float = Field(1, gt=0)
+    """Times each passage is seen in it."""
+    pretrain_rate: float = Field(3e-5, gt=0)
+    """Learning rate of it, at its peak."""
+    pretrain_share: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
+    """Share of the tokens that is masked or deleted; auto: 0.3 for mlm, 0.6 for tsdae."""
+    pretrain_batch_size: int = Field(32, ge=1)
+    """Passages per step of it."""
     dropout: bool = False
     """Off lets the fast attention kernel run on processors."""
     evaluations: int = Field(4, ge=1)
@@ -689,6 +710,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
     paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
     general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
+    if config.training.replay:
+        followed["replay"] = absolute(config.training.replay, "training", "replay")
     return config.model_copy(
         update={
             "out": absolute(config.out, "out"),

@@ -59,8 +59,8 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
     require_fit(config)
-    if config.evaluation.general_data and end >= NAMES.index("evaluation"):
-        from fieldtune.evaluation import probes_of
+    if config.evaluation.general_data and end >= NAMES.index("training"):
+        from fieldtune.probes import probes_of
 
         probes_of(config.evaluation)  # a set that cannot be used is told before hours of training
     results = []

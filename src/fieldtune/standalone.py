@@ -35,6 +35,22 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     from fieldtune.evaluation import ModelFacts, write_card
     from fieldtune.pipeline import run_pipeline
 
+    config = beir_config(config, data, out / RUN, "train")
+    require_ours(out)
+    work = Path(config.out)
+    results = run_pipeline(config, last="training")
+    write_card(
+        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
+    )
+    install_model(work / "model", out)
+    return [*described(results[-1]), f"model: {out}"]
+
+
+def beir_config(config: Config, data: Path, work: Path, command: str) -> Config:
+    """The config of a run in the folder `work` on a BEIR folder, for a command that takes --data and --out.
+
+    Raises InputError for data that cannot be used, ConfigError for settings that contradict the command line.
+    """
     _require_beir(data)
     for key, given in (
         ("documents.paths", bool(config.documents.paths)),
@@ -42,13 +58,13 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
         ("out", config.out != "run"),
     ):
         if given:
-            raise ConfigError(f"train takes no --set {key}", "--data and --out say it; fieldtune run takes the rest")
-    require_ours(out)
-    work = out / RUN
+            raise ConfigError(
+                f"{command} takes no --set {key}", "--data and --out say it; fieldtune run takes the rest"
+            )
     split = config.split
     if not (data / "qrels" / "test.tsv").exists():  # what there is to learn from is not put aside for a test
         split = split.model_copy(update={"test": 0.0})
-    config = config.model_copy(
+    return config.model_copy(
         update={
             "out": str(work),
             "split": split,
@@ -56,12 +72,6 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
             "queries": config.queries.model_copy(update={"source": str(data)}),
         }
     )
-    results = run_pipeline(config, last="training")
-    write_card(
-        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
-    )
-    install_model(work / "model", out)
-    return [*described(results[-1]), f"model: {out}"]
 
 
 def _require_beir(data: Path) -> None:
@@ -140,7 +150,7 @@ def evaluate_models(
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
-        ability = _general(config, loaders, Path(folder)) if general else None
+        ability = _general(config, loaders, named[-1][1], Path(folder)) if general else None
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability)
     notes += ability.notes if ability else ()
@@ -167,11 +177,13 @@ def evaluate_models(
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
 
 
-def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], folder: Path) -> General:
+def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], last: str, folder: Path) -> General:
     """What the last model lost on everyday texts against the first."""
-    from fieldtune.evaluation import general_ability, probe, probes_of
+    from fieldtune.evaluation import general_ability
+    from fieldtune.models import resolve_model
+    from fieldtune.probes import all_probes, for_verdict, probe
 
-    probes = probes_of(config.evaluation.model_copy(update={"general": True}))
+    probes = for_verdict(all_probes(config.evaluation), resolve_model(last).folder)
     base, tuned = (probe(load(), probes, folder, label=name) for name, load in (loaders[0], loaders[-1]))
     return general_ability(probes, base, tuned, config.evaluation, config.seed)
 

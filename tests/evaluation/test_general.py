@@ -13,15 +13,16 @@ import pytest
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Evaluation as Settings
 from fieldtune.errors import InputError
-from fieldtune.evaluation import General, Probe, Probed, general_ability, probe, probes_of
-from fieldtune.evaluation.probe_sets import (
+from fieldtune.evaluation import General, general_ability
+from fieldtune.probes import Probe, Probed, probe, probes_of
+from fieldtune.probes.measuring import Floats, few_shot
+from fieldtune.probes.sets import (
     ClassificationProbe,
     RetrievalProbe,
     SimilarityProbe,
     builtin_probes,
     own_probe,
 )
-from fieldtune.evaluation.probing import Floats, few_shot
 from fieldtune.types import Passage, Query
 
 FAST = Settings(bootstrap=200)

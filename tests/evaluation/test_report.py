@@ -263,3 +263,16 @@ def test_words_of_the_query_are_marked_in_english_and_chinese(tmp_path: Path) ->
     assert 'lang="zh">试用期最长多久？' in html
     assert "&lt;b&gt;pay&lt;/b&gt;" in html and "<b>pay</b>" not in html
     assert html.count("✓ right passage") == 4  # each query, in both columns
+
+
+def test_the_shares_are_drawn_where_one_was_chosen(
+    tmp_path: Path, evaluation: Evaluation, collection: RetrievalData, systems: list[System], proof: Proof
+) -> None:
+    log: list[dict[str, object]] = [{"step": 1, "loss": 2.0}, {"pretrain_step": 10, "pretrain_loss": 3.0}]
+    curve = [{"base_share": n / 10, "dev": 0.6 - n / 100, "general": n / 100 - 0.03, "probes": {}} for n in range(4)]
+    for rows, drawn in ((log, False), ([*log, *curve], True), ([*log, curve[0]], False)):
+        path = tmp_path / "report.html"
+        write_report(path, evaluation, collection, systems, proof, Origin(training_log=rows))
+        html = path.read_text("utf-8")
+        assert ("by share of the base model" in html) is drawn
+        assert ("general ability against the base model" in html) is drawn

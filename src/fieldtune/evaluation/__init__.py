@@ -21,8 +21,6 @@ from fieldtune.evaluation.outputs import (
     write_metrics,
     write_per_query,
 )
-from fieldtune.evaluation.probe_sets import Probe, probes_of
-from fieldtune.evaluation.probing import Probed, probe
 from fieldtune.evaluation.proof import Proof, prove
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
 from fieldtune.evaluation.report import write_report
@@ -49,8 +47,6 @@ __all__ = [
     "Lineup",
     "ModelFacts",
     "Origin",
-    "Probe",
-    "Probed",
     "Proof",
     "Ranking",
     "Scores",
@@ -85,8 +81,6 @@ __all__ = [
     "movers",
     "overrides",
     "parse_outcomes",
-    "probe",
-    "probes_of",
     "prove",
     "read_judgements",
     "slices",

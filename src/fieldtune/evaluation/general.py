@@ -16,12 +16,11 @@ import numpy as np
 
 from fieldtune import config as settings
 from fieldtune.evaluation.ability import Change, General, State
-from fieldtune.evaluation.probe_sets import LANGUAGES, Probe, RetrievalProbe, SimilarityProbe
-from fieldtune.evaluation.probing import Floats, Probed
 from fieldtune.evaluation.statistics import Clusters, cluster, singles
-
-_SKILLED = 0.5  # nDCG@10 of the base model from which it is taken to know a language
-_UNKNOWN = 0.05  # share of unknown tokens above which it is not
+from fieldtune.probes import Probe, Probed, known
+from fieldtune.probes.measuring import Floats
+from fieldtune.probes.sets import RetrievalProbe, SimilarityProbe
+from fieldtune.probes.skills import spearman
 
 
 def general_ability(
@@ -29,7 +28,7 @@ def general_ability(
 ) -> General:
     """Compare what two models scored on the same probes; languages that the base model does not know are left out."""
     limit, resamples = config.max_general_loss, config.bootstrap
-    chosen, notes = _known(probes, base)
+    chosen, notes = known(probes, base)
     measured = [_resampled(probes[n], base.values[n], tuned.values[n], resamples, seed + n) for n in chosen]
     count = len(measured) + (len(measured) > 1)
     level = 1 - 0.05 / max(count, 1)
@@ -44,28 +43,6 @@ def general_ability(
     return General(limit, level, changes, overall, tuple(notes))
 
 
-def _known(probes: Sequence[Probe], base: Probed) -> tuple[list[int], list[str]]:
-    """Positions of the probes that say something about this base model."""
-    left_out, notes = set(), []
-    for n, probe in enumerate(probes):
-        if not isinstance(probe, RetrievalProbe) or not probe.language:
-            continue
-        language, score = LANGUAGES[probe.language], float(base.values[n].mean())
-        if probe.language == "zh" and base.unknown > _UNKNOWN:
-            left_out.add(probe.language)
-            notes.append(
-                f"The {language} probes were left out: the base model's vocabulary lacks {base.unknown:.0%} of their "
-                "tokens, so there is no ability to lose."
-            )
-        elif score < _SKILLED:
-            left_out.add(probe.language)
-            notes.append(
-                f"The {language} probes were left out: the base model's nDCG@10 there is {score:.2f}, under "
-                f"{_SKILLED}, so there is hardly any ability to lose."
-            )
-    return [n for n, probe in enumerate(probes) if probe.language not in left_out or not probe.language], notes
-
-
 def _resampled(probe: Probe, base: Floats, tuned: Floats, resamples: int, seed: int) -> tuple[Change, Floats, int]:
     """The change of one probe, its bootstrap replicates, and the number of independent observations."""
     clusters = _clusters(probe, len(base))
@@ -74,11 +51,11 @@ def _resampled(probe: Probe, base: Floats, tuned: Floats, resamples: int, seed: 
     weights = (np.bincount(draw, minlength=clusters.count) for draw in drawn)
     if isinstance(probe, SimilarityProbe):
         grades = np.array(probe.grades)
-        change = _scored(probe.name, "Spearman", len(base), _spearman(base, grades), _spearman(tuned, grades))
+        change = _scored(probe.name, "Spearman", len(base), spearman(base, grades), spearman(tuned, grades))
         moved = np.empty(resamples)
         for n, weight in enumerate(weights):
             rows = np.repeat(np.arange(len(grades)), weight[clusters.labels])
-            moved[n] = _spearman(tuned[rows], grades[rows]) - _spearman(base[rows], grades[rows])
+            moved[n] = spearman(tuned[rows], grades[rows]) - spearman(base[rows], grades[rows])
         return change, moved, clusters.count
     measure = "nDCG@10" if isinstance(probe, RetrievalProbe) else "accuracy"
     change = _scored(probe.name, measure, len(base), float(base.mean()), float(tuned.mean()))
@@ -96,16 +73,6 @@ def _clusters(probe: Probe, items: int) -> Clusters:
     if isinstance(probe, SimilarityProbe):
         return cluster([[text] for text in probe.first], {})
     return singles(items)
-
-
-def _spearman(cosines: Floats, grades: Floats) -> float:
-    """0 where one side is constant, as all cosines of a collapsed model are."""
-    from scipy.stats import rankdata
-
-    left, right = rankdata(cosines), rankdata(grades)
-    left, right = left - left.mean(), right - right.mean()
-    length = math.sqrt(float(left @ left) * float(right @ right))
-    return float(left @ right) / length if length > 0 else 0.0
 
 
 def _scored(name: str, measure: str, items: int, base: float, tuned: float) -> Change:

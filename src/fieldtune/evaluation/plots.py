@@ -117,6 +117,31 @@ def learning_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return plots
 
 
+def share_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What each share of the base model's weights gave: the field on dev against what was lost elsewhere, in points.
+
+    Rows of the training log with `base_share`, `general` and `dev` are drawn; nothing where there are fewer than two.
+    """
+    rows = [row for row in log if all(_is_number(row.get(name)) for name in ("base_share", "general", "dev"))]
+    if len(rows) < 2:
+        return []
+    figure, axes = new_figure(4.6, 2.5)
+    lost, dev = [100 * row["general"] for row in rows], [row["dev"] for row in rows]
+    axes.plot(lost, dev, "o-", color=LAST, linewidth=1.6, markersize=5)
+    for row, x, y in zip(rows, lost, dev, strict=True):
+        axes.annotate(f"{row['base_share']:g}", (x, y), (5, 5), textcoords="offset points", color=INK, fontsize=9)
+    axes.axvline(0, color=QUIET, linewidth=1)
+    axes.set_xlabel("general ability against the base model, points", color=QUIET, fontsize=9)
+    axes.grid(color=LINE, linewidth=0.7)
+    figure.subplots_adjust(left=0.12, right=0.98, top=0.95, bottom=0.19)
+    title = "Line chart: dev measure and change of general ability by share of the base model's weights"
+    caption = (
+        "Dev measure and general ability by share of the base model's weights (the number at each point), on the half "
+        "of the probes that the share was chosen by; the verdict rests on the other half"
+    )
+    return [(caption, svg(figure, "shares", title))]
+
+
 def _steps() -> tuple[Figure, Axes]:
     figure, axes = new_figure(4.6, 2.5)
     axes.set_xlabel("step", color=QUIET, fontsize=9)

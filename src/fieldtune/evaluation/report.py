@@ -59,7 +59,7 @@ def write_report(
             **_slices(proof),
             calibration=_calibration(evaluation, data, systems),
             **_general(proof),
-            learning=plots.learning_plot(origin.training_log) if origin.training_log else "",
+            learning=[*plots.learning_plot(origin.training_log), *plots.share_plot(origin.training_log)],
             costs=cost_rows(origin.costs),
             changed=toml(changed(origin.settings)),
             settings=toml(origin.settings),

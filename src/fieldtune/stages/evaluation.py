@@ -16,7 +16,7 @@ from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.labelling import labelled, write_labelling
-from fieldtune.stages.inputs import digest_or_cause
+from fieldtune.stages.inputs import contents
 from fieldtune.stages.meter import meter
 from fieldtune.stages.record import learning_curve, versions
 from fieldtune.stages.run import Run
@@ -38,14 +38,13 @@ def run(run: Run) -> Result:
         general_ability,
         languages_of,
         line_up,
-        probe,
-        probes_of,
         prove,
         write_card,
         write_metrics,
         write_per_query,
         write_report,
     )
+    from fieldtune.probes import for_verdict, probe, probes_of
 
     config = run.config
     took = meter("evaluation, up to this report")
@@ -75,7 +74,7 @@ def run(run: Run) -> Result:
     evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = run.funnel()
     general = None
-    if probes := probes_of(config.evaluation):
+    if probes := for_verdict(probes_of(config.evaluation), run.path("model")):
         before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)
         general = general_ability(probes, before, after, config.evaluation, config.seed)
     proof = prove(
@@ -122,9 +121,7 @@ def run(run: Run) -> Result:
 
 def depends(config: Config) -> Any:
     """The settings, and the content of added judgements and of the user's own sets for general ability."""
-    places = [Path(place) for place in (*config.evaluation.judgements, *config.evaluation.general_data)]
-    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    content = [(path.name, digest_or_cause(path)) for path in files if not path.is_dir()]
+    content = contents((*config.evaluation.judgements, *config.evaluation.general_data))
     return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), content]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def content(labels: str) -> list[Any]:
         inside = [*source.glob("*"), *source.glob("qrels/*.tsv")]
         files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
     return [(path.relative_to(source.parent).as_posix(), digest_or_cause(path)) for path in files]
+
+
+def contents(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and content of each file, and of all files in each folder."""
+    places = [Path(name) for name in names]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    return [(path.name, digest_or_cause(path)) for path in files if not path.is_dir()]
 
 
 def digest_or_cause(path: Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fieldtune.beir import load_beir
 from fieldtune.config import Config, second_models
 from fieldtune.models import resolve_model
-from fieldtune.stages.inputs import settings_of
+from fieldtune.stages.inputs import contents, digest_or_cause, settings_of
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
 
@@ -26,7 +27,14 @@ def run(run: Run) -> Result:
 
 
 def depends(config: Config) -> Any:
-    """The settings, with the content of a second model that the loss looks at."""
-    names = second_models(config.training)
+    """The settings, and what else decides: a second model that the loss looks at, the general rows, and the probes that
+    a share of the base is chosen on."""
     settings = settings_of(config, "training", without=("checkpoint_seconds", "report_to"))
-    return [*settings, *(resolve_model(name).fingerprint for name in names)]
+    settings += [resolve_model(name).fingerprint for name in second_models(config.training)]
+    if config.training.replay:
+        settings.append(digest_or_cause(Path(config.training.replay)))
+    if config.training.base_share == "auto":
+        settings.append(config.evaluation.max_general_loss)
+    if config.training.replay or config.training.base_share == "auto":
+        settings.append(contents(config.evaluation.general_data))
+    return settings

@@ -60,6 +60,11 @@ def require_method(config: Config, device: str) -> None:
             f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
             "set training.base_share=0, or a method of full or lora",
         )
+    if settings.seeds > 1 and settings.method != "full":
+        raise ConfigError(
+            f"training.seeds averages whole models, and method={settings.method} trains a part",
+            "set training.seeds=1, or training.method=full",
+        )
     if settings.method == "query" and settings.freeze_layers:
         raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
     if settings.method == "query" and config.negatives.rounds > 1:
@@ -133,15 +138,15 @@ def finish(encoder: Encoder, prepared: Prepared) -> Encoder:
     return encoder
 
 
-def save_beside(prepared: Prepared, model: Path) -> None:
+def save_beside(prepared: Prepared, model: Path, *, share: float = 0.0) -> None:
     """Write `model/adapter`, and for bottlenecks what makes the saved model load with them.
 
-    Where a share of the base's weights is mixed in after `finish` (training.base_share), the adapter is weakened
+    Where a `share` of the base's weights was mixed in after `finish` (training.base_share), the adapter is weakened
     likewise; that is not possible for DoRA, whose adapter is left out.
     """
     if prepared.record is None:
         return
-    kept = 1 - prepared.settings.base_share
+    kept = 1 - share
     folder = model / "adapter"
     if prepared.bottlenecks is not None:
         prepared.bottlenecks.write(folder)

@@ -15,6 +15,18 @@ from fieldtune.errors import MissingExtraError
 Report = Callable[[dict[str, float]], None]
 
 
+def both(one: Report | None, other: Report | None) -> Report | None:
+    """One report that tells two listeners, if there are two."""
+    if one is None or other is None:
+        return one or other
+
+    def report(row: dict[str, float]) -> None:
+        one(row)
+        other(row)
+
+    return report
+
+
 def require_reporters(names: Sequence[str]) -> None:
     """Raise MissingExtraError, which holds the install command, before any work."""
     for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,23 @@ from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.models import resolve_model
+from fieldtune.probes import mark_chosen
 from fieldtune.training.adapting import finish, prepare, require_method, save_beside
-from fieldtune.training.blend import blend, kept_weights
+from fieldtune.training.anchor import anchored
+from fieldtune.training.blend import kept_weights
+from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
+from fieldtune.training.general import keep_share, pretrain_first, with_replay
 from fieldtune.training.loop import Hooks
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.reports import reporting, require_reporters
+from fieldtune.training.reports import Report, both, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
+from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
 from fieldtune.workspace import file_digest, write_jsonl
 
@@ -39,13 +45,17 @@ def tune(
     work: Path,
     vectors: Path,
     duplicates: Mapping[str, Sequence[str]] | None = None,
+    *,
+    pretrained: Path | None = None,
+    watch: Report | None = None,
 ) -> Result:
     """Train on `examples` (FlagEmbedding rows), choose the best weights on dev, save `work/model`.
 
     `encoder` is the base model and is changed; `work` is the run's folder, `vectors` its folder of encoded texts,
-    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). Also writes
-    `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the result does not load as what was
-    trained.
+    `duplicates` maps a passage to its known copies, for mining anew between rounds (`negatives.rounds`). `pretrained`
+    keeps the state of pre-training where several trainings share it; `watch` is told every row of the log and may raise
+    to end the training. Also writes `work/training/log.jsonl`. Raises ModelError when the base cannot be trained or the
+    result does not load as what was trained.
     """
     if encoder.tokens is None:
         raise ModelError(
@@ -54,13 +64,25 @@ def tune(
         )
     require_reporters(config.training.report_to)
     require_method(config, encoder.device)
-    pairs = make_pairs(read_examples(examples))
+    settings = config.training
+    rows = read_examples(examples)
+    replay = with_replay(config, rows, data)
+    pairs = make_pairs([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
-    development = _development(config, data, encoder, vectors)
-    key = _key(config, encoder, examples, recipe)
+    development = development_of(config, data, encoder, vectors)
+    key = _key(config, encoder, examples, recipe, replay.key)
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
-    if freezes_embeddings(encoder.model, config.training.freeze_embeddings):
+    base = kept_weights(encoder.model) if settings.base_share else {}
+    first = None
+    if settings.pretrain != "none":
+        states = pretrained or work / "training" / "state" / "pretrain"
+        first = pretrain_first(config, encoder, data, development, states)
+        key += f"-{first.key}"
+        recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
+        notes.append(first.note)
+    notes += replay.notes
+    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds
 
@@ -70,17 +92,25 @@ def tune(
         return rows.examples
 
     mined_anew: list[dict[str, Any]] = []
-    share = config.training.base_share
-    base = kept_weights(encoder.model) if share else {}
-    prepared = prepare(encoder, config.training, config.seed)
-    with reporting(config.training.report_to, work, config) as report:
-        hooks = Hooks(report=report)
+    details: dict[str, Any] = {}
+    prepared = prepare(encoder, settings, config.seed)
+    with reporting(settings.report_to, work, config) as report:
+        penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
+        hooks = Hooks(penalty=penalty, report=both(report, watch))
+
+        def train_one(number: int, folder: Path, word: str) -> Progressed:
+            seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
+            return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine, hooks)
+
         states = work / "training" / "state"
-        if config.training.method == "query":
+        if settings.method == "query":
             state = train_query_side(encoder, prepared, pairs, recipe, development, vectors, hooks)
+        elif settings.seeds > 1:
+            soup = train_seeds(encoder, development, states, settings.seeds, train_one)
+            state, details["soup"] = soup.state, list(soup.rows)
         else:
-            state = train_in_rounds(encoder, pairs, recipe, development, states, key, rounds, mine, hooks)
-    encoder = finish(encoder, prepared)
+            state = train_one(0, states, "")
+    tuned = finish(encoder, prepared)
     notes += state.notes + prepared.notes
     if rounds > 1:
         notes.append(
@@ -88,18 +118,22 @@ def tune(
             "weights so far."
         )
     best_score = state.best_score
-    if share:
-        blend(encoder.model, base, share)
-        if development is not None:
-            best_score = float(development.score(encoder).mean())
-            notes.append(
-                f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} "
-                f"{best_score:.4f} instead of {state.best_score:.4f}."
-            )
-    after = probe.vectors(encoder)
+    blended = keep_share(config, tuned, base, development, best_score)
+    if blended is not None:
+        best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
+        notes += blended.notes
+        details["base_share"] = {"chosen": blended.chosen.base_share, "curve": blended.rows()}
+    after = probe.vectors(tuned)
     require_change(before, after)
-    write_jsonl(work / "training" / "log.jsonl", state.log)
-    cosine = save_checked(encoder, work / "model", probe, after, partial(save_beside, prepared))
+    curve = [] if blended is None else blended.rows()
+    write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
+    beside = partial(save_beside, prepared, share=0.0 if blended is None else blended.chosen.base_share)
+    cosine = save_checked(tuned, work / "model", probe, after, beside)
+    if blended is not None and settings.base_share == "auto":
+        mark_chosen(work / "model", blended.chosen.base_share)
+    if first is not None and first.dev is not None:
+        notes.append(first.moved(state.base_score))
+        state = replace(state, base_score=first.dev)
     notes += without_dev(data) if development is None else []
     notes += verdict(state, development, before, after)
     counts: dict[str, int | float] = {
@@ -114,21 +148,23 @@ def tune(
             f"dev {development.label} before": round(state.base_score, 4),
             f"dev {development.label} after": round(best_score, 4),
         }
-    details: dict[str, Any] = {
+    details |= {
         "loss": recipe.loss,
         "dimensions": list(recipe.dimensions),
-        "precision": encoder.precision,
-        "device": encoder.device,
+        "precision": tuned.precision,
+        "device": tuned.device,
         "least cosine to the saved model": round(cosine, 6),
     }
+    if replay.broken:
+        details["broken replay rows"] = replay.broken
     if mined_anew:
         details["mined anew"] = mined_anew
-    return Result("training", counts, {}, tuple(notes), details)
+    return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
-def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe) -> str:
+def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, replay: str) -> str:
     """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
-    key = f"{encoder.fingerprint}-{file_digest(examples)}-{config.seed}-{recipe.loss}"
+    key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay}-{config.seed}-{recipe.loss}"
     key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
     key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
     if config.negatives.rounds > 1:
@@ -136,7 +172,8 @@ def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe) -> st
     return key
 
 
-def _development(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
+def development_of(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
+    """The dev sample that `training` asks for, `encoder` being the base model; None without dev labels."""
     settings = config.training
     chosen = dev_queries(data, settings.dev_queries, config.seed)
     if not chosen:

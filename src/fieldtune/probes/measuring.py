@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.console import Progress
-from fieldtune.evaluation.dense import model_ranking
-from fieldtune.evaluation.probe_sets import ClassificationProbe, Probe, RetrievalProbe, SimilarityProbe, texts_of
-from fieldtune.evaluation.rankings import Ranking, asked, dense_ranking
+from fieldtune.encoding.search import top_k
+from fieldtune.encoding.vectors import cached_vectors
 from fieldtune.measures import measure
+from fieldtune.probes.sets import ClassificationProbe, Probe, RetrievalProbe, SimilarityProbe, texts_of
 from fieldtune.types import Side
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ class Probed:
     """Share of the Chinese probe's tokens that the model's vocabulary lacks; 0 where it cannot lack any."""
 
 
-def probe(encoder: Encoder, probes: Sequence[Probe], vectors: Path, *, label: str) -> Probed:
-    """Run a model on the probes; `vectors` is the folder of encoded texts, for the user's corpora."""
+def probe(encoder: Encoder, probes: Sequence[Probe], vectors: Path | None, *, label: str) -> Probed:
+    """Run a model on the probes; `vectors` is the folder of encoded texts, for the user's corpora.
+
+    Without it nothing is kept: for a model whose weights change while its fingerprint stays.
+    """
     if not probes:
         return Probed((), 0.0)
     queries, passages = texts_of(probes)
@@ -52,29 +55,48 @@ def probe(encoder: Encoder, probes: Sequence[Probe], vectors: Path, *, label: st
 
 
 def _values(
-    encoder: Encoder, one: Probe, known: dict[Side, dict[str, NDArray[np.float32]]], vectors: Path, label: str
+    encoder: Encoder, one: Probe, known: dict[Side, dict[str, NDArray[np.float32]]], vectors: Path | None, label: str
 ) -> Floats:
     if isinstance(one, SimilarityProbe):
         left, right = (np.stack([known["query"][text] for text in texts]) for texts in (one.first, one.second))
         return np.asarray(np.einsum("ij,ij->i", left, right), np.float64)
     if isinstance(one, ClassificationProbe):
         return few_shot(np.stack([known["query"][text] for text in one.texts]), one.classes)
-    return _ndcg(one, _ranking(encoder, one, known, vectors, label))
+    queries = [one.data.queries[name].text for name in one.data.positives(one.split)]
+    passages = [passage.content for passage in one.data.passages.values()]
+    if one.language:
+        found = [np.stack([known[side][text] for text in texts]) for side, texts in _sides(queries, passages)]
+    elif vectors is None:
+        found = [encoder.encode(texts, side) for side, texts in _sides(queries, passages)]
+    else:
+        found = [
+            cached_vectors(encoder, texts, side, vectors, label=f"encoding {side} texts ({label}, {one.name})")
+            for side, texts in _sides(queries, passages)
+        ]
+    return _ndcg(one, *found)
 
 
-def _ranking(
-    encoder: Encoder, one: RetrievalProbe, known: dict[Side, dict[str, NDArray[np.float32]]], vectors: Path, label: str
-) -> Ranking:
-    if not one.language:
-        return model_ranking(encoder, one.data, one.split, vectors, label=f"{label}, {one.name}")
-    queries = np.stack([known["query"][one.data.queries[name].text] for name in asked(one.data, one.split)])
-    passages = np.stack([known["passage"][passage.content] for passage in one.data.passages.values()])
-    return dense_ranking(one.data, one.split, queries, passages)
+def _sides(queries: list[str], passages: list[str]) -> tuple[tuple[Side, list[str]], tuple[Side, list[str]]]:
+    return ("query", queries), ("passage", passages)
 
 
-def _ndcg(one: RetrievalProbe, ranking: Ranking) -> Floats:
-    qrels = [one.data.qrels[one.split][query] for query in ranking.queries]
-    return measure([MEASURE], ranking.passages, qrels, one.data.relevance_threshold)[MEASURE]
+def _ndcg(one: RetrievalProbe, queries: NDArray[np.float32], passages: NDArray[np.float32]) -> Floats:
+    """nDCG@10 of each query with a relevant passage; judged-only data rank a query's judged passages alone."""
+    data, depth = one.data, 10
+    place = {name: row for row, name in enumerate(data.passages)}
+    qrels = [
+        {place[name]: grade for name, grade in data.qrels[one.split][query].items()}
+        for query in data.positives(one.split)
+    ]
+    if data.evaluation == "judged-only":
+        ranked = np.full((len(queries), depth), -1, np.int64)
+        for n, grades in enumerate(qrels):
+            rows = np.sort(np.fromiter(grades, np.int64))
+            best = rows[np.argsort(-(passages[rows] @ queries[n]), kind="stable")[:depth]]
+            ranked[n, : len(best)] = best
+    else:
+        _, ranked = top_k(queries, passages, depth)
+    return measure([MEASURE], ranked, qrels, data.relevance_threshold)[MEASURE]
 
 
 def few_shot(vectors: NDArray[np.float32], classes: Sequence[str]) -> Floats:

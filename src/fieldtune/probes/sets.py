@@ -57,7 +57,12 @@ def probes_of(config: settings.Evaluation) -> tuple[Probe, ...]:
 
     Raises InputError naming file and line for a set that cannot be used.
     """
-    return (*builtin_probes(), *map(own_probe, config.general_data)) if config.general else ()
+    return all_probes(config) if config.general else ()
+
+
+def all_probes(config: settings.Evaluation) -> tuple[Probe, ...]:
+    """What ships with fieldtune and the user's own sets, whether or not general ability is measured at the end."""
+    return (*builtin_probes(), *map(own_probe, config.general_data))
 
 
 def builtin_probes() -> tuple[Probe, ...]:
@@ -133,7 +138,7 @@ def _classes(language: str) -> ClassificationProbe:
 
 
 def _rows(name: str) -> Iterator[list[str]]:
-    text = files("fieldtune.evaluation").joinpath("probes", f"{name}.tsv").read_text("utf-8")
+    text = files("fieldtune.probes").joinpath("data", f"{name}.tsv").read_text("utf-8")
     for line in text.splitlines()[1:]:
         yield line.split("\t")
 

@@ -1,0 +1,110 @@
+"""The steps around training that keep what the base model knows, or bring it nearer to the field first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldtune.beir import RetrievalData
+from fieldtune.config import Config
+from fieldtune.encoding import Encoder
+from fieldtune.model_folder import transformer_folder
+from fieldtune.models import resolve_model
+from fieldtune.probes import all_probes, halves
+from fieldtune.training.blend import Blended, Point, blend, choose_blend
+from fieldtune.training.development import Development
+from fieldtune.training.modes import set_up
+from fieldtune.training.pretrain import pretrain
+from fieldtune.training.replay import replay_rows
+from fieldtune.types import Example
+from fieldtune.workspace import digest, file_digest
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """General rows beside those of the field; nothing of each where no file is given."""
+
+    examples: list[Example] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What pre-training has to say to the rest of training."""
+
+    key: str
+    log: list[dict[str, Any]]
+    note: str
+    dev: float | None
+    """The base model's own measure on dev; None without a dev set."""
+    label: str
+
+    def moved(self, after: float) -> str:
+        """What pre-training alone did, `after` being the measure that training went on from."""
+        what = f"dev {self.label} from {self.dev:.4f} to {after:.4f}"
+        return f"Pre-training alone moved {what}; training went on from there."
+
+
+def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) -> Replayed:
+    """The general rows of `training.replay`. Raises InputError for a file that has none."""
+    settings = config.training
+    if not settings.replay:
+        return Replayed()
+    path = Path(settings.replay)
+    found = replay_rows(path, rows, settings.replay_share, data, all_probes(config.evaluation), config.seed)
+    share = len(found.examples) / (len(found.examples) + len(rows))
+    note = f"{len(found.examples):,} general rows of {path.name} were mixed in, {share:.0%} of all (training.replay)."
+    if share < 0.9 * settings.replay_share:
+        note += f" The file has no more; training.replay_share asks for {settings.replay_share:.0%}."
+    return Replayed(found.examples, found.dropped, found.broken, (note,), file_digest(path))
+
+
+def pretrain_first(
+    config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
+) -> First:
+    """Train the encoder in place on the corpus' passages as `training.pretrain` says."""
+    dev = None if development is None else float(development.score(encoder).mean())
+    set_up(encoder.model, config.training)
+    passages = [passage.content for passage in data.passages.values()]
+    folder = transformer_folder(resolve_model(config.model.base).folder)
+    own = config.training.model_dump(
+        include={
+            "pretrain", "pretrain_epochs", "pretrain_rate", "pretrain_share", "pretrain_batch_size", "dropout",
+            "freeze_embeddings", "weight_decay", "max_grad_norm",
+        }
+    )  # fmt: skip
+    key = digest([encoder.fingerprint, config.seed, own, passages])
+    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
+    return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
+
+
+def keep_share(
+    config: Config, encoder: Encoder, base: Mapping[str, torch.Tensor], development: Development | None, dev: float
+) -> Blended | None:
+    """Blend the base model's weights in as `training.base_share` says; None where it asks for none.
+
+    `dev` is the tuned model's measure on dev.
+    """
+    share = config.training.base_share
+    if share == "auto":
+        probes = halves(all_probes(config.evaluation), "choosing")
+        return choose_blend(encoder, base, development, probes, config.evaluation.max_general_loss)
+    if not share:
+        return None
+    blend(encoder.model, base, share)
+    if development is None:
+        return Blended(Point(share, None, None, {}), (), ())
+    after = float(development.score(encoder).mean())
+    note = (
+        f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} {after:.4f} "
+        f"instead of {dev:.4f}."
+    )
+    return Blended(Point(share, after, None, {}), (), (note,))

@@ -1,0 +1,154 @@
+"""The search: trials one after the other under a budget, the best one's config written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fieldtune.beir import load_beir
+from fieldtune.config import Config
+from fieldtune.console import duration, note
+from fieldtune.errors import ConfigError, InputError
+from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
+from fieldtune.tuning.proposals import propose
+from fieldtune.tuning.share import settle_share
+from fieldtune.tuning.space import Setting, Settings, search_space
+from fieldtune.tuning.trial import Inputs, run_trial, with_settings
+from fieldtune.tuning.winner import write_table, write_winner
+from fieldtune.workspace import Workspace, digest, file_digest
+
+_EXPLORE = 6  # trials that spread over the space where time alone is the budget; else half of them
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    space: tuple[Setting, ...]
+    config: Path
+    """The winner's TOML file."""
+    model: Path
+    """The winner's model."""
+    notes: tuple[str, ...]
+
+
+def search_settings(
+    config: Config, out: Path, *, trials: int = 0, minutes: float = 0, fixed: Collection[str] = ()
+) -> Found:
+    """Try settings of training until `trials` are done or `minutes` of training spent; choose by dev.
+
+    The stages up to the dataset run first, in `config.out`, unless they are finished. The settings named in `fixed`
+    stay. `out` gets `trials.jsonl` (from which a killed search goes on), `trials.csv`, the winner's `fieldtune.toml`
+    and its model. The test side is not looked at. Raises ConfigError without a budget or with nothing to search over,
+    InputError without dev labels.
+    """
+    from fieldtune.corpus import load_duplicates
+    from fieldtune.encoding import Encoder
+    from fieldtune.pipeline import run_pipeline
+
+    if trials <= 0 and minutes <= 0:
+        raise ConfigError("a search needs a budget", "give --trials N, --minutes M or both")
+    run = Path(config.out)
+    with Workspace(out):
+        run_pipeline(config, last="dataset")
+        data = load_beir(run / "data")
+        if not data.positives("dev"):
+            raise InputError(
+                "no dev query has a relevant passage: there is nothing to choose by",
+                "add qrels/dev.tsv, or let split.dev put queries aside",
+                path=run / "data",
+            )
+        inputs = Inputs(
+            data=replace(data, qrels={side: rows for side, rows in data.qrels.items() if side != "test"}),
+            examples=run / "data" / "train.jsonl",
+            vectors=run / "vectors",
+            duplicates=load_duplicates(run / "corpus" / "duplicates.jsonl"),
+            pretrained=out / "pretrained",
+        )
+        encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
+        space = search_space(config, encoder, inputs.examples, inputs.vectors, fixed)
+        if not space:
+            raise ConfigError("nothing is left to search over", "fix fewer settings with --set")
+        done = _all_trials(config, inputs, out, space, encoder.fingerprint, trials, minutes)
+        best = max((one for one in done if one.state == "done"), key=lambda one: (one.dev or 0.0, -one.number))
+        model = _folder(out, best.number) / "model"
+        changed = {name: value for name, value in best.settings.items() if value != _own(space)[name]}
+        share, said = settle_share(config, inputs, encoder, model, fixed)
+        write_winner(out / "fieldtune.toml", with_settings(config, changed | share))
+    count = len(data.positives("dev"))
+    notes = (
+        *said,
+        f"Dev ({count:,} queries) chose the best of {len(done)} trials: its score there is too good by the luck of the "
+        "choice, the more so the more trials and the fewer queries. The test side was not looked at; "
+        f"fieldtune run {out / 'fieldtune.toml'} trains the winner and measures it there.",
+    )
+    return Found(tuple(done), best, tuple(space), out / "fieldtune.toml", model, notes)
+
+
+def _all_trials(
+    config: Config,
+    inputs: Inputs,
+    out: Path,
+    space: Sequence[Setting],
+    base: str,
+    count: int,
+    minutes: float,
+) -> list[Trial]:
+    """Those in the journal, and new ones until the budget is spent."""
+    names = [(setting.name, setting.values) for setting in space]
+    # Not the stages to the right of training, nor where the run lies.
+    decisive = config.model_dump(exclude={"out", "evaluation", "index", "card", "llm"})
+    key = digest([base, file_digest(inputs.examples), decisive, names])
+    path = out / "trials.jsonl"
+    done = read_journal(path, key)
+    explore = max(3, count // 2) if count else _EXPLORE
+
+    def stop(scores: Sequence[float]) -> bool:
+        return hopeless(scores, done, config.training.evaluations)
+
+    while budget_left(done, count, minutes):
+        settings = propose(space, done, explore, config.seed)
+        if settings is None:
+            note("every combination of settings has been tried")
+            break
+        number = len(done) + 1
+        note(f"trial {number}: {described(settings, space)}", style="bold")
+        trial = run_trial(config, inputs, _folder(out, number), number, settings, stop)
+        note(f"trial {number}: {trial.state}, {_score(trial)} ({duration(trial.seconds)}) {trial.why}".rstrip())
+        done.append(trial)
+        write_journal(path, key, done)
+        write_table(out / "trials.csv", done, [setting.name for setting in space])
+        _keep_the_best(out, done)
+    return done
+
+
+def described(settings: Settings, space: Sequence[Setting]) -> str:
+    """What differs from the config's own settings."""
+    own = _own(space)
+    changed = [f"{name.removeprefix('training.')}={value}" for name, value in settings.items() if value != own[name]]
+    return ", ".join(changed) or "the settings as they are"
+
+
+def _own(space: Sequence[Setting]) -> Settings:
+    return {setting.name: setting.own for setting in space}
+
+
+def _score(trial: Trial) -> str:
+    return "no dev score" if trial.dev is None else f"dev {trial.dev:.4f}"
+
+
+def _folder(out: Path, number: int) -> Path:
+    return out / "trials" / f"{number:03d}"
+
+
+def _keep_the_best(out: Path, trials: Sequence[Trial]) -> None:
+    """Models are large: only the best trial's stays, without what was kept to resume."""
+    best = max((one for one in trials if one.state == "done"), key=lambda one: (one.dev or 0.0, -one.number))
+    for one in trials:
+        if one.number != best.number:
+            shutil.rmtree(_folder(out, one.number), ignore_errors=True)
+    shutil.rmtree(_folder(out, best.number) / "training" / "state", ignore_errors=True)

@@ -1,0 +1,97 @@
+"""One trial: the training stage with settings of its own, watched at each evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldtune.beir import RetrievalData
+from fieldtune.config import Config, make_config, merge
+from fieldtune.errors import ModelError
+from fieldtune.tuning.journal import Trial, scores_so_far
+from fieldtune.tuning.space import Settings
+from fieldtune.workspace import write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What all trials share."""
+
+    data: RetrievalData
+    """Without its test side."""
+    examples: Path
+    vectors: Path
+    duplicates: Mapping[str, Sequence[str]]
+    pretrained: Path
+
+
+class _Hopeless(Exception):  # noqa: N818 - a signal, no error
+    """Ends a training that is not worth its time."""
+
+
+def with_settings(config: Config, settings: Settings) -> Config:
+    """The config with other values of dotted names."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        nested = merge(nested, value)
+    return make_config(merge(config.model_dump(by_alias=True), nested), where="tune")
+
+
+def run_trial(
+    config: Config,
+    inputs: Inputs,
+    folder: Path,
+    number: int,
+    settings: Settings,
+    stop: Callable[[Sequence[float]], bool],
+) -> Trial:
+    """Train in `folder`, to the end or until `stop`, told the dev scores so far, says so.
+
+    A killed trial goes on where it was. A trial whose loss is no longer a number, or whose batch does not fit in
+    memory, is recorded as failed; the first one, with the config's own settings, raises its ModelError.
+    """
+    from fieldtune.encoding import Encoder
+    from fieldtune.training import tune
+
+    # One seed and no share of the base model: the winner's own are decided afterwards.
+    plain: Settings = {"training.seeds": 1, "training.base_share": 0.0, "training.report_to": ()}
+    own = with_settings(config, plain | settings)
+    path = folder / "dev.json"
+    scores = scores_so_far(path)
+    resumed = scores[-1:]
+
+    def watch(row: Mapping[str, float]) -> None:
+        value = next((value for name, value in row.items() if name.startswith("dev_")), None)
+        if value is None or not row["step"]:
+            return
+        # Killed between an evaluation and the checkpoint behind it, a training measures again what is known.
+        if [(int(row["step"]), value)] != resumed:
+            scores.append((int(row["step"]), value))
+            write_json(path, scores)
+        resumed.clear()
+        if stop([score for _, score in scores]):
+            raise _Hopeless
+
+    began = time.monotonic()
+    state, why = "done", ""
+    try:
+        encoder = Encoder.load(own.model.base, settings=own.model, precision=own.training.precision)
+        tune(
+            own, inputs.data, inputs.examples, encoder, folder, inputs.vectors, inputs.duplicates,
+            pretrained=inputs.pretrained, watch=watch,
+        )  # fmt: skip
+    except _Hopeless:
+        state, why = "stopped", f"below the median of the earlier trials after {len(scores)} evaluations"
+    except ModelError as error:
+        if number == 1:
+            raise
+        state, why = "failed", error.message
+    rungs = tuple(score for _, score in scores)
+    best = max(rungs, default=None) if state != "failed" else None
+    seconds = round(time.monotonic() - began, 1)
+    return Trial(number, settings, state, best, rungs, seconds, why)  # type: ignore[arg-type]

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fieldtune.beir import load_beir
+from fieldtune.config import Training, make_config
+from fieldtune.dataset import build_dataset
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ModelError
+from fieldtune.model_folder import transformer_folder
+from fieldtune.training import pretrain as module
+from fieldtune.training import tune
+from fieldtune.training.masked import hide_tokens
+from fieldtune.training.masked_head import fresh_head, masked_head
+from fieldtune.training.pretrain import Pretrained, pretrain
+from fieldtune.training.restoring import delete_tokens, make_decoder
+from fieldtune.training.tokens_to_find import find_loss
+
+WORDS = ["rent", "lease", "tenant", "notice", "breach", "audit"]
+# The word in the middle follows from the first one: there is something to be learned.
+PASSAGES = [
+    f"article {n} {WORDS[n % 6]} ends {WORDS[(n + 1) % 6]} starts {WORDS[(n + 2) % 6]} covers {n // 6}"
+    for n in range(240)
+]
+
+
+@pytest.fixture(scope="session")
+def masking_model(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model with a mask token."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(tiny_model, device="cpu")
+    model.tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    model.transformers_model.resize_token_embeddings(len(model.tokenizer), mean_resizing=False)
+    folder = tmp_path_factory.mktemp("masking")
+    model.save(str(folder))
+    return str(folder)
+
+
+def settings(kind: str, **changes: object) -> Training:
+    given = {"pretrain": kind, "pretrain_epochs": 3, "pretrain_rate": 3e-3, "checkpoint_seconds": 0.001}
+    return Training(**(given | changes))  # type: ignore[arg-type]
+
+
+def run(model: str, work: Path, made: Training, key: str = "k") -> tuple[Encoder, Pretrained]:
+    encoder = Encoder.load(model, precision="fp32")
+    return encoder, pretrain(encoder, transformer_folder(Path(model)), PASSAGES, made, 5, work, key)
+
+
+def weights(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in encoder.model.state_dict().items()}
+
+
+def test_tokens_are_hidden_as_often_as_asked_and_marks_never() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.arange(10, 20)[None].repeat(2_000, axis=0)
+    free = np.ones_like(ids, np.bool_)
+    free[:, 0] = free[:, -1] = False
+    hidden, chosen = hide_tokens(ids, free, 0.3, 4, 1_000, rng)
+    assert not chosen[:, [0, -1]].any()
+    assert (hidden == ids)[~chosen].all()
+    assert chosen.any(axis=1).all()
+    assert chosen[:, 1:-1].mean() == pytest.approx(0.3, abs=0.02)
+    assert (hidden == 4)[chosen].mean() == pytest.approx(0.8, abs=0.02)
+    assert (hidden == ids)[chosen].mean() == pytest.approx(0.1, abs=0.02)
+    nothing = np.zeros_like(free)
+    assert not hide_tokens(ids, nothing, 0.3, 4, 1_000, rng)[1].any()
+
+
+def test_deleted_tokens_leave_order_and_marks_and_never_nothing() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.arange(102, dtype=np.int32)
+    free = np.ones(102, np.bool_)
+    free[[0, 101]] = False
+    lengths = []
+    for _ in range(200):
+        left = delete_tokens(ids, free, 0.6, rng)
+        assert (left[0], left[-1]) == (0, 101)
+        assert (np.diff(left) > 0).all()
+        lengths.append(len(left) - 2)
+    assert np.mean(lengths) == pytest.approx(41, abs=2)
+    short = delete_tokens(ids[:3], np.array([False, True, False]), 0.99, rng)
+    assert short.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_pretraining_learns_the_passages_and_moves_the_encoder(kind: str, masking_model: str, tmp_path: Path) -> None:
+    base = weights(Encoder.load(masking_model, precision="fp32"))
+    encoder, done = run(masking_model, tmp_path, settings(kind, pretrain_epochs=12))
+    assert done.passages + 12 == len(PASSAGES)  # 5% are held out
+    assert done.steps == 12 * math.ceil(done.passages / 32)
+    assert done.fresh
+    assert done.after < done.before - 0.5
+    losses = [row["pretrain_loss"] for row in done.log]
+    assert losses[-1] < losses[0]
+    assert any(not torch.equal(weight, base[name]) for name, weight in weights(encoder).items())
+    assert set(weights(encoder)) == set(base)  # the head does not stay
+    assert not encoder.model.training
+    assert "no query seen" in done.note
+
+
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_a_killed_pretraining_ends_with_the_weights_of_an_undisturbed_one(
+    kind: str, masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = settings(kind, dropout=True)
+    calm, done = run(masking_model, tmp_path / "calm", made)
+    real, steps = module._gradient, []
+
+    def failing(*arguments: object) -> float:
+        steps.append(1)
+        if len(steps) == 9:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_gradient", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(masking_model, tmp_path / "cut", made)
+    torch.manual_seed(999)
+    resumed, again = run(masking_model, tmp_path / "cut", made)
+    assert len(steps) == done.steps + 1
+    assert again == done
+    for name, weight in weights(calm).items():
+        assert torch.equal(weight, weights(resumed)[name]), name
+    finished, third = run(masking_model, tmp_path / "cut", made)  # what is finished is not done again
+    assert len(steps) == done.steps + 1
+    assert third == done
+    assert all(torch.equal(weight, weights(finished)[name]) for name, weight in weights(calm).items())
+
+
+def test_word_vectors_that_are_frozen_stay_though_the_head_is_tied_to_them(masking_model: str, tmp_path: Path) -> None:
+    encoder = Encoder.load(masking_model, precision="fp32")
+    words = encoder.model.transformers_model.get_input_embeddings()
+    words.requires_grad_(False)
+    before = words.weight.clone()
+    pretrain(encoder, transformer_folder(Path(masking_model)), PASSAGES, settings("mlm"), 5, tmp_path, "k")
+    assert torch.equal(words.weight, before)
+
+
+def test_a_head_that_the_folder_brings_along_is_used(masking_model: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForMaskedLM
+
+    encoder = Encoder.load(masking_model, precision="fp32")
+    folder = transformer_folder(Path(masking_model))
+    whole = AutoModelForMaskedLM.from_pretrained(folder)
+    torch.nn.init.normal_(whole.cls.predictions.bias)
+    whole.save_pretrained(tmp_path)
+    head, own = masked_head(encoder, tmp_path)
+    assert own
+    states = torch.randn(5, 32)
+    words = encoder.model.transformers_model.get_input_embeddings().weight
+    expected = whole.cls.predictions.transform(states) @ words.T + whole.cls.predictions.bias
+    assert torch.allclose(head(states), expected, atol=1e-4)
+    assert masked_head(encoder, folder)[1] is False
+    states.requires_grad_(True)
+    head(states).sum().backward()
+    assert words.grad is not None  # tied
+
+
+def test_an_architecture_without_a_head_gets_a_fresh_one(masking_model: str, tmp_path: Path) -> None:
+    encoder = Encoder.load(masking_model, precision="fp32")
+    (tmp_path / "config.json").write_text('{"model_type": "clip_text_model"}')
+    head, own = masked_head(encoder, tmp_path)
+    words = encoder.model.transformers_model.get_input_embeddings().weight
+    assert not own
+    assert head(torch.randn(3, 32)).shape == (3, len(words))
+    assert list(fresh_head(words).parameters())[-2] is words or any(p is words for p in fresh_head(words).parameters())
+
+
+def test_the_decoder_sees_no_token_ahead_and_needs_the_vector() -> None:
+    torch.manual_seed(0)
+    words = torch.nn.Parameter(torch.randn(50, 32))
+    decoder = make_decoder(words, 24, 10).eval()
+    ids, vectors = torch.randint(0, 50, (2, 8)), torch.randn(2, 24)
+    states = decoder(ids, vectors)
+    changed = ids.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 50
+    after = decoder(changed, vectors)
+    assert torch.allclose(states[:, :5], after[:, :5], atol=1e-5)
+    assert not torch.allclose(states[:, 5], after[:, 5], atol=1e-3)
+    assert not torch.allclose(states, decoder(ids, vectors + 1), atol=1e-3)
+    assert any(weight is words for weight in decoder.parameters())
+
+
+def test_the_loss_over_a_draw_is_near_the_whole_one() -> None:
+    torch.manual_seed(0)
+    states, targets, output = torch.randn(4_000, 8), torch.randint(0, 30, (4_000,)), torch.nn.Linear(8, 30)
+    whole, count = find_loss(states, targets, output, 30, np.random.default_rng(0))
+    drawn, fewer = find_loss(states, targets, output, 2**24 // 1_000, np.random.default_rng(0))
+    assert (count, fewer) == (4_000, 1_000)
+    assert drawn.item() == pytest.approx(whole.item(), rel=0.05)
+
+
+def test_a_model_without_a_mask_token_is_named_with_the_cure(tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no mask token") as caught:
+        run(tiny_model, tmp_path, settings("mlm"))
+    assert "tsdae" in caught.value.hint
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    with pytest.raises(ModelError, match="too few passages"):
+        pretrain(encoder, transformer_folder(Path(tiny_model)), ["rent"], settings("tsdae"), 5, tmp_path, "k")
+
+
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_the_stage_trains_on_from_what_pretraining_left(
+    kind: str, masking_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    config = make_config({
+        "model": {"base": masking_model}, "negatives": {"per_query": 0},
+        "training": {"epochs": 6, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32",
+                     "pretrain": kind, "pretrain_epochs": 2, "pretrain_rate": 2e-3},
+    })  # fmt: skip
+    encoder = Encoder.load(masking_model, precision="fp32")
+    build_dataset(config, load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
+    data = load_beir(tmp_path / "data")
+    result = tune(config, data, tmp_path / "data" / "train.jsonl", encoder, tmp_path, tmp_path / "vectors")
+    said = " ".join(result.notes)
+    assert "Pre-training on 57 passages" in said
+    assert "Pre-training alone moved dev nDCG@10 from" in said
+    assert result.counts["dev nDCG@10 after"] > result.counts["dev nDCG@10 before"]
+    log = (tmp_path / "training" / "log.jsonl").read_text()
+    assert "pretrain_loss" in log
+    assert "dev_ndcg@10" in log

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldtune import training
+from fieldtune.cli import main
+from fieldtune.config import load_config, make_config
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ConfigError, InputError, ModelError
+from fieldtune.pipeline import run_pipeline
+from fieldtune.tuning import search_settings
+from fieldtune.tuning import trial as trial_module
+from fieldtune.tuning.command import tune_settings
+from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
+from fieldtune.tuning.proposals import propose
+from fieldtune.tuning.space import Setting, search_space
+from fieldtune.tuning.winner import write_winner
+
+SPACE = [
+    Setting("training.learning_rate", (1e-5, 3e-5, 1e-4, 3e-4), 3e-5),
+    Setting("training.epochs", (1.0, 2.0, 4.0), 2.0),
+    Setting("training.loss", ("mnrl", "gte"), "mnrl", ordered=False),
+]
+
+
+def trial(number: int, settings: dict[str, Any], dev: float | None = 0.5, **more: Any) -> Trial:
+    rungs = more.pop("rungs", () if dev is None else (dev,))
+    return Trial(number, settings, more.pop("state", "done"), dev, rungs, more.pop("seconds", 60.0), **more)
+
+
+def searched(count: int, explore: int, seed: int = 1) -> list[Trial]:
+    trials: list[Trial] = []
+    for _ in range(count):
+        settings = propose(SPACE, trials, explore, seed)
+        if settings is None:
+            break
+        trials.append(trial(len(trials) + 1, settings, 1 - abs(settings["training.learning_rate"] - 3e-4)))
+    return trials
+
+
+def test_the_first_trial_is_the_config_and_no_settings_come_twice() -> None:
+    trials = searched(100, 12)
+    assert trials[0].settings == {setting.name: setting.own for setting in SPACE}
+    assert len(trials) == 4 * 3 * 2  # until nothing is left
+    assert len({json.dumps(one.settings, sort_keys=True) for one in trials}) == 24
+    assert [one.settings for one in searched(10, 5)] == [one.settings for one in searched(10, 5)]
+    assert [one.settings for one in searched(10, 5, 2)] != [one.settings for one in searched(10, 5, 1)]
+
+
+def test_first_the_values_come_evenly_then_the_best_trial_has_neighbours() -> None:
+    trials = searched(9, 5)
+    assert len({one.settings["training.learning_rate"] for one in trials[1:5]}) >= 3
+    for place in range(5, 9):
+        best = max(trials[:place], key=lambda one: one.dev or 0)
+        changed = [name for name, value in trials[place].settings.items() if value != best.settings[name]]
+        assert 1 <= len(changed) <= 2
+        for setting in SPACE[:2]:
+            steps = [setting.values.index(one.settings[setting.name]) for one in (trials[place], best)]
+            assert abs(steps[0] - steps[1]) <= 1
+
+
+def test_a_trial_below_the_median_is_hopeless_from_half_way_on() -> None:
+    others = [trial(n, {}, rungs=rungs) for n, rungs in enumerate([(0.5, 0.6, 0.7, 0.7), (0.4, 0.5, 0.6), (0.6, 0.7)])]
+    assert hopeless((0.3, 0.55), others, 4)  # below 0.6, the median of 0.6, 0.5 and 0.7
+    assert not hopeless((0.3, 0.6), others, 4)
+    assert not hopeless((0.61, 0.2), others, 4)  # its best counts, as it does for the kept weights
+    assert not hopeless((0.1,), others, 4)  # too early
+    assert not hopeless((0.1, 0.1, 0.1, 0.1), others, 4)  # nothing is left to be saved
+    assert not hopeless((0.1, 0.1, 0.1), others, 4)  # only two others got there
+    assert not hopeless((0.1, 0.1), others[:2], 4)
+
+
+def test_a_budget_is_one_of_trials_or_time_or_both() -> None:
+    three = [trial(n, {}, seconds=60) for n in range(3)]
+    assert budget_left([], 1, 0.001)  # one is always made
+    assert budget_left(three, 4, 0)
+    assert not budget_left(three, 3, 0)
+    assert budget_left(three, 0, 4)  # another minute fits
+    assert not budget_left(three, 0, 3.9)
+    assert not budget_left(three, 3, 100)
+
+
+def test_the_journal_comes_back_as_it_was_and_is_refused_for_another_search(tmp_path: Path) -> None:
+    trials = [
+        trial(1, {"training.epochs": 2.0}, rungs=(0.1, 0.5)),
+        trial(2, {}, None, state="failed", why="loss is nan"),
+    ]
+    path = tmp_path / "trials.jsonl"
+    assert read_journal(path, "key") == []
+    write_journal(path, "key", trials)
+    assert read_journal(path, "key") == trials
+    with pytest.raises(ConfigError, match="search over other data"):
+        read_journal(path, "another")
+
+
+def test_the_written_config_reads_back_as_the_same(tmp_path: Path) -> None:
+    config = make_config({
+        "preset": "best", "seed": 3, "out": str(tmp_path / "run"),
+        "queries": {"from": str(tmp_path), "styles": {"case": 5}},
+        "training": {"learning_rate": 2e-5, "loss": "gte", "matryoshka": [32, 16], "base_share": "auto"},
+        "negatives": {"style_limits": {"keywords": 1}}, "model": {"query_prompt": "query: "},
+        "documents": {"paths": [str(tmp_path / 'a "b"')]},
+    })  # fmt: skip
+    write_winner(tmp_path / "fieldtune.toml", config)
+    assert load_config(tmp_path / "fieldtune.toml") == config
+    assert "epochs" not in (tmp_path / "fieldtune.toml").read_text()  # the preset says it
+
+
+def config_for(beir: Path, model: str, out: Path, **training_settings: Any) -> Any:
+    given = {"batch_size": 16, "learning_rate": 1e-3, "evaluations": 4, "epochs": 2, "precision": "fp32"}
+    return make_config({
+        "out": str(out), "queries": {"from": str(beir)}, "model": {"base": model},
+        "negatives": {"per_query": 2, "depth": 30}, "training": given | training_settings,
+        "evaluation": {"general": False},
+    })  # fmt: skip
+
+
+def test_what_is_searched_fits_the_rows_and_what_is_fixed_is_left_out(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path)
+    run_pipeline(config, last="dataset")
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    rows, vectors = tmp_path / "data" / "train.jsonl", tmp_path / "vectors"
+    space = {one.name: one for one in search_space(config, encoder, rows, vectors, ())}
+    assert space["training.learning_rate"].values == (2e-4, 4e-4, 1e-3, 2e-3, 4e-3)
+    assert space["training.hard_negatives"].values == (0, 1, 2)  # no more were mined
+    assert "auto" in space["training.scale"].values
+    assert "kl" not in space["training.loss"].values  # there is no teacher
+    assert "gte" in space["training.loss"].values
+    assert all(one.own in one.values for one in space.values())
+    left = search_space(config, encoder, rows, vectors, {"training.loss", "training.epochs"})
+    assert {one.name for one in left} == set(space) - {"training.loss", "training.epochs"}
+
+
+def test_a_search_from_the_command_line_writes_config_table_and_model_without_looking_at_test(
+    tiny_beir: Path,
+    tiny_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[set[str]] = []
+    real = training.tune
+
+    def spied(config: Any, data: Any, *arguments: Any, **more: Any) -> Any:
+        seen.append(set(data.qrels))
+        return real(config, data, *arguments, **more)
+
+    monkeypatch.setattr(training, "tune", spied)
+    out = tmp_path / "out"
+    words = ["tune", "--data", str(tiny_beir), "--model", tiny_model, "--out", str(out), "--trials", "4"]
+    fixed = ["training.batch_size=16", "training.epochs=3", "training.precision=fp32", "evaluation.general=false"]
+    for setting in fixed:
+        words += ["--set", setting]
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 0
+    assert seen == [{"train", "dev"}] * 4
+    said = capsys.readouterr().out
+    assert "too good by the luck of the choice" in " ".join(said.split())
+    table = list(csv.DictReader((out / "trials.csv").open()))
+    assert [row["trial"] for row in table] == ["1", "2", "3", "4"]
+    assert "training.epochs" not in table[0]  # it was fixed
+    winner = load_config(out / "fieldtune.toml")
+    best = max((row for row in table if row["state"] == "done"), key=lambda row: float(row["dev"]))
+    assert winner.training.learning_rate == float(best["training.learning_rate"])
+    assert winner.training.loss == best["training.loss"]
+    assert winner.training.epochs == 3
+    (kept,) = (out / "trials").iterdir()  # models are large
+    assert int(kept.name) == int(best["trial"])
+    assert (kept / "model" / "modules.json").exists()
+    results = {result.stage for result in run_pipeline(winner, last="training")}  # the stages before are not repeated
+    assert "training" in results
+
+
+def test_a_killed_search_goes_on_where_it_was(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(name: str) -> list[Trial]:
+        config = config_for(tiny_beir, tiny_model, tmp_path / name / "run")
+        return list(search_settings(config, tmp_path / name, trials=4).trials)
+
+    calm = search("calm")
+    from fieldtune.training import loop
+
+    real, steps = loop._step, []
+
+    def failing(*arguments: object) -> float:
+        steps.append(1)
+        if len(steps) == 29:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        search("cut")
+    finished = len((tmp_path / "cut" / "trials.jsonl").read_text().splitlines()) - 1
+    assert 1 <= finished < 4
+    again = search("cut")
+    assert [(one.settings, one.state, one.rungs) for one in again] == [
+        (one.settings, one.state, one.rungs) for one in calm
+    ]
+    more = search_settings(config_for(tiny_beir, tiny_model, tmp_path / "cut" / "run"), tmp_path / "cut", trials=5)
+    assert [one.number for one in more.trials] == [1, 2, 3, 4, 5]
+    with pytest.raises(ConfigError, match="search over other data"):
+        search_settings(
+            config_for(tiny_beir, tiny_model, tmp_path / "cut" / "run", batch_size=8), tmp_path / "cut", trials=5
+        )
+
+
+def test_a_trial_that_fails_is_recorded_but_the_first_one_is_told(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run")
+    real = training.tune
+    calls: list[int] = []
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ModelError("the loss is nan at step 3 of 9", "lower the rate")
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(training, "tune", failing)
+    found = search_settings(config, tmp_path, trials=3)
+    assert [one.state for one in found.trials] == ["done", "failed", "done"]
+    assert found.trials[1].dev is None
+    assert "loss is nan" in found.trials[1].why
+    assert found.best.number != 2
+    shutil.rmtree(tmp_path / "run")
+    calls[:] = [1]
+    with pytest.raises(ModelError, match="loss is nan"):
+        search_settings(config, tmp_path / "other", trials=3)
+
+
+def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run")
+    run_pipeline(config, last="dataset")
+    from fieldtune.beir import load_beir
+
+    run = tmp_path / "run"
+    inputs = trial_module.Inputs(
+        load_beir(run / "data"), run / "data" / "train.jsonl", run / "vectors", {}, tmp_path / "pretrained"
+    )
+    seen: list[int] = []
+
+    def stop(scores: Any) -> bool:
+        seen.append(len(scores))
+        return len(scores) == 2
+
+    made = trial_module.run_trial(config, inputs, tmp_path / "trial", 5, {"training.epochs": 4.0}, stop)
+    assert seen == [1, 2]
+    assert (made.state, len(made.rungs)) == ("stopped", 2)
+    assert not (tmp_path / "trial" / "model").exists()
+    assert "median" in made.why
+
+
+def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "own.csv"
+    first, second = ([f"{word} {n}" for n in range(40)] for word in ("rent", "lease covers"))
+    base = Encoder.load(tiny_model, precision="fp32")
+    own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
+    rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
+    pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
+    for limit, share in ((1e-9, "auto"), (0.99, 0.0)):
+        out = tmp_path / str(limit)
+        config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
+        general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
+        config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=general)})
+        found = search_settings(config, out, trials=1)
+        curve = json.loads((found.model.parent / "base_share.json").read_text())
+        assert len(curve) == 7
+        assert (curve[0]["general"] < -limit) == (share == "auto")
+        assert load_config(found.config).training.base_share == share
+        assert "general ability" in found.notes[0] or "base_share" in found.notes[0]
+
+
+def test_what_cannot_be_searched_is_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run")
+    with pytest.raises(ConfigError, match="needs a budget"):
+        search_settings(config, tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        tune_settings(tmp_path, tmp_path / "x", {}, trials=1, minutes=0)
+    no_dev = config.model_copy(update={"split": config.split.model_copy(update={"dev": 0.0})})
+    with pytest.raises(InputError, match="nothing to choose by"):
+        search_settings(no_dev, tmp_path, trials=1)
