@@ -24,6 +24,7 @@ from fieldtune.config import Corpus as CorpusSettings
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.labelling import labelled, write_labelling
+from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model, token_counter
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest, file_digest, read_json, read_jsonl, write_json
@@ -113,6 +114,7 @@ def _dataset(run: Run) -> Result:
         run.path("data"),
         run.path("vectors"),
         [result for result, _ in stage_results(run.workspace.root, NAMES[: NAMES.index("dataset")])],
+        answers=run.path(PLACE),
     )
 
 

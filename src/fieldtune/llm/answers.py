@@ -13,7 +13,8 @@ from typing import Any
 from fieldtune.llm.budget import Tokens
 from fieldtune.llm.prompt import Reply
 
-PLACE = "queries/cache/llm.jsonl"
+ANSWERS = "llm.jsonl"
+PLACE = f"queries/cache/{ANSWERS}"
 """Within a run's folder: one file for whatever is asked in the run, since it is also the account of what was spent."""
 
 

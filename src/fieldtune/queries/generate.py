@@ -12,6 +12,7 @@ from fieldtune.config import Llm, Queries
 from fieldtune.console import Progress
 from fieldtune.errors import ConfigError, EndpointError
 from fieldtune.llm import LlmClient, Prompt, open_client, prompt_tokens
+from fieldtune.llm.answers import ANSWERS
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
@@ -23,7 +24,7 @@ from fieldtune.queries.users import UserQueries, read_user_queries
 from fieldtune.types import Passage
 
 _LISTED = 500
-CACHE = "llm.jsonl"
+CACHE = ANSWERS
 """The file of answers in the folder that the stage is given."""
 
 
@@ -70,7 +71,6 @@ def generate_queries(
     if general:
         answers.dropped["query that fits too many passages"] += general
     styles = Counter(query.style for query in queries.values())
-    spent = client.budget.spent
     counts: dict[str, int | float] = {
         "passages asked about": len(tasks.choice.keys),
         "pairs asked about": tasks.pairs,
@@ -78,11 +78,13 @@ def generate_queries(
         **{f"style {style}": count for style, count in sorted(styles.items())},
         "requests sent": client.calls,
         "answers kept from an earlier run": answers.kept,
-        "prompt tokens": spent.prompt,
-        "completion tokens": spent.completion,
+        "prompt tokens": client.used.prompt,
+        "completion tokens": client.used.completion,
     }
+    if client.late:
+        counts["requests not answered in time"] = client.late
     if llm.price_prompt or llm.price_completion:
-        counts["cost"] = round(spent.cost(llm), 4)
+        counts["cost"] = round(client.used.cost(llm), 4)
     return Made(
         "llm",
         queries,

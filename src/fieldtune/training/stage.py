@@ -13,6 +13,7 @@ from fieldtune.config import Config
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
+from fieldtune.llm.answers import PLACE
 from fieldtune.training.blend import blend, kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries, development_sample
@@ -61,7 +62,7 @@ def tune(
         key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
 
     def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
-        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache")
+        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
         mined_anew.append({"round": number, **rows.counts})
         return rows.examples
 
