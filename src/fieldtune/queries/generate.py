@@ -17,6 +17,7 @@ from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
 from fieldtune.queries.made import Made
+from fieldtune.queries.obeyed import OBEYED, is_obeyed
 from fieldtune.queries.prompts import repair_prompt
 from fieldtune.queries.reading import read_answer
 from fieldtune.queries.tasks import Task, Tasks, plan_tasks
@@ -62,9 +63,9 @@ def generate_queries(
         tasks = plan_tasks(settings, llm, passages, seed, users, vectors)
         answers = Answers()
         first = {place: task.prompt for place, task in enumerate(tasks.tasks)}
-        repairs = ask_all(client, tasks.tasks, first, users, answers, "asking the LLM")
+        repairs = ask_all(client, passages, tasks.tasks, first, users, answers, "asking the LLM")
         if repairs:
-            ask_all(client, tasks.tasks, repairs, users, answers, "asking again", repaired=True)
+            ask_all(client, passages, tasks.tasks, repairs, users, answers, "asking again", repaired=True)
     queries, qrels, general = join_drafts([draft for place in first for draft in answers.drafts.get(place, [])])
     if not queries:
         _refuse(client, llm, tasks, answers, general)
@@ -74,6 +75,7 @@ def generate_queries(
     counts: dict[str, int | float] = {
         "passages asked about": len(tasks.choice.keys),
         "pairs asked about": tasks.pairs,
+        "requests with a passage cut short": tasks.cut,
         "queries": len(queries),
         **{f"style {style}": count for style, count in sorted(styles.items())},
         "requests sent": client.calls,
@@ -102,6 +104,7 @@ def generate_queries(
 
 def ask_all(
     client: LlmClient,
+    passages: Mapping[str, Passage],
     tasks: tuple[Task, ...],
     prompts: Mapping[int, Prompt],
     users: UserQueries,
@@ -133,11 +136,15 @@ def ask_all(
                 else:
                     repairs[place] = repair_prompt(prompts[place], reply.text, str(error))
                 continue
-            own = [draft for draft in drafts if not users.is_copy(draft.text)]
+            shown = [passages[key] for key in task.passages]
+            honest = [draft for draft in drafts if not is_obeyed(draft.text, shown)]
+            own = [draft for draft in honest if not users.is_copy(draft.text)]
             answers.drafts[place] = own
+            if len(honest) < len(drafts):
+                answers.dropped[f"query {OBEYED}"] += len(drafts) - len(honest)
             answers.dropped.update(f"query {reason}" for reason in refused)
-            if len(own) < len(drafts):
-                answers.dropped["query close to one of your own"] += len(drafts) - len(own)
+            if len(own) < len(honest):
+                answers.dropped["query close to one of your own"] += len(honest) - len(own)
             if not drafts and not refused:
                 answers.dropped["passage nobody would ask about"] += 1
     return dict(sorted(repairs.items()))
@@ -178,7 +185,7 @@ def _notes(
 ) -> list[str]:
     notes = [f"Queries were written by {client.model!r}, each from the passage that answers it."]
     notes += [*tasks.choice.notes, *tasks.notes]
-    if users.texts:
+    if users.texts and not tasks.small:
         said = f"{len(users.texts):,} queries of your users set tone and length; they are not queries of the run."
         notes.append(said + (f" {users.left_out:,} lines of that file were no queries." if users.left_out else ""))
     if answers.unasked:

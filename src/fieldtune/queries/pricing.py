@@ -97,7 +97,7 @@ def price_queries(config: Config, passages: Mapping[str, Passage], run: Path, *,
     if cache.exists() and not llm.local and llm.base_url and llm.model:
         client = LlmClient(llm, cache)
         known = [client.known(task.prompt) for task in sample]
-    pairs = pairs_wanted(settings.styles, len(choice.keys), settings.per_passage)
+    pairs = 0 if brief.small else pairs_wanted(settings.styles, len(choice.keys), settings.per_passage)
     return _price(sample, known, singles, pairs)
 
 
