@@ -54,7 +54,8 @@ def training_rows(
     """
     answers = answers or cache / ANSWERS
     known = known_rows(data, duplicates)
-    settings, notes = config.negatives, []
+    settings = config.negatives
+    notes: list[str] = []
     counts: dict[str, int | float] = {}
     details: dict[str, Any] = {}
     mined = nothing_mined(known)
