@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_endpoint import Endpoint, completion
 
 TOPICS = [
     "lease", "rent", "tenant", "deposit", "eviction", "contract", "breach", "damages", "notice", "landlord",
@@ -75,3 +78,20 @@ def tiny_beir(tmp_path: Path) -> Path:
     (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
     (folder / "qrels" / "all.tsv").write_text("\n".join(qrels) + "\n")
     return folder
+
+
+@pytest.fixture
+def serve_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
+    """Start endpoints on loopback: `speak(number, body)` is the text of the number-th answer."""
+    monkeypatch.setattr("fieldtune.llm.client._FIRST_PAUSE", 0.005)
+    monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", "sk-key")
+    started: list[Endpoint] = []
+
+    def start(speak: Callable[[int, dict[str, Any]], str]) -> Endpoint:
+        started.append(Endpoint(lambda number, body: (200, {}, completion(speak(number, body)))))
+        return started[-1]
+
+    yield start
+    for endpoint in started:
+        endpoint.server.shutdown()
+        endpoint.server.server_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -35,6 +36,7 @@ class Endpoint:
     def __init__(self, script: Callable[[int, dict], Answer | None]) -> None:
         self.requests: list[dict] = []
         self.keys: set[str] = set()
+        self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.paid = 0
         self.paid_for: list[str] = []
@@ -49,6 +51,7 @@ class Endpoint:
                     endpoint.requests.append(body)
                     endpoint.times.append(time.monotonic())
                     endpoint.keys.add(self.headers["Authorization"])
+                    endpoint.headers.append({name.lower(): value for name, value in self.headers.items()})
                 answer = script(number, body)
                 if answer is None:
                     self.connection.close()
@@ -64,8 +67,9 @@ class Endpoint:
                     self.send_header(name, value)
                 if "Content-Length" not in headers:  # a script that names one cuts the body off
                     self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(OSError):  # who asked did not wait for it
+                    self.end_headers()
+                    self.wfile.write(data)
 
             def log_message(self, *_: object) -> None:
                 pass

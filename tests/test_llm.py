@@ -14,6 +14,7 @@ import fieldtune.llm.client as llm_client
 from fieldtune.config import Llm
 from fieldtune.errors import ConfigError, EndpointError
 from fieldtune.llm import LlmClient, Prompt, find_object
+from fieldtune.llm.endpoint import remote_endpoint
 
 SECRET = "sk-very-secret-key"
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
@@ -102,7 +103,7 @@ def test_a_rate_limit_holds_all_requests_as_long_as_asked(serve, tmp_path):
     assert len(endpoint.requests) == 5
 
 
-def test_a_slow_answer_is_tried_again(serve, tmp_path):
+def test_a_slow_answer_is_asked_for_once_more_and_that_is_counted(serve, tmp_path):
     def script(number: int, body: dict) -> Answer:
         if number == 1:
             time.sleep(1.0)
@@ -112,7 +113,50 @@ def test_a_slow_answer_is_tried_again(serve, tmp_path):
     asking = client(endpoint, tmp_path, timeout_seconds=0.3, concurrency=1)
     replies = dict(asking.ask([prompt("a"), prompt("b")]))
     assert json.loads(replies[1].text) == {"word": "b"}
-    assert asking.calls == 3
+    assert asking.calls == 3 and asking.late == 1
+
+
+def test_what_is_never_answered_in_time_is_sent_twice_and_blamed_on_no_address(serve, tmp_path):
+    def script(_: int, body: dict) -> Answer:
+        if body["messages"][-1]["content"] == "slow":
+            time.sleep(1.0)
+        return echo(body)
+
+    endpoint = serve(script)
+    asked = [prompt("a"), prompt("slow")]
+    replies = dict(client(endpoint, tmp_path, timeout_seconds=0.3, concurrency=1).ask(asked))
+    assert replies[1].error == "no answer within 0.3 seconds (llm.timeout_seconds)"
+    assert len(endpoint.requests) == 3
+    dict(client(endpoint, tmp_path, timeout_seconds=0.2).ask(asked))
+    assert len(endpoint.requests) == 3, "it may have been paid for, and would again be too late"
+    patient = dict(client(endpoint, tmp_path, timeout_seconds=5).ask(asked))
+    assert json.loads(patient[1].text) == {"word": "slow"} and len(endpoint.requests) == 4
+
+
+def test_an_endpoint_that_never_answers_in_time_is_told_early(serve, tmp_path):
+    def script(_: int, body: dict) -> Answer:
+        time.sleep(0.4)
+        return echo(body)
+
+    endpoint = serve(script)
+    with pytest.raises(EndpointError, match=r"2 requests in a row failed .* no answer within 0\.1 seconds"):
+        list(client(endpoint, tmp_path, timeout_seconds=0.1, concurrency=1).ask([prompt(word) for word in WORDS]))
+    assert len(endpoint.requests) == 4
+
+
+def test_openais_key_and_names_go_to_openai_alone(serve, tmp_path, monkeypatch):
+    monkeypatch.delenv("FIELDTUNE_LLM_API_KEY")
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "sk-of-openai")
+    endpoint = serve(lambda _, body: echo(body))
+    dict(client(endpoint, tmp_path).ask([prompt("a")]))
+    assert endpoint.paid == 1 and "sk-of-openai" not in json.dumps(endpoint.headers)
+    openai = "https://api.openai.com/v1"
+    for url in ("http://api.openai.com/v1", "https://api.openai.com.example/v1", "https://api.openai.com@example/v1"):
+        assert remote_endpoint(Llm(base_url=url, model="m")).key == ""
+    assert remote_endpoint(Llm(base_url=openai, model="m")).key == "sk-of-openai"
+    monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", SECRET)
+    assert remote_endpoint(Llm(base_url=openai, model="m")).key == SECRET
 
 
 @pytest.mark.parametrize(

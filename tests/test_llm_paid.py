@@ -51,6 +51,22 @@ def echo(body: dict) -> Answer:
     return 200, {}, completion(json.dumps({"word": body["messages"][-1]["content"]}))
 
 
+NO_COMPLETIONS = (
+    "[]",
+    "",
+    "null",
+    '"fine"',
+    "Here you are: all is well.",
+    "<html>welcome to the proxy</html>",
+    '{"choices": []}',
+    '{"choices": [{}]}',
+    '{"object": "list", "data": []}',
+    json.dumps({"error": {"message": "upstream is busy", "code": 502}}),
+    json.dumps({"error": "no"}),
+)
+"""Bodies that some endpoints send with the status of success."""
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_under_failures_of_every_kind_each_prompt_is_paid_for_once(serve, tmp_path, seed):
     rng = random.Random(seed)
@@ -74,12 +90,13 @@ def test_under_failures_of_every_kind_each_prompt_is_paid_for_once(serve, tmp_pa
         cut = completion("x" * 200)
         return rng.choice(
             [
-                *([echo(body)] * 4),
+                *([echo(body)] * 20),
                 (200, {}, completion("I'd rather not.")),
                 (200, {}, completion('{"word": "ha')),
                 (200, {}, completion("y" * 10_000)),
                 (200, {}, completion("")),
                 (200, {}, cut[:100]),
+                *((200, {}, body) for body in NO_COMPLETIONS),
                 (200, {"Content-Length": str(len(cut))}, cut[:100]),
             ]
         )
@@ -89,20 +106,76 @@ def test_under_failures_of_every_kind_each_prompt_is_paid_for_once(serve, tmp_pa
     replies = dict(client(endpoint, tmp_path, concurrency=6).ask(prompts))
     assert len(replies) == 90
     assert Counter(endpoint.paid_for).most_common(1)[0][1] == 1 and endpoint.paid == 60
-    assert sum(not reply.error for reply in replies.values()) > 45
-    assert any("broke off" in reply.error for reply in replies.values())
-    assert any("empty answer" in reply.error for reply in replies.values())
+    assert sum(not reply.error for reply in replies.values()) > 30
     before = len(endpoint.requests)
     again = dict(client(endpoint, tmp_path).ask(prompts))
     assert len(endpoint.requests) == before, "a second run asks nothing, not even what was answered uselessly"
     assert {n: r.error for n, r in again.items()} == {n: r.error for n, r in replies.items()}
 
 
-def test_an_error_with_the_status_of_success_is_no_answer(serve, tmp_path):
-    body = json.dumps({"error": {"message": "upstream is busy", "code": 502}})
-    endpoint = serve(lambda number, body_: (200, {}, body) if number == 0 else echo(body_))
-    replies = dict(client(endpoint, tmp_path).ask([prompt("a")]))
-    assert json.loads(replies[0].text) == {"word": "a"} and len(endpoint.requests) == 2
+@pytest.mark.parametrize("text", NO_COMPLETIONS)
+def test_whatever_has_the_status_of_success_is_paid_for_once(serve, tmp_path, text):
+    endpoint = serve(lambda number, body: (200, {}, text) if number == 0 else echo(body))
+    reply = dict(client(endpoint, tmp_path).ask([prompt("a")]))[0]
+    assert reply.error and reply.paid and len(endpoint.requests) == 1
+    asking = client(endpoint, tmp_path)
+    assert dict(asking.ask([prompt("a")]))[0].error == reply.error and len(endpoint.requests) == 1
+    assert asking.budget.spent.prompt == reply.prompt_tokens > 0
+    again = dict(client(endpoint, tmp_path, ask_again=True).ask([prompt("a")]))
+    assert json.loads(again[0].text) == {"word": "a"} and len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_runs_against_random_failures_pay_once_per_prompt(serve, tmp_path, seed):
+    rng = random.Random(seed)
+
+    def script(_: int, body: dict) -> Answer | None:
+        if rng.random() < 0.5:  # at any time: also the first, and also one after the other
+            return rng.choice([None, (500, {}, ""), (502, {}, "<html>"), (429, {"Retry-After": "0.01"}, refusal("no"))])
+        useless = rng.choice([*NO_COMPLETIONS, completion(""), completion("no"), completion("y" * 10_000)])
+        return (200, {}, useless) if rng.random() < 0.6 else echo(body)
+
+    endpoint = serve(script)
+    prompts = [prompt(f"w{n % 50}") for n in range(70)]
+    for _ in range(2):
+        replies = dict(client(endpoint, tmp_path, concurrency=4).ask(prompts))
+        assert len(replies) == 70
+        assert Counter(endpoint.paid_for).most_common(1)[0][1] == 1
+    assert endpoint.paid == 50
+
+
+def test_answers_of_no_use_end_the_run_after_a_while_and_are_kept(serve, tmp_path):
+    endpoint = serve(lambda *_: (200, {}, "<html>welcome to the proxy</html>"))
+    prompts = [prompt(f"w{n}") for n in range(60)]
+    with pytest.raises(EndpointError, match="25 requests in a row failed"):
+        list(client(endpoint, tmp_path, concurrency=1).ask(prompts))
+    assert endpoint.paid == 25 == (tmp_path / "llm.jsonl").read_text().count("\n")
+
+
+def test_a_prompt_that_failed_gets_a_second_turn_after_the_others(serve, tmp_path):
+    tries = Counter[str]()
+
+    def script(_: int, body: dict) -> Answer:
+        word = body["messages"][-1]["content"]
+        tries[word] += 1
+        return (500, {}, refusal("boom")) if word == "w1" and tries[word] < 4 else echo(body)
+
+    endpoint = serve(script)
+    asking = client(endpoint, tmp_path, concurrency=1, max_retries=1)
+    replies = dict(asking.ask([prompt(f"w{n}") for n in range(4)]))
+    assert not any(reply.error for reply in replies.values()) and endpoint.paid == 4
+    assert [body["messages"][-1]["content"] for body in endpoint.requests][-2:] == ["w1", "w1"]
+
+
+def test_the_limit_holds_for_all_that_the_file_of_answers_keeps(serve, tmp_path):
+    endpoint = serve(lambda _, body: usage(body, 60, 40))
+    limits = {"max_tokens": 3_000, "answer_tokens": 50, "concurrency": 1}
+    one = client(endpoint, tmp_path, **limits)
+    list(one.ask([prompt(f"w{n}") for n in range(20)]))
+    two = client(endpoint, tmp_path, temperature=0.0, **limits)
+    replies = dict(two.ask([prompt(f"other {n}") for n in range(20)]))
+    assert sum(reply.asked for reply in replies.values()) == endpoint.paid - 20 == 9
+    assert two.budget.reached and two.budget.spent.total == 2_900 and two.used.total == 900
 
 
 def test_a_prompt_in_flight_is_not_asked_by_a_second_caller(serve, tmp_path):

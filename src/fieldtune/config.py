@@ -128,7 +128,8 @@ class Queries(Section):
 
 
 class Llm(Section):
-    """An OpenAI-compatible endpoint; the key comes from the environment variable FIELDTUNE_LLM_API_KEY alone."""
+    """An OpenAI-compatible endpoint; the key comes from the environment variable FIELDTUNE_LLM_API_KEY, for
+    https://api.openai.com alone also from OPENAI_API_KEY."""
 
     base_url: str = ""
     """For instance http://127.0.0.1:8000/v1; empty means that no LLM is used."""
@@ -142,10 +143,13 @@ class Llm(Section):
     """0 gives the plainest questions, higher values more varied ones."""
     concurrency: int = Field(4, ge=1)
     """Calls under way at once."""
-    timeout_seconds: float = Field(60, gt=0)
-    """A call that takes longer is tried again."""
+    timeout_seconds: float = Field(300, gt=0)
+    """A call without an answer by then is made once more, and then never again unless this is raised: the endpoint may
+    bill for it all the same. A model that thinks long needs more."""
     max_retries: int = Field(5, ge=0)
-    """Further tries of a call that failed."""
+    """Further tries of a call that was refused for a while (429, 5xx) or whose connection broke."""
+    ask_again: bool = False
+    """Ask, and pay, once more where an earlier run got nothing of use: empty, broken off, late, no completion."""
     answer_tokens: int = Field(2_000, ge=50)
     """The most that an answer may have; a model that thinks before it answers needs more."""
     price_prompt: float = Field(0, ge=0)
@@ -153,7 +157,8 @@ class Llm(Section):
     price_completion: float = Field(0, ge=0)
     """Per million tokens."""
     max_cost: float = Field(0, ge=0)
-    """Stop asking before this much is spent, and go on with what is there; 0 sets no limit."""
+    """Stop asking before this much is spent on the whole run, and go on with what is there; 0 sets no limit. What
+    queries, judge, check and teacher take counts together, earlier starts of the run included."""
     max_tokens: int = Field(0, ge=0)
     """The same in tokens, prompts and answers together."""
 

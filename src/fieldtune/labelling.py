@@ -55,4 +55,6 @@ def write_labelling(
         notes.append(
             f"LLM judge: no usable answer for {len(graded.failed):,} pairs: {next(iter(graded.failed.values()))}"
         )
+    if graded.cut:
+        notes.append(f"LLM judge: of {graded.cut:,} long passages it saw the beginning alone.")
     return [*notes, f"{len(pairs):,} unjudged passages with the LLM's proposals, to be checked: {path}"]

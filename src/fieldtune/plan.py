@@ -99,18 +99,28 @@ def _some_texts(config: Config, workspace: Workspace) -> Iterable[str]:
 
 
 def query_price(config: Config, *, ask: bool = False) -> list[str]:
-    """What the LLM of a run would take, in sentences; none where no LLM is asked, or its queries are there.
+    """What the LLM of a run would take for queries and grades, in sentences; none where no LLM is asked.
 
     Reads documents and cuts passages first if that is not done: it costs nothing, and the run goes on from there. With
     `ask`, 20 requests are really made (see `price_queries`). Raises what those stages and asking raise.
     """
-    from fieldtune.queries.pricing import price_queries
+    from fieldtune.dataset.pricing import asks_for_grades, asks_for_queries, price_grades
+    from fieldtune.queries.pricing import cost_sentences, price_queries, queries_at_most
 
-    if config.queries.source != "llm":
+    wanted = {"queries": asks_for_queries(config), "dataset": asks_for_grades(config)}
+    if not any(wanted.values()):
         return []
-    if next(state for name, state, _ in outlook(config) if name == "queries") == "done":
-        return ["The LLM's queries are there; nothing is left to pay for."]
+    done = {name for name, state, _ in outlook(config) if state == "done"}
+    if all(name in done for name, asks in wanted.items() if asks):
+        return ["The LLM's answers are there; nothing is left to pay for."]
     run_pipeline(config, last="corpus")
     with Workspace(Path(config.out)) as workspace:
         passages = read_corpus(workspace.path("corpus", "corpus.jsonl"))
-        return price_queries(config, passages, workspace.root, ask=ask).sentences(config)
+        there = "queries" in done
+        writes = config.queries.source == "llm" and not there
+        price = price_queries(config, passages, workspace.root, ask=ask) if writes else None
+        most, made = queries_at_most(config, passages, workspace.root, price, there=there)
+        parts = price_grades(config, passages, most, made=made, judged=there)
+        if price is not None:
+            return price.sentences(config, parts)
+        return [*(part.sentence for part in parts), *cost_sentences(config.llm, parts)]

@@ -43,7 +43,8 @@ def test_the_model_sees_query_and_passage_and_nothing_else() -> None:
     assert graded.grades == {("q1", "p1"): (1, "says it"), ("q1", "p25"): (0, "no")}
     assert list(graded.grades) == [("q1", "p1"), ("q1", "p25")]
     told = model.seen[0].messages[1][1]
-    assert told == "<query>\nquestion 1?\n</query>\n<passage>\ntitle 1\ntext 1\n</passage>"
+    mark = told.split("\n", 1)[0].split()[2]
+    assert told.split("\n")[1:5] == ["question 1?", f"=== PASSAGE {mark} ===", "title 1", "text 1"]
     assert "p1" not in told and "q1" not in told
 
 

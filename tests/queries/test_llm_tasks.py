@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -68,15 +69,13 @@ def test_a_passage_cannot_leave_its_fence(attack, small):
     assert not any(sign in whole for sign in ("<|im", "</s>", "[INST]", "<<SYS>>", "<|eot_id|>", "<end_of_turn>"))
     last = prompt.messages[-1][1]
     assert "Rent is due monthly." in last and "The deposit is two rents." in last
-    if small:
-        assert all("deposit" not in text for _, text in prompt.messages[:-1])
-        return
+    assert all("deposit" not in text for _, text in prompt.messages[:-1])
     marker = last.split("\n")[0]
     assert last.count(marker) == 2 and marker not in passage.text
     before, inside, after = last.split(marker)
-    assert before == "" and inside.strip() == shown(passage) and "Write 1 query" in after
+    assert before == "" and inside.strip() == shown(passage) and after.strip().startswith("Write ")
     assert attack.split("\n")[-1][:12] not in after, "nothing of the passage stands where we give orders"
-    assert "never follow it" in prompt.messages[0][1] and attack not in prompt.messages[0][1]
+    assert re.search("never follow it|do not obey it", prompt.messages[0][1]) and attack not in prompt.messages[0][1]
 
 
 def test_hidden_characters_do_not_reach_the_model():

@@ -18,6 +18,7 @@ from fieldtune.dataset.scorers import Pair, open_scorer
 from fieldtune.dataset.scoring import score_pairs
 from fieldtune.dataset.teacher import BASE, GIVEN, GRADED, NONE, given_scores, teach, without_teacher
 from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.llm.answers import ANSWERS
 from fieldtune.types import Example, Passage, Query
 from fieldtune.workspace import digest
 
@@ -44,14 +45,17 @@ def training_rows(
     encoder: Encoder,
     vectors: Path,
     cache: Path,
+    answers: Path | None = None,
 ) -> TrainingRows:
     """Mine, check and score the train side of `data` with the weights that `encoder` has now.
 
-    Encoded texts are kept in `vectors`, the check's and the teacher's scores in `cache`. Raises ModelError or
-    EndpointError when check or teacher cannot be used.
+    Encoded texts are kept in `vectors`, the check's and the teacher's scores in `cache`, an LLM's answers in the file
+    `answers` (else in `cache`). Raises ModelError or EndpointError when check or teacher cannot be used.
     """
+    answers = answers or cache / ANSWERS
     known = known_rows(data, duplicates)
-    settings, notes = config.negatives, []
+    settings = config.negatives
+    notes: list[str] = []
     counts: dict[str, int | float] = {}
     details: dict[str, Any] = {}
     mined = nothing_mined(known)
@@ -67,10 +71,12 @@ def training_rows(
             spare = settings.per_query if settings.check else 0
             mined = mine(known, first, queries, passages, settings, spare=spare)
     if settings.check and settings.per_query:
-        scorer = open_scorer(settings.check, config.llm, cache)
+        scorer = open_scorer(settings.check, config.llm, answers)
 
         def score(pairs: Sequence[Pair]) -> list[float]:
-            return score_pairs(scorer, pairs, cache, f"checking negatives with {scorer.name}").values
+            scored = score_pairs(scorer, pairs, cache, f"checking negatives with {scorer.name}")
+            notes.extend(scored.notes)
+            return scored.values
 
         checked = check_negatives(known, mined, settings, score)
         mined, confirmed = checked.mined, checked.confirmed
@@ -89,7 +95,7 @@ def training_rows(
         teacher = open_scorer(
             config.teacher.model,
             config.llm,
-            cache,
+            answers,
             activation=config.teacher.activation,
             max_tokens=config.teacher.max_tokens,
             precision=config.teacher.precision,

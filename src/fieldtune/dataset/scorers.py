@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Llm
-from fieldtune.dataset.judge import grade_pairs
 from fieldtune.encoding.precision import autocast, resolve_precision
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
 from fieldtune.hub import hub_folder
+from fieldtune.llm.grading import LONGEST, Rubric, grades
 from fieldtune.model_folder import fingerprint
 from fieldtune.workspace import digest
 
 Pair = tuple[str, str]
 """Query and passage."""
 
+RUBRIC = Rubric(
+    "You grade how well a passage answers a search query over professional documents.",
+    """10: answers the query fully and for the very case it asks about. 7: answers its main part. 4: on the subject, \
+but leaves the question open. 1: shares words with it. 0: nothing to do with it. A passage about another case, \
+product, year or law than the query names does not answer it.""",
+    10,
+)
 # Padded tokens per forward pass; see encoding.encoder.
 _BUDGET = {"cpu": 2_048, "cuda": 65_536}
 
@@ -37,18 +45,29 @@ class Scorer:
     scale: str
     """What a score is: "logit", "0 to 1"."""
     max_tokens: int
-    """Longest query and passage together; 0 where that is not known."""
+    """Longest query and passage together; 0 where it has no such limit."""
     precision: str
     lengths: Callable[[Sequence[Pair]], NDArray[np.int64]]
-    """Tokens of each pair, not cut; zeros where that is not known."""
+    """Of each pair, not cut: tokens of both, or for an LLM characters of the passage."""
     score: Callable[[Sequence[Pair]], Iterator[tuple[Sequence[int], Sequence[float]]]]
     """Yields (positions of pairs, their scores) as they come; NaN where there is no answer."""
+    max_characters: int = 0
+    """Of a passage, where the limit is one of characters: what is longer is cut."""
+    unasked: list[int] = field(default_factory=list)
+    """How many pairs each call of `score` left out because the spending limit was reached."""
+
+    @property
+    def reads(self) -> str:
+        """What it reads of a pair, in words."""
+        if self.max_characters:
+            return f"{self.max_characters:,} characters of a passage"
+        return f"{self.max_tokens} tokens of query and passage together"
 
 
 def open_scorer(
     name: str,
     llm: Llm,
-    cache: Path,
+    answers: Path,
     *,
     activation: Literal["none", "sigmoid"] = "sigmoid",
     max_tokens: int = 0,
@@ -56,22 +75,23 @@ def open_scorer(
 ) -> Scorer:
     """A cross-encoder by folder or hub id, or the endpoint under `llm` for the name "llm".
 
-    An LLM's grades are 0 to 1; its answers are kept in `cache`. Raises ModelError for a model that is none, and
+    An LLM's grades are 0 to 1; its answers are kept in the file `answers`, which is also the account of what was
+    spent. Raises ModelError for a model that is none, and
     ConfigError when no endpoint is set.
     """
     if name == "llm":
-        return _llm_scorer(llm, cache)
+        return _llm_scorer(llm, answers)
     return _cross_encoder(name, activation, max_tokens, precision)
 
 
 def scorer_fingerprint(name: str, llm: Llm) -> str:
     """What decides a scorer's answers, apart from length and activation; reads no weights but their remembered hash."""
     if name == "llm":
-        return digest(["llm", llm.local or llm.base_url, llm.model])
+        return digest(["llm", llm.local or llm.base_url, llm.model, RUBRIC.task, RUBRIC.scale, LONGEST])
     return fingerprint(_folder(name))
 
 
-def _llm_scorer(settings: Llm, cache: Path) -> Scorer:
+def _llm_scorer(settings: Llm, answers: Path) -> Scorer:
     from fieldtune.llm import open_client
     from fieldtune.llm.endpoint import remote_endpoint
 
@@ -79,10 +99,14 @@ def _llm_scorer(settings: Llm, cache: Path) -> Scorer:
         remote_endpoint(settings)  # one that is not set is told before any work
     settings = settings.model_copy(update={"temperature": 0.0})  # a grade, not a text with variety
 
+    unasked: list[int] = []
+
     def score(pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[int], Sequence[float]]]:
-        with open_client(settings, cache / "judge.jsonl") as client:
-            for position, grade in grade_pairs(client, pairs):
-                yield [position], [grade]
+        unasked.append(0)
+        with open_client(settings, answers) as client:
+            for position, grade in grades(client, RUBRIC, [(query, [passage]) for query, passage in pairs]):
+                unasked[-1] += not grade.asked
+                yield [position], [math.nan if grade.value is None else grade.value / RUBRIC.highest]
 
     return Scorer(
         name=settings.local or settings.model,
@@ -91,8 +115,10 @@ def _llm_scorer(settings: Llm, cache: Path) -> Scorer:
         scale="0 to 1",
         max_tokens=0,
         precision="",
-        lengths=lambda pairs: np.zeros(len(pairs), np.int64),
+        lengths=lambda pairs: np.array([len(passage) for _, passage in pairs], np.int64),
         score=score,
+        max_characters=LONGEST,
+        unasked=unasked,
     )
 
 

@@ -22,6 +22,8 @@ class Scores:
     cut: int
     """Distinct pairs that are longer than the scorer reads."""
     distinct: int
+    notes: tuple[str, ...] = ()
+    """What there is to say to the user of pairs that were cut, or not asked for."""
 
 
 def score_pairs(scorer: Scorer, pairs: Sequence[Pair], folder: Path, label: str) -> Scores:
@@ -36,7 +38,8 @@ def score_pairs(scorer: Scorer, pairs: Sequence[Pair], folder: Path, label: str)
     missing = sorted(position for key, position in first.items() if key not in known)
     folder.mkdir(parents=True, exist_ok=True)
     distinct = [pairs[position] for position in sorted(first.values())]
-    cut = int((scorer.lengths(distinct) > scorer.max_tokens).sum()) if scorer.max_tokens and distinct else 0
+    limit = scorer.max_tokens or scorer.max_characters
+    cut = int((scorer.lengths(distinct) > limit).sum()) if limit and distinct else 0
     if missing:
         with path.open("a", encoding="ascii") as stream, Progress(label, len(first), unit="pairs") as progress:
             progress.resume(len(first) - len(missing))
@@ -48,7 +51,18 @@ def score_pairs(scorer: Scorer, pairs: Sequence[Pair], folder: Path, label: str)
                 stream.flush()
                 os.fsync(stream.fileno())
                 progress.advance(len(rows))
-    return Scores([known.get(key, math.nan) for key in keys], len(first) - len(missing), cut, len(first))
+    values = [known.get(key, math.nan) for key in keys]
+    unasked = scorer.unasked[-1] if missing and scorer.unasked else 0
+    return Scores(values, len(first) - len(missing), cut, len(first), _notes(scorer, cut, len(first), unasked))
+
+
+def _notes(scorer: Scorer, cut: int, distinct: int, unasked: int) -> tuple[str, ...]:
+    said = []
+    if cut:
+        said.append(f"{cut:,} of {distinct:,} pairs are longer than the {scorer.reads} that {scorer.name} reads.")
+    if unasked:
+        said.append(f"{unasked:,} of {distinct:,} pairs got no score of {scorer.name}: the spending limit was reached.")
+    return tuple(said)
 
 
 def _key(pair: Pair) -> str:

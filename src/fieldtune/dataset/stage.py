@@ -32,19 +32,21 @@ def build_dataset(
     vectors: Path,
     before: Sequence[Result] = (),
     cache: Path | None = None,
+    answers: Path | None = None,
 ) -> Result:
     """Split, mine, score, and write the data's folder.
 
     Writes `output/{corpus,queries}.jsonl`, `output/qrels/`, `output/train.jsonl`, `output/teacher.json` (what the rows'
     scores are) and `output/README.md` (the dataset card, which also tells what the stages `before` said). `data` holds
     either one unsplit set of qrels named "all" or given splits; `encoder` is the base model; `vectors` the folder where
-    encoded texts are kept, `cache` (else `output/cache`) the one for scores of check and teacher. Positives that the
+    encoded texts are kept, `cache` (else `output/cache`) the one for scores of check and teacher, `answers` (else in
+    that folder) the file for those of an LLM. Positives that the
     check found are added to the qrels of train alone. Raises InputError when nothing is left to train on.
     """
     split, divided = divide(config, data, duplicates)
     if not split.positives("train"):
         raise InputError("no training query is left after the split", _LITTLE)
-    rows = training_rows(config, split, duplicates, encoder, vectors, cache or output / "cache")
+    rows = training_rows(config, split, duplicates, encoder, vectors, cache or output / "cache", answers)
     split = _with_positives(split, rows.confirmed)
     write_beir(output, split)
     write_examples(output / "train.jsonl", rows.examples)

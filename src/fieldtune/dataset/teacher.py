@@ -58,17 +58,14 @@ def teach(examples: Sequence[Example], scorer: Scorer, passage_limit: int, folde
             f"The teacher reads {scorer.max_tokens} tokens of query and passage together, fewer than the "
             f"{passage_limit} of a passage that the tuned model reads."
         )
-    if scored.cut:
-        notes.append(
-            f"{scored.cut:,} of {scored.distinct:,} pairs are longer than the teacher's {scorer.max_tokens} tokens "
-            "and were cut."
-        )
+    notes += scored.notes
     record = {
         "kind": scorer.kind,
         "model": scorer.name,
         "fingerprint": scorer.fingerprint,
         "scale": scorer.scale,
         "max_tokens": scorer.max_tokens or None,
+        "max_characters": scorer.max_characters or None,
         "precision": scorer.precision or None,
         "pairs": scored.distinct,
         "pairs cut": scored.cut,

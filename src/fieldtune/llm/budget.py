@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fieldtune.config import Llm
@@ -24,17 +25,20 @@ class Tokens:
     def total(self) -> int:
         return self.prompt + self.completion
 
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt + other.prompt, self.completion + other.completion)
+
     def cost(self, settings: Llm) -> float:
         return (self.prompt * settings.price_prompt + self.completion * settings.price_completion) / 1e6
 
 
 class Budget:
-    """Keeps account of all answers that a run uses, those from its cache included: they were paid for as well.
+    """Keeps account of all that a run spends, whatever it asks for; `paid` are the answers of its earlier stages.
 
     Raises ConfigError for a cost limit without prices.
     """
 
-    def __init__(self, settings: Llm) -> None:
+    def __init__(self, settings: Llm, paid: Sequence[Tokens] = ()) -> None:
         if settings.max_cost and not (settings.price_prompt or settings.price_completion):
             raise ConfigError(
                 "llm.max_cost is set, but no prices are",
@@ -42,9 +46,10 @@ class Budget:
             )
         self._settings = settings
         self._lock = threading.Lock()
-        self._spent = Tokens()
+        self._spent = sum(paid, Tokens())
         self._reserved: dict[int, Tokens] = {}
-        self._answers = self._longest = 0
+        self._answers = len(paid)
+        self._longest = max((tokens.completion for tokens in paid), default=0)
         self._ratio = 1.0
         self.reached = False
         """Whether a call was not made because of the limit."""
@@ -59,12 +64,13 @@ class Budget:
         `prompt` is the estimate of its prompt's tokens. After the first answers, twice the longest of them is taken
         for the most that the next one can be, so that a limit is not left half unused.
         """
-        limit = self._settings.answer_tokens
-        most = min(limit, 2 * self._longest) if self._answers >= _KNOWN_AFTER and self._longest else limit
         with self._lock:
+            most = self._settings.answer_tokens
+            if self._answers >= _KNOWN_AFTER and self._longest:
+                most = min(most, 2 * self._longest)
             wanted = Tokens(int(prompt * self._ratio) + 1, most)
             held = list(self._reserved.values())
-            if self._fits(Tokens(*(self._sum(held, wanted)))):
+            if self._fits(sum(held, self._spent + wanted)):
                 self._reserved[ticket] = wanted
                 return True
             if held:
@@ -76,25 +82,13 @@ class Budget:
         """Book what an answer really took; without one, what was set aside is free again."""
         with self._lock:
             self._reserved.pop(ticket, None)
-            if reply is None or not reply.paid:
+            if reply is None or not reply.paid or reply.cached:  # an answer that another caller got is booked by it
                 return
-            self._book(reply)
+            self._spent += Tokens(reply.prompt_tokens, reply.completion_tokens)
+            self._answers += 1
+            self._longest = max(self._longest, reply.completion_tokens)
             if estimate and reply.prompt_tokens:
                 self._ratio = max(self._ratio, reply.prompt_tokens / estimate)
-
-    def book(self, reply: Reply) -> None:
-        """Count an answer that was paid for earlier."""
-        with self._lock:
-            self._book(reply)
-
-    def _book(self, reply: Reply) -> None:
-        self._spent = Tokens(self._spent.prompt + reply.prompt_tokens, self._spent.completion + reply.completion_tokens)
-        self._answers += 1
-        self._longest = max(self._longest, reply.completion_tokens)
-
-    def _sum(self, held: list[Tokens], wanted: Tokens) -> tuple[int, int]:
-        every = [self._spent, *held, wanted]
-        return sum(one.prompt for one in every), sum(one.completion for one in every)
 
     def _fits(self, tokens: Tokens) -> bool:
         settings = self._settings

@@ -9,16 +9,18 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fieldtune.config import Llm
 from fieldtune.errors import EndpointError
 from fieldtune.llm.answers import Answers
-from fieldtune.llm.budget import Budget
-from fieldtune.llm.endpoint import Endpoint, remote_endpoint
-from fieldtune.llm.failures import AGAIN, raise_if_final, retry_after
-from fieldtune.llm.form import Form, is_error_body, plainer, read_body
+from fieldtune.llm.budget import Budget, Tokens
+from fieldtune.llm.endpoint import Endpoint, is_openai, remote_endpoint
+from fieldtune.llm.failures import AGAIN, raise_if_final, retry_after, was_sent
+from fieldtune.llm.form import Form, plainer, read_body
+from fieldtune.llm.health import Health
 from fieldtune.llm.prompt import Prompt, Reply
 from fieldtune.llm.tokens import prompt_tokens
 from fieldtune.workspace import digest
@@ -32,10 +34,9 @@ _LONGEST_OBEYED = 3_600.0
 """An endpoint that asks for more patience than this is done for today."""
 _TRIES_UNREACHED = 3
 """Tries, as long as the endpoint was never reached: a wrong address should be told at once."""
-_FAILED_IN_A_ROW = 5
-"""Prompts that failed one after the other, each after all its tries, from which the endpoint counts as gone."""
-_USELESS_IN_A_ROW = 25
-"""The same for answers that came and were worth nothing, where the endpoint has given good ones before."""
+_SECONDS_TO_CONNECT = 10.0
+_SENT_WHEN_LATE = 2
+"""Times that a prompt is sent that is not answered in time: the endpoint may bill for each."""
 _LAST_WAIT = 10.0
 """Seconds that answers under way get to come in when asking ends early: they are paid for."""
 _LONGEST_BODY = 10_000_000
@@ -45,34 +46,44 @@ class LlmClient:
     """Asks an endpoint through the openai client; answers are kept in the JSON-lines file `cache`.
 
     The cache is keyed by a hash of address, model, temperature and prompt, so a killed run pays for no answer again. A
-    request that got the status of success is never sent again, whatever came back. The key is neither logged nor
-    stored. Raises ConfigError where no endpoint is set.
+    request that got the status of success is never sent again, whatever came back; one that was not answered within
+    `llm.timeout_seconds` is sent once more, though the endpoint may have worked on it, and counted in `late`. The
+    spending limit holds for all that the file `cache` keeps. The key is neither logged nor stored. Raises ConfigError
+    where no endpoint is set.
     """
 
     def __init__(self, settings: Llm, cache: Path, endpoint: Endpoint | None = None) -> None:
         self._endpoint = remote_endpoint(settings) if endpoint is None else endpoint
-        from openai import OpenAI
+        from openai import OpenAI, Timeout
 
         self.calls = 0
         """Requests sent, retries included."""
+        self.late = 0
+        """Those of them that were not answered in time; each may have been billed nevertheless."""
+        self.used = Tokens()
+        """Of all distinct answers that this client gave, those from the cache included."""
         self.model = self._endpoint.model
-        self.budget = Budget(settings)
         self._settings = settings
+        self._seconds = max(settings.timeout_seconds, self._endpoint.least_timeout)
+        limits = {"answer_tokens": settings.answer_tokens, "timeout_seconds": self._seconds}
+        self._answers = Answers(cache, limits, ask_again=settings.ask_again)
+        self.budget = Budget(settings, self._answers.paid)
         # Local servers want no key, but the client insists on one. Retries are ours: they obey one common pause.
         self._client = OpenAI(
             base_url=self._endpoint.base_url,
             api_key=self._endpoint.key or "none",
             max_retries=0,
-            timeout=max(settings.timeout_seconds, self._endpoint.least_timeout),
+            timeout=Timeout(self._seconds, connect=min(self._seconds, _SECONDS_TO_CONNECT)),
         )
-        self._answers = Answers(cache, settings.answer_tokens)
+        if not is_openai(self._endpoint.base_url):  # it would send OpenAI's identifiers from the environment anywhere
+            self._client.organization = self._client.project = None
         self._lock = threading.Lock()
         self._room = threading.Condition()
         self._flying: dict[str, threading.Event] = {}
         self._not_before = 0.0
         self._form = Form()
-        self._reached = False
-        self._answered = self._failed_in_a_row = self._useless_in_a_row = 0
+        self._health = Health()
+        self._counted: set[str] = set()
 
     def ask(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Reply]]:
         """Yield (index of the prompt, reply) as answers come; a request without an answer yields its error.
@@ -88,13 +99,14 @@ class LlmClient:
             if known is None:
                 waiting.setdefault(hashed, []).append(index)
             else:
-                self.budget.book(known)
+                self._count(hashed, known)
                 yield index, known
         work: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         for hashed, indices in waiting.items():
             work.put((hashed, indices[0]))
         done: queue.SimpleQueue[tuple[str, Reply | EndpointError]] = queue.SimpleQueue()
         stop = threading.Event()
+        second: set[str] = set()
 
         def run() -> None:
             while not stop.is_set():
@@ -103,8 +115,14 @@ class LlmClient:
                 except queue.Empty:
                     return
                 try:
-                    done.put((hashed, self._within_budget(hashed, prompts[index], stop)))
+                    reply = self._within_budget(hashed, prompts[index], stop)
+                    if reply.passing and hashed not in second:
+                        second.add(hashed)  # when all others have had their turn, what ailed it may be over
+                        work.put((hashed, index))
+                        continue
+                    done.put((hashed, reply))
                 except EndpointError as error:
+                    stop.set()  # none of the threads shall begin another request
                     done.put((hashed, error))
                 except Exception as error:  # a bug in one request must end the wait for it
                     log.exception("a request to the LLM endpoint failed")
@@ -120,6 +138,7 @@ class LlmClient:
                 hashed, reply = done.get()
                 if isinstance(reply, EndpointError):
                     raise reply
+                self._count(hashed, reply)
                 for index in waiting[hashed]:
                     yield index, reply
         finally:
@@ -131,6 +150,11 @@ class LlmClient:
     def known(self, prompt: Prompt) -> Reply | None:
         """The answer that is on disk, if there is one; asks nobody."""
         return self._answers.get(self._hash(prompt))
+
+    def _count(self, hashed: str, reply: Reply) -> None:
+        if hashed not in self._counted:
+            self._counted.add(hashed)
+            self.used += Tokens(reply.prompt_tokens, reply.completion_tokens)
 
     def _hash(self, prompt: Prompt) -> str:
         asked = [self._endpoint.identity, self._endpoint.model, self._settings.temperature]
@@ -172,43 +196,49 @@ class LlmClient:
 
     def _answer(self, hashed: str, prompt: Prompt, stop: threading.Event) -> Reply:
         """One answer, with retries; kept on disk before it is returned."""
-        from openai import APIConnectionError, APIError, APIStatusError
+        from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
         form, reply = self._form, Reply("", "stopped")
-        tried, refused, before = 0, False, self._answered
-        while tried <= self._settings.max_retries and not stop.is_set():
+        tried, late, refused, before = 0, 0, False, self._health.answered
+        tries = self._settings.max_retries + 1
+        while tried < tries and not stop.is_set():
             self._pause(stop)
             try:
                 reply = self._send(prompt, form)
-                self._reached = True
-                if reply.paid:
-                    self._answers.put(hashed, reply)
-                if not reply.error:
-                    with self._lock:
-                        self._form, self._answered = form, self._answered + 1
-                        self._failed_in_a_row = self._useless_in_a_row = 0
-                    return reply
-                if not is_error_body(reply):
+                self._health.reached = True
+                self._answers.put(hashed, reply)
+                if reply.error:
                     break  # success, though worth nothing: whoever counts calls has counted this one
-                self._hold(tried, None, stop)
+                self._form = form
+                self._health.good()
+                return reply
             except APIStatusError as error:
-                self._reached = True
+                self._health.reached = True
                 reply = Reply("", self._told(error))
                 other = plainer(form, error.status_code, reply.error)
                 if other is not None:  # the same request in another form is no retry
                     form = other
                     continue
-                where, answered = self._address(), self._answered > 0
+                where, answered = self._address(), self._health.answered > 0
                 raise_if_final(error, reply.error, where, self.model, answered=answered)
                 refused = error.status_code in (400, 403, 413, 422)
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     break
                 self._hold(tried, retry_after(error.response.headers), stop, common=error.status_code == 429)
-                if error.status_code == 429 and self._answered > before:
-                    tried, before = 0, self._answered  # slow, but going on: others were answered meanwhile
+                if error.status_code == 429 and self._health.answered > before:
+                    tried, before = 0, self._health.answered  # slow, but going on: others were answered meanwhile
             except APIConnectionError as error:
+                sent = was_sent(error)
+                if sent and isinstance(error, APITimeoutError):
+                    self._health.reached = True
+                    late += 1
+                    reply = self._late(prompt)
+                    if late == _SENT_WHEN_LATE:
+                        self._answers.put(hashed, reply)
+                        break
+                    continue
                 reply = Reply("", self._hide(str(error.__cause__ or error)))
-                if not self._reached and tried + 1 >= _TRIES_UNREACHED:
+                if not self._health.reached and tried + 1 >= (_TRIES_UNREACHED if not sent else tries):
                     raise EndpointError(
                         f"the LLM endpoint {self._address()} cannot be reached ({reply.error})",
                         "check llm.base_url, and that the server runs; answers so far are kept",
@@ -218,9 +248,20 @@ class LlmClient:
                 reply = Reply("", f"not a chat completion ({self._hide(str(error))[:200]})")
                 self._hold(tried, None, stop)
             tried += 1
-        if not stop.is_set() and not (refused and self._answered):
-            self._count_failure(reply)
-        return reply
+        if stop.is_set() or (refused and self._health.answered):
+            return reply
+        if count := self._health.bad(reply):
+            raise EndpointError(
+                f"{count} requests in a row failed at {self._address()}; the last: {reply.error}",
+                f"when the endpoint works again, {AGAIN}",
+            )
+        return reply if reply.paid or refused else replace(reply, passing=True)
+
+    def _late(self, prompt: Prompt) -> Reply:
+        with self._lock:
+            self.late += 1
+        problem = f"no answer within {self._seconds:g} seconds (llm.timeout_seconds)"
+        return Reply("", problem, paid=True, prompt_tokens=prompt_tokens(prompt), limit="timeout_seconds")
 
     def _send(self, prompt: Prompt, form: Form) -> Reply:
         options = form.options(prompt, self._settings.temperature, self._settings.answer_tokens)
@@ -242,21 +283,6 @@ class LlmClient:
                 problem = f"the answer broke off on the way ({type(error).__name__})"
                 return Reply("", problem, paid=True, prompt_tokens=prompt_tokens(prompt))
         return read_body(body, prompt)
-
-    def _count_failure(self, reply: Reply) -> None:
-        with self._lock:
-            if reply.paid and self._answered:
-                self._useless_in_a_row += 1
-                gone = self._useless_in_a_row >= _USELESS_IN_A_ROW
-            else:
-                self._failed_in_a_row += 1
-                gone = self._failed_in_a_row >= _FAILED_IN_A_ROW
-            count = max(self._useless_in_a_row, self._failed_in_a_row)
-        if gone:
-            raise EndpointError(
-                f"{count} requests in a row failed at {self._address()}; the last: {reply.error}",
-                f"when the endpoint works again, {AGAIN}",
-            )
 
     def _pause(self, stop: threading.Event) -> None:
         while (left := self._not_before - time.monotonic()) > 0 and not stop.is_set():

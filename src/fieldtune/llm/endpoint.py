@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from fieldtune.config import Llm
 from fieldtune.errors import ConfigError
-from fieldtune.llm.failures import KEY_VARIABLES
+
+KEY_VARIABLE = "FIELDTUNE_LLM_API_KEY"
+OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +37,16 @@ def remote_endpoint(settings: Llm) -> Endpoint:
             "no LLM endpoint is set",
             'set llm.base_url and llm.model (or llm.local), or queries.from = "structure" to do without an LLM',
         )
-    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
-    return Endpoint(settings.base_url, settings.model, key, settings.base_url)
+    return Endpoint(settings.base_url, settings.model, key_for(settings.base_url), settings.base_url)
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether an address is OpenAI's own, and not one that only looks like it."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" and parts.hostname == "api.openai.com"
+
+
+def key_for(base_url: str) -> str:
+    """The key from the environment; that of OpenAI is for OpenAI's own address alone, whatever the config names."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    return key or (os.environ.get(OPENAI_KEY_VARIABLE, "") if is_openai(base_url) else "")

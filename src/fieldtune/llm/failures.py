@@ -10,8 +10,8 @@ from datetime import UTC
 from typing import Any
 
 from fieldtune.errors import EndpointError
+from fieldtune.llm.endpoint import KEY_VARIABLE
 
-KEY_VARIABLES = ("FIELDTUNE_LLM_API_KEY", "OPENAI_API_KEY")
 AGAIN = "start again: answers so far are kept and not asked twice"
 
 
@@ -29,6 +29,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def was_sent(error: Any) -> bool:
+    """Whether a request without an answer may have reached the endpoint; `error` is an openai.APIConnectionError.
+
+    The transport under the openai client is one of two packages, whose errors have the same names.
+    """
+    return type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+
+
 def raise_if_final(error: Any, problem: str, where: str, model: str, *, answered: bool) -> None:
     """Raise EndpointError where trying again, or another prompt, cannot help.
 
@@ -38,7 +46,7 @@ def raise_if_final(error: Any, problem: str, where: str, model: str, *, answered
     if status == 401 or (status == 403 and not answered):
         raise EndpointError(
             f"the LLM endpoint {where} refuses the key ({problem})",
-            f"put a valid key into the environment variable {KEY_VARIABLES[0]}",
+            f"put a valid key into the environment variable {KEY_VARIABLE}",
         ) from None
     if status == 404:
         raise EndpointError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from fieldtune.llm.prompt import Prompt, Reply
@@ -52,27 +53,28 @@ def plainer(form: Form, status: int, problem: str) -> Form | None:
 
 
 def read_body(body: bytes, prompt: Prompt) -> Reply:
-    """The text of a completion as it came in; `paid` is False where the body comes from no model.
+    """The text of a completion as it came in, or why there is none; what had the status of success counts as paid.
 
     Tokens are estimated where the endpoint does not count them.
     """
+    useless = partial(Reply, "", paid=True, prompt_tokens=prompt_tokens(prompt))
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         if body.lstrip().startswith(b"{"):
-            return Reply("", "the answer broke off on the way", paid=True, prompt_tokens=prompt_tokens(prompt))
+            return useless("the answer broke off on the way")
         start = " ".join(body[:80].decode("utf-8", "replace").split())
-        return Reply("", f"not a chat completion but {start!r}")
+        return useless(f"not a chat completion but {start!r}")
     problem = found.get("error") if isinstance(found, dict) else None
     if problem:
         told = problem.get("message") if isinstance(problem, dict) else problem
-        return Reply("", f"error in place of an answer: {str(told)[:200]}")
+        return useless(f"error in place of an answer: {str(told)[:200]}")
     try:
         choice = found["choices"][0]
         message = choice["message"]
         text = message.get("content") or ""
     except (AttributeError, IndexError, KeyError, TypeError):
-        return Reply("", "not a chat completion")
+        return useless(f"not a chat completion but {' '.join(str(found)[:80].split())!r}")
     if isinstance(text, list):  # some endpoints give the content in parts
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     usage = found.get("usage")
@@ -82,14 +84,10 @@ def read_body(body: bytes, prompt: Prompt) -> Reply:
         return Reply(str(text), "", False, *tokens, paid=True)
     reason = choice.get("finish_reason")
     told = "refused by the model" if message.get("refusal") else f"empty answer ({reason})"
-    if reason == "length":
-        told += "; the model used up llm.answer_tokens before it came to its answer"
-    return Reply("", told, False, *tokens, paid=True)
-
-
-def is_error_body(reply: Reply) -> bool:
-    """Whether the endpoint sent an error with the status of success: nothing was answered, so it may be tried again."""
-    return reply.error.startswith("error in place")
+    if reason != "length":
+        return Reply("", told, False, *tokens, paid=True)
+    told += "; the model used up llm.answer_tokens before it came to its answer"
+    return Reply("", told, False, *tokens, paid=True, limit="answer_tokens")
 
 
 def _count(usage: Any, name: str) -> int:

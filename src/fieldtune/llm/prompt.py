@@ -31,3 +31,7 @@ class Reply:
     """Whether the endpoint answered with success, whatever the answer is worth: it is never asked the same again."""
     asked: bool = True
     """False where the spending limit was reached before the prompt's turn came."""
+    limit: str = ""
+    """The setting that cut the answer short: with a higher one the same prompt is worth asking again."""
+    passing: bool = False
+    """Whether nothing was answered, for a reason that may pass."""

@@ -12,6 +12,7 @@ from typing import Any
 from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.queries.filters import copied, pointing, wrong_language, wrong_length
+from fieldtune.queries.generate import CACHE
 from fieldtune.queries.judge import judge
 from fieldtune.queries.made import Made
 from fieldtune.queries.repeats import join_repeats
@@ -124,13 +125,10 @@ def _round_trip(state: _Filtered, config: Config, vectors: Path) -> None:
 def _judge(state: _Filtered, config: Config, cache: Path) -> None:
     from fieldtune.llm import open_client
 
-    with open_client(config.llm, cache / "judge.jsonl") as client:
+    with open_client(config.llm.model_copy(update={"temperature": 0.0}), cache / CACHE) as client:
         judged = judge(client, state.queries, state.qrels, state.passages, config.queries.judge_min)
     state.drop_labels(f"judge (below {config.queries.judge_min})", judged.low, config.seed)
-    state.notes.append(
-        f"{client.model!r} graded {judged.graded:,} queries with their passages"
-        + (f"; {judged.unanswered:,} it did not grade, and these stayed." if judged.unanswered else ".")
-    )
+    state.notes.append(judged.sentence(client.model))
 
 
 def _told(made: Made, state: _Filtered, dropped: Mapping[str, int]) -> Made:

@@ -12,10 +12,12 @@ from fieldtune.config import Llm, Queries
 from fieldtune.console import Progress
 from fieldtune.errors import ConfigError, EndpointError
 from fieldtune.llm import LlmClient, Prompt, open_client, prompt_tokens
+from fieldtune.llm.answers import ANSWERS
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
 from fieldtune.queries.made import Made
+from fieldtune.queries.obeyed import OBEYED, is_obeyed
 from fieldtune.queries.prompts import repair_prompt
 from fieldtune.queries.reading import read_answer
 from fieldtune.queries.tasks import Task, Tasks, plan_tasks
@@ -23,7 +25,7 @@ from fieldtune.queries.users import UserQueries, read_user_queries
 from fieldtune.types import Passage
 
 _LISTED = 500
-CACHE = "llm.jsonl"
+CACHE = ANSWERS
 """The file of answers in the folder that the stage is given."""
 
 
@@ -61,28 +63,30 @@ def generate_queries(
         tasks = plan_tasks(settings, llm, passages, seed, users, vectors)
         answers = Answers()
         first = {place: task.prompt for place, task in enumerate(tasks.tasks)}
-        repairs = ask_all(client, tasks.tasks, first, users, answers, "asking the LLM")
+        repairs = ask_all(client, passages, tasks.tasks, first, users, answers, "asking the LLM")
         if repairs:
-            ask_all(client, tasks.tasks, repairs, users, answers, "asking again", repaired=True)
+            ask_all(client, passages, tasks.tasks, repairs, users, answers, "asking again", repaired=True)
     queries, qrels, general = join_drafts([draft for place in first for draft in answers.drafts.get(place, [])])
     if not queries:
         _refuse(client, llm, tasks, answers, general)
     if general:
         answers.dropped["query that fits too many passages"] += general
     styles = Counter(query.style for query in queries.values())
-    spent = client.budget.spent
     counts: dict[str, int | float] = {
         "passages asked about": len(tasks.choice.keys),
         "pairs asked about": tasks.pairs,
+        "requests with a passage cut short": tasks.cut,
         "queries": len(queries),
         **{f"style {style}": count for style, count in sorted(styles.items())},
         "requests sent": client.calls,
         "answers kept from an earlier run": answers.kept,
-        "prompt tokens": spent.prompt,
-        "completion tokens": spent.completion,
+        "prompt tokens": client.used.prompt,
+        "completion tokens": client.used.completion,
     }
+    if client.late:
+        counts["requests not answered in time"] = client.late
     if llm.price_prompt or llm.price_completion:
-        counts["cost"] = round(spent.cost(llm), 4)
+        counts["cost"] = round(client.used.cost(llm), 4)
     return Made(
         "llm",
         queries,
@@ -100,6 +104,7 @@ def generate_queries(
 
 def ask_all(
     client: LlmClient,
+    passages: Mapping[str, Passage],
     tasks: tuple[Task, ...],
     prompts: Mapping[int, Prompt],
     users: UserQueries,
@@ -131,11 +136,15 @@ def ask_all(
                 else:
                     repairs[place] = repair_prompt(prompts[place], reply.text, str(error))
                 continue
-            own = [draft for draft in drafts if not users.is_copy(draft.text)]
+            shown = [passages[key] for key in task.passages]
+            honest = [draft for draft in drafts if not is_obeyed(draft.text, shown)]
+            own = [draft for draft in honest if not users.is_copy(draft.text)]
             answers.drafts[place] = own
+            if len(honest) < len(drafts):
+                answers.dropped[f"query {OBEYED}"] += len(drafts) - len(honest)
             answers.dropped.update(f"query {reason}" for reason in refused)
-            if len(own) < len(drafts):
-                answers.dropped["query close to one of your own"] += len(drafts) - len(own)
+            if len(own) < len(honest):
+                answers.dropped["query close to one of your own"] += len(honest) - len(own)
             if not drafts and not refused:
                 answers.dropped["passage nobody would ask about"] += 1
     return dict(sorted(repairs.items()))
@@ -176,7 +185,7 @@ def _notes(
 ) -> list[str]:
     notes = [f"Queries were written by {client.model!r}, each from the passage that answers it."]
     notes += [*tasks.choice.notes, *tasks.notes]
-    if users.texts:
+    if users.texts and not tasks.small:
         said = f"{len(users.texts):,} queries of your users set tone and length; they are not queries of the run."
         notes.append(said + (f" {users.left_out:,} lines of that file were no queries." if users.left_out else ""))
     if answers.unasked:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldtune.config import Config
+from fieldtune.config import Config, Llm
 from fieldtune.llm import LlmClient, Reply, Tokens, estimated_tokens, open_client, prompt_tokens
 from fieldtune.queries.choosing import choose_passages
+from fieldtune.queries.from_file import is_generated
 from fieldtune.queries.generate import CACHE
 from fieldtune.queries.styles import PER_PAIR, deal, pairs_wanted
 from fieldtune.queries.tasks import Task, brief_of, plan_tasks, single_task
@@ -23,8 +24,25 @@ _QUERY_LOW, _QUERY_HIGH = 20, 60
 """Tokens of a query with its style in JSON, from a few keywords to a short case."""
 _REPAIRED = 0.1
 """Share of the answers that may have to be asked for once more."""
-_OF_ESTIMATE = (0.8, 1.2)
+OF_ESTIMATE = (0.8, 1.2)
 """How far tokens estimated from characters were seen to be off for today's tokenizers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What somebody else than the writer of queries asks an LLM for, from least to most."""
+
+    name: str
+    requests: tuple[int, int]
+    low: Tokens
+    high: Tokens
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.name}: {self.requests[0]:,} to {self.requests[1]:,} requests, {self.low.total:,} to"
+            f" {self.high.total:,} tokens."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +59,37 @@ class Price:
     answered: int
     """Those of them that the LLM has answered, so that its own count of tokens could be taken."""
 
-    def sentences(self, config: Config) -> list[str]:
-        """What there is to say to the user."""
-        llm = config.llm
+    def sentences(self, config: Config, parts: Sequence[Part] = ()) -> list[str]:
+        """What there is to say to the user of queries and grades, which share one limit."""
         basis = f"estimated from {self.sampled} passages" + (
             f", {self.answered} of them answered by the LLM" if self.answered else ", none asked yet"
         )
-        said = [
+        return [
             f"{self.requests:,} requests: {self.passages:,} passages and {self.pairs:,} pairs of them ({basis}).",
             f"tokens: {self.low.prompt:,} to {self.high.prompt:,} in prompts,"
             f" {self.low.completion:,} to {self.high.completion:,} in answers.",
+            *(part.sentence for part in parts),
+            *cost_sentences(config.llm, [self, *parts]),
         ]
-        if llm.local:
-            said.append("The model runs on this machine: it costs time, no money.")
-        elif llm.price_prompt or llm.price_completion:
-            said.append(f"cost: {self.low.cost(llm):,.4g} to {self.high.cost(llm):,.4g} in your prices.")
-        else:
-            said.append("cost: set llm.price_prompt and llm.price_completion (per million tokens) to see it.")
-        for limit, name, need in (
-            (llm.max_tokens, "llm.max_tokens", self.high.total),
-            (llm.max_cost, "llm.max_cost", self.high.cost(llm)),
-        ):
-            if limit and need > limit:
-                said.append(f"The limit {name} = {limit:g} may stop it before the end; what came until then is used.")
-        return said
+
+
+def cost_sentences(llm: Llm, parts: Sequence[Price | Part]) -> list[str]:
+    """What all of it comes to, and whether the limit allows it."""
+    low, high = (sum(tokens, Tokens()) for tokens in ([one.low for one in parts], [one.high for one in parts]))
+    if llm.local:
+        said = ["The model runs on this machine: it costs time, no money."]
+    elif llm.price_prompt or llm.price_completion:
+        together = " for all of it" if len(parts) > 1 else ""
+        said = [f"cost: {low.cost(llm):,.4g} to {high.cost(llm):,.4g} in your prices{together}."]
+    else:
+        said = ["cost: set llm.price_prompt and llm.price_completion (per million tokens) to see it."]
+    for limit, name, need in (
+        (llm.max_tokens, "llm.max_tokens", high.total),
+        (llm.max_cost, "llm.max_cost", high.cost(llm)),
+    ):
+        if limit and need > limit:
+            said.append(f"The limit {name} = {limit:g} may stop it before the end; what came until then is used.")
+    return said
 
 
 def price_queries(config: Config, passages: Mapping[str, Passage], run: Path, *, ask: bool = False) -> Price:
@@ -97,8 +122,32 @@ def price_queries(config: Config, passages: Mapping[str, Passage], run: Path, *,
     if cache.exists() and not llm.local and llm.base_url and llm.model:
         client = LlmClient(llm, cache)
         known = [client.known(task.prompt) for task in sample]
-    pairs = pairs_wanted(settings.styles, len(choice.keys), settings.per_passage)
+    pairs = 0 if brief.small else pairs_wanted(settings.styles, len(choice.keys), settings.per_passage)
     return _price(sample, known, singles, pairs)
+
+
+def queries_at_most(
+    config: Config, passages: Mapping[str, Passage], run: Path, price: Price | None, *, there: bool
+) -> tuple[int, bool]:
+    """How many queries a run may have, and whether filters and split will still take from them.
+
+    `there` says that the stage is done and its file can be counted; `price` is that of queries an LLM is to write.
+    """
+    settings, source = config.queries, Path(config.queries.source)
+    if there:
+        return _lines(run / "queries" / "queries.jsonl"), False
+    if price is not None:
+        return price.passages * settings.per_passage + price.pairs * PER_PAIR, True
+    if settings.source == "structure":
+        return min(len(passages), settings.max_passages) * settings.per_passage, True
+    return _lines(source / "queries.jsonl" if source.is_dir() else source), is_generated(source)
+
+
+def _lines(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    with path.open("rb") as stream:
+        return sum(bool(line.strip()) for line in stream)
 
 
 def _price(sample: Sequence[Task], replies: Sequence[Reply | None], singles: int, pairs: int) -> Price:
@@ -106,7 +155,7 @@ def _price(sample: Sequence[Task], replies: Sequence[Reply | None], singles: int
     answered = [(task, reply) for task, reply in zip(sample, replies, strict=True) if reply is not None and reply.paid]
     counted = sum(reply.prompt_tokens for _, reply in answered)
     ratio = counted / (sum(prompt_tokens(task.prompt) for task, _ in answered) or 1) if answered else 0.0
-    low_ratio, high_ratio = (ratio, ratio) if ratio else _OF_ESTIMATE
+    low_ratio, high_ratio = (ratio, ratio) if ratio else OF_ESTIMATE
     low, high = _interval(estimates)
     # A pair's prompt holds a second passage beside what all prompts hold.
     passage = sum(_passage_tokens(task) for task in sample) / max(1, len(sample))

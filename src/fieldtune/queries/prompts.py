@@ -10,14 +10,14 @@ from typing import Any
 import regex
 
 from fieldtune.llm import Prompt
-from fieldtune.queries.small import small_prompt
+from fieldtune.queries.small import LONGEST_SMALL, small_prompt
 from fieldtune.queries.styles import PER_PAIR, WHAT, count_styles
 from fieldtune.queries.wording import Language, language_of
 from fieldtune.types import Passage
 from fieldtune.workspace import digest
 
 _LONGEST_PASSAGE = 6_000
-"""Characters of a passage that are shown."""
+"""Characters of a passage that a large model is shown."""
 LONGEST_QUERY = 400
 """Characters; what is longer is no query."""
 _SYSTEM = """You write search queries to train and test a search engine over professional documents.
@@ -49,7 +49,13 @@ class Brief:
     bounded: bool = False
     """Whether the schema also says how many queries and how long: a model of this machine may find no end otherwise."""
     small: bool = False
-    """Whether the model is too small for rules and needs to be shown what is wanted."""
+    """Whether the model is too small for rules and needs to be shown what is wanted: persona, domain and users' queries
+    are not told to it."""
+
+    @property
+    def longest(self) -> int:
+        """Characters of a passage that are shown."""
+        return LONGEST_SMALL if self.small else _LONGEST_PASSAGE
 
 
 def query_prompt(passage: Passage, styles: Sequence[str], brief: Brief, examples: Sequence[str] = ()) -> Prompt:
@@ -68,11 +74,20 @@ def repair_prompt(prompt: Prompt, answer: str, problem: str) -> Prompt:
     return Prompt((*prompt.messages, ("assistant", answer[:1_000]), ("user", again)), prompt.schema, prompt.name)
 
 
-def shown(passage: Passage) -> str:
+def shown(passage: Passage, longest: int = _LONGEST_PASSAGE) -> str:
     """A passage as it is put before the model: without hidden characters and signs that steer chat templates."""
+    return _harmless(passage)[:longest]
+
+
+def is_cut(passage: Passage, brief: Brief) -> bool:
+    """Whether the model sees the beginning of a passage alone."""
+    return len(passage.content) > brief.longest and len(_harmless(passage)) > brief.longest
+
+
+def _harmless(passage: Passage) -> str:
     text = _CONTROL.sub(" ", _HIDDEN.sub("", passage.content))
     # A space inside is enough: the tokenizer no longer makes one special token of it.
-    return _TEMPLATE.sub(lambda match: " ".join((match[0][0], match[0][1:])), text)[:_LONGEST_PASSAGE]
+    return _TEMPLATE.sub(lambda match: " ".join((match[0][0], match[0][1:])), text)
 
 
 def language_of_passages(passages: Sequence[Passage]) -> Language:
@@ -83,7 +98,7 @@ def _prompt(passages: Sequence[Passage], styles: Sequence[str], brief: Brief, ex
     counts = count_styles(styles)
     schema = _schema(tuple(counts), len(styles) if brief.bounded else 0)
     if brief.small:
-        return small_prompt(shown(passages[0]), styles, language_of_passages(passages), schema)
+        return small_prompt(shown(passages[0], brief.longest), styles, language_of_passages(passages), schema)
     what = "one passage" if len(passages) == 1 else "two passages"
     more = "".join(
         f"- {label}: {' '.join(text.split())}\n"

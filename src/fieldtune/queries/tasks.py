@@ -12,7 +12,7 @@ from fieldtune.llm.local import gguf_file
 from fieldtune.queries.choosing import Choice, choose_passages
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.comparisons import find_pairs
-from fieldtune.queries.prompts import Brief, language_of_passages, pair_prompt, query_prompt
+from fieldtune.queries.prompts import Brief, is_cut, language_of_passages, pair_prompt, query_prompt
 from fieldtune.queries.styles import PER_PAIR, deal, pairs_wanted
 from fieldtune.queries.users import UserQueries
 from fieldtune.queries.wording import Language
@@ -39,7 +39,11 @@ class Tasks:
     tasks: tuple[Task, ...]
     choice: Choice
     pairs: int
+    cut: int = 0
+    """Requests that show the beginning of a passage alone."""
     notes: tuple[str, ...] = ()
+    small: bool = False
+    """Whether the model is shown what to do instead of told; see `Brief`."""
 
 
 def plan_tasks(
@@ -65,6 +69,11 @@ def plan_tasks(
                 f"{len(pairs):,} pairs of passages could be compared where {wanted:,} were wanted: the others have no"
                 " neighbour in topic, or only one that says the same."
             )
+    untold = {"queries.persona": settings.persona, "queries.domain": settings.domain, "queries.examples": users.texts}
+    if brief.small and (names := [name for name, given in untold.items() if given]):
+        notes.append(
+            f"The model is too small to be told more than what to write: {', '.join(names)} had no effect on it."
+        )
     dealt = deal(settings.styles, len(choice.keys), settings.per_passage)
     single = [
         single_task(passages, key, styles, brief, users, seed)
@@ -72,7 +81,14 @@ def plan_tasks(
         if styles
     ]
     double = [pair_task(passages, pair, brief, users, seed) for pair in pairs]
-    return Tasks(tuple(_mixed(single, double)), choice, len(pairs), tuple(notes))
+    tasks = tuple(_mixed(single, double))
+    cut = sum(any(is_cut(passages[key], brief) for key in task.passages) for task in tasks)
+    if cut:
+        notes.append(
+            f"{cut:,} of {len(tasks):,} requests show the first {brief.longest:,} characters of a longer passage:"
+            " nothing is asked about the rest of it. A lower corpus.max_tokens makes shorter passages."
+        )
+    return Tasks(tasks, choice, len(pairs), cut, tuple(notes), brief.small)
 
 
 def brief_of(settings: Queries, llm: Llm) -> Brief:

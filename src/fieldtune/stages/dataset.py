@@ -6,6 +6,7 @@ from typing import Any
 
 from fieldtune.beir import RetrievalData, read_corpus, read_qrels, read_queries
 from fieldtune.config import Config
+from fieldtune.llm.answers import PLACE
 from fieldtune.stages.inputs import settings_of
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
@@ -32,11 +33,13 @@ def run(run: Run) -> Result:
         run.path("data"),
         run.path("vectors"),
         run.funnel(),
+        answers=run.path(PLACE),
     )
 
 
 def depends(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
+    from fieldtune.dataset.pricing import asks_for_grades
     from fieldtune.dataset.scorers import scorer_fingerprint
     from fieldtune.dataset.teacher import GRADED
 
@@ -44,4 +47,6 @@ def depends(config: Config) -> Any:
     settings = [*settings_of(config, "split", "negatives", "teacher", "model"), card]
     names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
     settings += ["grades"] if config.training.loss in GRADED else []
-    return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name)]
+    # What a limit left without a score gets one when the limit is raised.
+    limits = [config.llm.max_cost, config.llm.max_tokens] if asks_for_grades(config) else []
+    return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name), *limits]

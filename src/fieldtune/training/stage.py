@@ -15,6 +15,7 @@ from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
+from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
 from fieldtune.training.adapting import finish, prepare, require_method, save_beside
@@ -87,7 +88,7 @@ def tune(
     rounds = config.negatives.rounds
 
     def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
-        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache")
+        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
         mined_anew.append({"round": number, **rows.counts})
         return rows.examples
 
