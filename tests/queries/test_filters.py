@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,6 @@ from fieldtune.queries import gather_queries
 from fieldtune.queries.filters import copied, longest_run, pointing, wrong_language, wrong_length
 from fieldtune.queries.judge import judge, judge_prompt
 from fieldtune.queries.repeats import join_repeats
-from fieldtune.queries.round_trip import fused_ranks
 from fieldtune.types import Passage, Query
 
 RENT = Passage("r", "Lease", "The tenant shall pay the rent to the landlord on the first working day of each month.")
@@ -126,11 +124,6 @@ def test_a_chinese_query_that_differs_in_the_decisive_character_stays():
         "b": query("租赁合同被认定无效以后押金怎么退还给承租人"),
     }
     assert join_repeats(queries, {"a": {"p": 1}, "b": {"q": 1}}, 13)[1] == {}
-
-
-def test_ranks_are_fused_by_reciprocal_rank():
-    ranks = fused_ranks([np.array([4, 2, 7]), np.array([2, 9, -1])])
-    assert ranks == {2: 1, 4: 2, 9: 3, 7: 4}
 
 
 class Clerk:
