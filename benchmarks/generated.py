@@ -197,11 +197,7 @@ def main(words: list[str] | None = None) -> None:
     for name, part in sets.items():
         model, seconds = trained(name, config, part, given.work)
         sizes[name] = (sum(map(len, part.qrels.values())), seconds)
-        ranked.append(
-            System(
-                name, model_ranking(Encoder.load(str(model)), data, given.split, vectors, label=name)
-            )
-        )
+        ranked.append(System(name, model_ranking(Encoder.load(str(model)), data, given.split, vectors, label=name)))
     ranked.append(System("BM25", bm25_ranking(data, given.split)))
     found = evaluate(data, given.split, ranked, config.evaluation, config.seed)
     source = f", generated: {given.generated.name} ({file_digest(given.generated)[:12]})" if given.generated else ""

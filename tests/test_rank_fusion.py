@@ -34,5 +34,7 @@ def test_each_passage_gets_what_its_ranks_are_worth(rankings: list[list[int]]) -
 
 
 def test_gains_of_any_kind_add_up() -> None:
-    rows, sums = add_gains([np.array([[4, 1]]), np.array([[1, 0]])], [np.array([[1.0, 0.2]]), np.array([[0.9, 0.3]])], 2)
+    rows, sums = add_gains(
+        [np.array([[4, 1]]), np.array([[1, 0]])], [np.array([[1.0, 0.2]]), np.array([[0.9, 0.3]])], 2
+    )
     assert rows.tolist() == [[1, 4]] and sums.tolist() == [[1.1, 1.0]]

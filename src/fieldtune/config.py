@@ -108,7 +108,10 @@ class Queries(Section):
     """What the LLM should know of the field: "Swiss tenancy law; OR is the Code of Obligations"."""
     examples: str = ""
     """A file with real queries of your users (text, one per line; or CSV, JSONL): an LLM takes tone and length from
-    them. They are not queries of the run, and close copies of them are dropped."""
+    them. They are not queries of the run, and made queries that are close copies of them are dropped."""
+    generated: bool = False
+    """A labels file whose rows name passages by id holds queries that a machine made: they are filtered, and a test set
+    of them is no benchmark. Rows with a style are known as such without it."""
     corpus: str = ""
     """A BEIR folder, or a corpus.jsonl, whose passages are used as they are where documents.paths is empty; needed
     when queries.from is a file of generated queries or one that names passages by their ids."""

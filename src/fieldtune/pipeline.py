@@ -286,7 +286,7 @@ def _label_files(config: Config) -> Any:
     if settings.test:
         content.append(_content(settings.test))
     decisive: list[Any] = [config.seed, settings.model_dump(), content]
-    made = settings.source in ("structure", "llm") or is_generated(Path(settings.source))
+    made = settings.source in ("structure", "llm") or is_generated(settings)
     if made and settings.round_trip_k:  # made queries go through the base model and back
         decisive.append(config.model.model_dump())
     if settings.source == "llm" or (made and settings.judge):
@@ -294,7 +294,7 @@ def _label_files(config: Config) -> Any:
         if not config.llm.max_cost:
             unimportant |= {"price_prompt", "price_completion"}
         decisive.append(config.llm.model_dump(exclude=unimportant))
-    if settings.source == "llm" and settings.examples:
+    if made and settings.examples:
         decisive.append(_digest_or_cause(Path(settings.examples)))
     return decisive
 

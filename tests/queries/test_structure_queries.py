@@ -194,7 +194,7 @@ def test_no_more_than_asked_for_and_no_general_query():
     same = {
         f"p{n}": Passage(f"p{n}", "", "This Act is a law of the land and nothing else at all.", "x") for n in range(5)
     }
-    with pytest.raises(InputError, match="no query could be made"):
+    with pytest.raises(InputError, match="no query tells the 5 passages apart"):
         structure_queries(Queries(), same, 13)
 
 

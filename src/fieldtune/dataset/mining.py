@@ -121,7 +121,7 @@ class _Sieve:
         self._passed = 0
 
     def reason(self, row: int, score: float) -> str:
-        """"" for a negative."""
+        """ "" for a negative."""
         if row in self._own:
             return KNOWN
         if row in self.labelled:

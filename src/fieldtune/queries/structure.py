@@ -15,7 +15,7 @@ from fieldtune.queries.aspects import Aspects
 from fieldtune.queries.crops import Frames, key_sentence
 from fieldtune.queries.definitions import defined_terms, definition_query
 from fieldtune.queries.draft import Draft
-from fieldtune.queries.joining import join_drafts
+from fieldtune.queries.joining import MOST_PASSAGES, join_drafts
 from fieldtune.queries.keywords import Keywords
 from fieldtune.queries.made import Made
 from fieldtune.queries.reasons import reason_questions
@@ -78,6 +78,12 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
             barren += not chosen
             progress.advance()
     queries, qrels, general = join_drafts(drafts)
+    if not queries and general:
+        raise InputError(
+            f"no query tells the {len(passages):,} passages apart: each of the {general:,} that could be made fits more"
+            f" than {MOST_PASSAGES} of them, for they are the same text or nearly so",
+            "give documents that say different things; copies of one text teach and prove nothing",
+        )
     if not queries:
         raise InputError(
             "no query could be made from the documents",
