@@ -117,6 +117,9 @@ class Queries(Section):
     when queries.from is a file of generated queries or one that names passages by their ids."""
     kinds: tuple[QueryKind, ...] = ()
     """Which kinds "structure" makes; empty makes all of them."""
+    max_kind_share: float = Field(0.25, gt=0, le=1)
+    """The largest share of one kind among them: what nearly every passage gives (titles, key phrases) would leave
+    little room for questions. A passage that gives nothing else keeps its one query."""
     max_copied: float = Field(0.75, gt=0, le=1)
     """A made question is dropped when one run of words copied from its passage makes up more of it than this."""
     round_trip_k: int = Field(50, ge=0)
