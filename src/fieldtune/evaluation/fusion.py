@@ -53,4 +53,4 @@ def _ranking(a: Ranking, rows: NDArray[np.int64], sums: Floats) -> Ranking:
 
 def _depth(a: Ranking, b: Ranking) -> int:
     """As many ranks as the deeper one has."""
-    return min(max(a.rows.shape[1], b.rows.shape[1]), len(a.ids))
+    return min(max(int(a.rows.shape[1]), int(b.rows.shape[1])), len(a.ids))
