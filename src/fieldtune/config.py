@@ -108,12 +108,18 @@ class Queries(Section):
     """What the LLM should know of the field: "Swiss tenancy law; OR is the Code of Obligations"."""
     examples: str = ""
     """A file with real queries of your users (text, one per line; or CSV, JSONL): an LLM takes tone and length from
-    them. They are not queries of the run, and close copies of them are dropped."""
+    them. They are not queries of the run, and made queries that are close copies of them are dropped."""
+    generated: bool = False
+    """A labels file whose rows name passages by id holds queries that a machine made: they are filtered, and a test set
+    of them is no benchmark. Rows with a style are known as such without it."""
     corpus: str = ""
     """A BEIR folder, or a corpus.jsonl, whose passages are used as they are where documents.paths is empty; needed
     when queries.from is a file of generated queries or one that names passages by their ids."""
     kinds: tuple[QueryKind, ...] = ()
     """Which kinds "structure" makes; empty makes all of them."""
+    max_kind_share: float = Field(0.25, gt=0, le=1)
+    """The largest share of one kind among them: what nearly every passage gives (titles, key phrases) would leave
+    little room for questions. A passage that gives nothing else keeps its one query."""
     max_copied: float = Field(0.75, gt=0, le=1)
     """A made question is dropped when one run of words copied from its passage makes up more of it than this."""
     round_trip_k: int = Field(50, ge=0)

@@ -15,7 +15,13 @@ FACTS = CardFacts(
     title="Leases | 2026",
     funnel=[
         Result("documents", {"documents": 12, "pages": 3_400}, {"cannot be read": 1}),
-        Result("queries", {"queries": 900}, {"repeated": 45}, ("Queries were written by 'large-model'.",)),
+        Result(
+            "queries", {"queries": 900}, {"repeated": 45}, ("Queries were written by 'large-model'.",),
+            {"filters": [{
+                "filter": "round trip (k = 50)", "in": 1_000, "dropped": 12, "kept examples": [],
+                "dropped examples": [{"query": "who | pays?", "style": "", "passage": "", "why": "at rank none"}],
+            }]},
+        ),
     ],
     dataset=Result(
         "dataset",
@@ -70,7 +76,8 @@ def test_texts_of_documents_take_no_part_in_the_page() -> None:
     assert headings == ["# Leases | 2026"] + [
         f"## {name}"
         for name in (
-            "Files", "From documents to training rows", "Left out", "Negatives", "Scores", "Prompts", "Examples",
+            "Files", "From documents to training rows", "Left out", "Filters on made queries", "Negatives",
+            "Scores", "Prompts", "Examples",
         )
     ]  # fmt: skip
 

@@ -9,7 +9,9 @@ from fieldtune.config import make_config
 from fieldtune.dataset import build_dataset, read_examples
 from fieldtune.encoding import Encoder
 from fieldtune.errors import InputError
-from fieldtune.types import Passage, Qrels, Query
+from fieldtune.queries.made import sample_prompt
+from fieldtune.queries.prompts import Brief, query_prompt
+from fieldtune.types import Passage, Qrels, Query, Result
 
 SENTENCE = "rent covers lease when notice starts"
 
@@ -80,3 +82,39 @@ def test_labels_without_a_train_side_are_refused(tmp_path: Path, tiny_model: str
         build_dataset(
             make_config({}), data({"test": all_pairs(range(9))}), {}, Encoder.load(tiny_model), tmp_path, tmp_path
         )
+
+
+def test_the_card_shows_what_a_model_was_asked_and_what_the_filters_dropped(tmp_path: Path, tiny_model: str) -> None:
+    passages = data({}).passages
+    asked = sample_prompt("queries", ("p1",), query_prompt(passages["p1"], ("formal",), Brief()))
+    dropped = {"query": "what does it say", "style": "formal", "passage": "p2", "why": "its passage is at rank none"}
+    step = {"filter": "round trip (k = 5)", "in": 41, "dropped": 1, "kept examples": [], "dropped examples": [dropped]}
+    before = [Result("queries", {"queries": 40}, details={"prompts": [asked], "filters": [step]})]
+    build_dataset(
+        make_config({"negatives": {"per_query": 0}}),
+        data({"all": all_pairs(range(40))}),
+        {},
+        Encoder.load(tiny_model),
+        tmp_path / "data",
+        tmp_path / "vectors",
+        before,
+    )
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "queries, asked on one passage:" in card and "You write search queries" in card
+    assert f"deposit 1. {SENTENCE} 1." in card.split("## Prompts")[1].split("## Examples")[0]
+    assert "| round trip (k = 5) | 41 | 1 |" in card
+    assert "what does it say (its passage is at rank none)" in card
+
+
+def test_what_is_too_small_to_prove_anything_says_so(tmp_path: Path, tiny_model: str) -> None:
+    def notes(count: int, qrels: dict[str, Qrels]) -> str:
+        folder = tmp_path / str(count)
+        given = data(qrels, count)
+        return " ".join(build_dataset(make_config({}), given, {}, Encoder.load(tiny_model), folder, folder / "v").notes)
+
+    small = notes(3, {name: all_pairs(range(n, n + 1)) for n, name in enumerate(("train", "dev", "test"))})
+    for said in ("has 1 query: figures on it prove nothing", "corpus has 3 passages", "left to be a hard negative"):
+        assert said in small
+    sides = {"train": range(20, 60), "dev": range(60, 80), "test": range(80, 120)}
+    large = notes(120, {name: all_pairs(numbers) for name, numbers in sides.items()})
+    assert not any(said in large for said in ("prove nothing", "passages:", "hard negative"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fieldtune.config import Negatives
-from fieldtune.dataset.candidates import candidates_from, fuse
+from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.known import Known
 from fieldtune.dataset.mining import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, SAME, Mined, mine
 
@@ -194,10 +194,3 @@ def test_candidates_of_bm25_share_words_and_of_the_model_meaning() -> None:
     assert by["bm25"] == [1]
     assert by["model"] == [2, 3]
     assert set(by["fused"]) == {1, 2}
-
-
-def test_fusing_prefers_what_both_rank_and_breaks_ties_by_row() -> None:
-    one, other = np.array([[5, 3, 7]]), np.array([[3, 9, -1]])
-    assert fuse([one, other], 4).tolist() == [[3, 5, 9, 7]]
-    assert fuse([one, other], 6).tolist() == [[3, 5, 9, 7, -1, -1]]
-    assert fuse([np.array([[8, 2]]), np.array([[2, 8]])], 2).tolist() == [[2, 8]]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune.beir import RetrievalData, read_queries
 from fieldtune.config import Config, Model, Queries
-from fieldtune.errors import InputError
+from fieldtune.dataset.known import known_rows
+from fieldtune.errors import ConfigError, InputError
 from fieldtune.llm import Reply
 from fieldtune.queries import gather_queries
 from fieldtune.queries.filters import copied, longest_run, pointing, wrong_language, wrong_length
 from fieldtune.queries.judge import judge
+from fieldtune.queries.made import doubted_of
 from fieldtune.queries.repeats import join_repeats
-from fieldtune.queries.round_trip import fused_ranks
+from fieldtune.queries.tongues import tongue
 from fieldtune.types import Passage, Query
 
 RENT = Passage("r", "Lease", "The tenant shall pay the rent to the landlord on the first working day of each month.")
@@ -39,6 +41,12 @@ def query(text: str, style: str = "formal") -> Query:
         ("房租什么时候交", MIETE, False),
         ("EBITDA 2019", MIETE, False),
         ("Когда арендатор должен платить арендную плату?", RENT, True),
+        ("Wann muss der Mieter die Miete zahlen?", RENT, True),
+        ("¿Cuándo debe el inquilino pagar el alquiler?", RENT, True),
+        ("Quand le locataire doit-il payer le loyer au bailleur ?", RENT, True),
+        ("rent due date Kaltmiete Nebenkosten", RENT, False),
+        ("What does Rechtsschutzversicherung cover in a lease?", RENT, False),
+        ("家賃はいつ支払うのですか、教えてください", MIETE, True),
     ],
 )
 def test_a_query_speaks_the_language_of_its_passage(text, passage, dropped):
@@ -76,6 +84,16 @@ def test_a_query_has_the_length_of_one(text, dropped):
         ("第三十一条例外情况有哪些？", False),
         ("How long must documents be kept above ground?", False),
         ("Which section of the lease covers rent?", False),
+        ("盗窃三万元以上怎么判", False),
+        ("工龄十年以上有多少天年假", False),
+        ("这两年工资没涨合法吗", False),
+        ("论文中引用他人作品算侵权吗", False),
+        ("这两段文字有什么区别？", True),
+        ("who signs the document", False),
+        ("how long must I keep the documents", False),
+        ("what two documents do I need", False),
+        ("How do both passages differ on rent?", True),
+        ("Who pays rent, going by the excerpt?", True),
     ],
 )
 def test_a_query_names_its_subject_instead_of_pointing(text, dropped):
@@ -86,7 +104,6 @@ def test_copies_are_questions_that_are_the_passage():
     whole = "the tenant shall pay the rent to the landlord on the first working day of each month"
     assert copied(query(f"Must {whole}?"), [RENT], 0.75) == "copies 17 of its 18 words in one run"
     assert not copied(query(f"Must {whole}?"), [RENT], 0.99)
-    assert not copied(query(f"Must {whole}?", "crop"), [RENT], 0.75)
     assert not copied(query("When is the rent due to the landlord?"), [RENT], 0.75)
     assert copied(query("承租人应当按照约定的期限支付租金，对支付租金的期限没有约定的，怎么办？"), [MIETE], 0.75)
     assert not copied(query("租金什么时候给房东？没写日子怎么办？"), [MIETE], 0.75)
@@ -128,9 +145,23 @@ def test_a_chinese_query_that_differs_in_the_decisive_character_stays():
     assert join_repeats(queries, {"a": {"p": 1}, "b": {"q": 1}}, 13)[1] == {}
 
 
-def test_ranks_are_fused_by_reciprocal_rank():
-    ranks = fused_ranks([np.array([4, 2, 7]), np.array([2, 9, -1])])
-    assert ranks == {2: 1, 4: 2, 9: 3, 7: 4}
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("What is the notice period of a lease?", "en"),
+        ("Wie hoch ist die Miete und wer zahlt sie?", "de"),
+        ("Hoe hoog is de huur en wie betaalt die?", "nl"),
+        ("Qual é o prazo para o pagamento do aluguel?", "pt"),
+        ("租金什么时候交", "zh"),
+        ("用 Python 写的 API 怎么申请著作权登记", "zh"),
+        ("敷金はいつ返ってきますか", "ja"),
+        ("보증금은 언제 돌려받나요", "ko"),
+        ("EBITDA 2019", ""),
+        ("asthma inhaler dose children", ""),
+    ],
+)
+def test_small_words_and_scripts_tell_the_language(text, code):
+    assert tongue(text) == code
 
 
 class Clerk:
@@ -155,10 +186,7 @@ def test_a_judge_drops_what_it_grades_low_and_keeps_what_it_does_not_grade():
     assert (judged.graded, judged.unanswered) == (2, 1)
 
 
-def test_the_judge_sees_all_passages_of_a_query_at_once_and_drops_all_or_none():
-    long = Passage("l", "", "y" * 9_000)
-    queries = {"a": query("the cup and the rent"), "b": query("who wins")}
-    qrels = {"a": {"r": 1, "l": 1}, "b": {"r": 1, "l": 1}}
+def test_a_comparison_is_judged_with_both_passages_and_stays_or_goes_as_a_whole():
     seen = []
 
     class Watched(Clerk):
@@ -166,10 +194,25 @@ def test_the_judge_sees_all_passages_of_a_query_at_once_and_drops_all_or_none():
             seen.extend(prompts)
             return super().ask(prompts)
 
-    judged = judge(Watched(), queries, qrels, {"r": RENT, "l": long}, 2)
+    long = Passage("l", "", "y" * 9_000)
+    asked = {"a": query("how do both set the rent", "llm-comparison"), "b": query("who wins", "llm-comparison")}
+    both = {"r": 1, "l": 1}
+    judged = judge(Watched(), asked, {"a": both, "b": both}, {"r": RENT, "l": long}, 2)
     assert len(seen) == 2 and all(prompt.messages[1][1].count("=== PASSAGE") == 2 for prompt in seen)
-    assert judged.low == {"b": {"r": "graded 1: so it is", "l": "graded 1: so it is"}}
+    assert judged.low == {"b": dict.fromkeys(both, "graded 1: so it is")}
     assert judged.cut == 2 and "saw the beginning" in judged.sentence("m")
+
+
+def test_every_other_query_is_judged_with_each_passage_alone():
+    seen = []
+
+    class Watched(Clerk):
+        def ask(self, prompts):
+            seen.extend(prompts)
+            return super().ask(prompts)
+
+    judge(Watched(), {"a": query("when is the rent due")}, {"a": {"r": 1, "z": 1}}, {"r": RENT, "z": MIETE}, 2)
+    assert [prompt.messages[1][1].count("=== PASSAGE") for prompt in seen] == [1, 1]
 
 
 def test_what_the_limit_left_unjudged_stays_and_is_told():
@@ -266,6 +309,8 @@ def test_the_round_trip_drops_queries_that_do_not_lead_back(tiny_model, tmp_path
     assert result.dropped["label that fails the round trip (k = 3)"] == 1
     qrels = (tmp_path / "out" / "qrels" / "all.tsv").read_text()
     assert "\t8\t1" in qrels and "\t33\t" not in qrels and "\t12\t" not in qrels
+    kept = read_queries(tmp_path / "out" / "queries.jsonl")
+    assert [doubted_of(query) for query in kept.values() if query.text.startswith("when")] == [["33"]]
     vectors = sorted(path.name for path in (tmp_path / "vectors").glob("*.npy"))
     assert len(vectors) == 2
     every = Config(queries=Queries(source=str(source), round_trip_k=0), model=Model(base=tiny_model))
@@ -288,7 +333,7 @@ def test_three_passages_and_identical_passages(tmp_path):
     result = gather_queries(Config(), three, tmp_path / "a", tmp_path / "c", tmp_path / "v")
     assert result.counts["queries"] >= 3
     same = {f"p{n}": Passage(f"p{n}", "", three["p0"].text) for n in range(30)}
-    with pytest.raises(InputError, match=r"no query could be made|none of the") as caught:
+    with pytest.raises(InputError, match=r"no query tells the 30 passages apart.*the same text") as caught:
         gather_queries(Config(), same, tmp_path / "b", tmp_path / "c", tmp_path / "v")
     assert caught.value.hint
 
@@ -306,3 +351,64 @@ def test_labels_of_people_are_never_filtered(tmp_path):
     labels.write_text(json.dumps({"query": "What does this passage say?", "passage": RENT.text}))
     result = gather_queries(Config(queries=Queries(source=str(labels))), {"r": RENT}, tmp_path / "o", tmp_path / "c")
     assert result.counts["queries"] == 1 and "filters" not in result.details
+
+
+def test_what_a_filter_takes_from_the_answers_is_never_mined_against_the_query():
+    doubted = Query("q", "who pays", "formal", {"doubted": ["b"]})
+    passages = {key: Passage(key, "", key) for key in "abc"}
+    known = known_rows(RetrievalData(passages, {"q": doubted}, {"train": {"q": {"a": 1}}}), {})
+    assert known.partly == [[1]]
+    nonsense = Query("q", "who pays", "formal", {"doubted": 3})
+    assert known_rows(RetrievalData(passages, {"q": nonsense}, {"train": {"q": {"a": 1}}}), {}).partly == [[]]
+
+
+def test_a_comparison_that_leads_to_one_of_its_passages_keeps_both(tiny_model, tmp_path):
+    topics = ["lease", "rent", "tenant", "deposit", "eviction", "contract", "breach", "damages", "notice", "landlord"]
+    passages = {
+        str(n): Passage(str(n), "", f"{topics[n % 10]} {n} covers article {n} {topics[(n * 3) % 10]}")
+        for n in range(40)
+    }
+    source = generated(tmp_path, [{"corpus-id": ["8", "33"], "style": "comparison", "query": "when starts article 8"}])
+    config = Config(queries=Queries(source=str(source), round_trip_k=3), model=Model(base=tiny_model))
+    gather_queries(config, passages, tmp_path / "out", tmp_path / "cache", tmp_path / "vectors")
+    qrels = (tmp_path / "out" / "qrels" / "all.tsv").read_text()
+    assert "\t8\t1" in qrels and "\t33\t1" in qrels
+
+
+def test_generated_queries_that_hand_back_the_users_own_are_dropped(tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text("when do I have to pay my rent\n")
+    rows = [
+        {"corpus-id": "r", "style": "colloquial", "query": text}
+        for text in ("When do I have to pay my rent?", "Who must hand over the money each month?")
+    ]
+    settings = Queries(source=str(generated(tmp_path, rows)), examples=str(own))
+    result = gather_queries(Config(queries=settings), {"r": RENT}, tmp_path / "o", tmp_path / "c")
+    assert result.dropped == {"filter: close to one of your own": 1} and result.counts["queries"] == 1
+
+
+@pytest.mark.parametrize("style", ["question", "title", "keywords"])
+def test_a_generators_style_name_is_no_leave_to_copy(style, tmp_path):
+    rows = [
+        {"corpus-id": "r", "style": style, "query": f"{RENT.text[:-1]}?"},
+        {"corpus-id": "r", "style": style, "query": "When is my rent due?"},
+    ]
+    source = generated(tmp_path, rows)
+    result = gather_queries(Config(queries=Queries(source=str(source))), {"r": RENT}, tmp_path / "o", tmp_path / "c")
+    assert result.dropped == {"filter: copied": 1}
+
+
+def test_rows_without_a_style_are_generated_where_the_config_says_so(tmp_path):
+    rows = [{"corpus-id": "r", "query": text} for text in ("What does this passage say?", "When is my rent due?")]
+    source = generated(tmp_path, rows)
+    told = Config(queries=Queries(source=str(source), generated=True))
+    result = gather_queries(told, {"r": RENT}, tmp_path / "o", tmp_path / "c")
+    assert result.counts["queries"] == 1 and result.counts["style generated"] == 1
+    untold = Config(queries=Queries(source=str(source)))
+    assert gather_queries(untold, {"r": RENT}, tmp_path / "o2", tmp_path / "c").counts["queries"] == 2
+
+
+def test_a_judge_without_an_endpoint_is_refused_before_any_query_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("fieldtune.queries.stage.structure_queries", lambda *_: pytest.fail("queries were made"))
+    with pytest.raises(ConfigError, match="no LLM endpoint is set"):
+        gather_queries(Config(queries=Queries(judge=True)), {"r": RENT}, tmp_path / "o", tmp_path / "c")

@@ -150,7 +150,9 @@ def test_a_model_that_only_ever_fails_in_one_way_is_told_so(serve, tmp_path, tex
     endpoint = serve(lambda *_: (200, {}, completion(text)))
     with pytest.raises(EndpointError, match="held a usable query") as caught:
         make(endpoint, tmp_path)
-    assert says in caught.value.message and caught.value.hint
+    assert says in caught.value.message
+    # A model that keeps to the form needs another cure than one that does not.
+    assert ("queries.domain" if text == '{"queries": []}' else "JSON schema") in caught.value.hint
     assert set(Counter(endpoint.paid_for).values()) == {1}
 
 

@@ -14,7 +14,8 @@ from fieldtune.config import Config, Queries
 from fieldtune.errors import InputError
 from fieldtune.queries import gather_queries
 from fieldtune.queries.definitions import defined_terms
-from fieldtune.queries.keywords import Keywords, chunks
+from fieldtune.queries.han_phrases import HanPhrases
+from fieldtune.queries.keywords import Keywords
 from fieldtune.queries.references import reference_drafts, reference_targets
 from fieldtune.queries.sampling import draw_passages
 from fieldtune.queries.structure import structure_queries
@@ -153,13 +154,13 @@ def test_key_phrases_are_what_sets_a_passage_apart():
 
 
 def test_chinese_chunks_end_at_function_words():
-    assert chunks("承租人应当按照约定的期限支付租金，并由出租人开具收据。") == [
+    assert HanPhrases().chunks("承租人应当按照约定的期限支付租金，并由出租人开具收据。") == [
         "承租人",
         "约定",
         "期限支付租金",
         "出租人开具收据",
     ]
-    assert "有期徒刑" in chunks("处三年以上十年以下有期徒刑，并处罚金。")
+    assert "有期徒刑" in HanPhrases().chunks("处三年以上十年以下有期徒刑，并处罚金。")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_no_more_than_asked_for_and_no_general_query():
     same = {
         f"p{n}": Passage(f"p{n}", "", "This Act is a law of the land and nothing else at all.", "x") for n in range(5)
     }
-    with pytest.raises(InputError, match="no query could be made"):
+    with pytest.raises(InputError, match="no query tells the 5 passages apart"):
         structure_queries(Queries(), same, 13)
 
 

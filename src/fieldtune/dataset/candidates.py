@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding import top_k
+from fieldtune.fusion import reciprocal_rank_fusion
 
 Source = Literal["model", "bm25", "fused"]
 Candidates = Callable[[int, int], NDArray[np.int64]]
 """Queries from begin to end -> rows of the corpus, (end - begin, up to depth), best first; -1 where there are fewer."""
-
-_SMOOTH = 60
-"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
 
 def candidates_from(
@@ -46,19 +44,4 @@ def candidates_from(
 
     if source == "bm25":
         return by_words
-    return lambda begin, end: fuse([by_model(begin, end), by_words(begin, end)], depth)
-
-
-def fuse(rankings: Sequence[NDArray[np.int64]], depth: int) -> NDArray[np.int64]:
-    """Reciprocal rank fusion of rankings of the same queries, each (n, k); ties go to the lower row."""
-    count = len(rankings[0])
-    fused = np.full((count, depth), -1, np.int64)
-    for query in range(count):
-        scores: dict[int, float] = {}
-        for ranking in rankings:
-            for rank, row in enumerate(ranking[query].tolist(), 1):
-                if row >= 0:
-                    scores[row] = scores.get(row, 0.0) + 1 / (_SMOOTH + rank)
-        best = sorted(scores, key=lambda row: (-scores[row], row))[:depth]
-        fused[query, : len(best)] = best
-    return fused
+    return lambda begin, end: reciprocal_rank_fusion([by_model(begin, end), by_words(begin, end)], depth)[0]

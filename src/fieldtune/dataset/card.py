@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fieldtune.config import Config
+from fieldtune.dataset.funnel import filter_steps
 from fieldtune.types import Example, Result
 
+_GONE = 2
+"""Dropped queries that are shown of each filter."""
 _QUOTED = 300
 """Characters of a passage that an example shows."""
 
@@ -76,6 +79,12 @@ def _body(facts: CardFacts, config: Config) -> Iterator[str]:
         for reason, count in result.dropped.items()
     ]
     yield from _table(("stage", "reason", "count"), left_out) if left_out else ("Nothing.",)
+    steps = list(filter_steps(facts.funnel))
+    if steps:
+        yield from _section("Filters on made queries")
+        yield from _table(("filter", "queries", "dropped"), [(s.name, f"{s.came:,}", f"{s.dropped:,}") for s in steps])
+        gone = [f"- {_line(s.name)}: {_line(q)} ({_line(why)})" for s in steps for q, why in s.examples[:_GONE]]
+        yield from ("", "Among those that went:", "", *gone) if gone else ()
     yield from _section("Negatives")
     yield from _negatives(config)
     yield from _section("Scores")

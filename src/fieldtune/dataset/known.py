@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fieldtune.beir import RetrievalData
+from fieldtune.queries.made import doubted_of
+from fieldtune.types import Query
 
 HUMAN = "human"
 """What settings and counts call the style of queries that people wrote (Query.style is empty there)."""
@@ -27,7 +29,7 @@ class Known:
     irrelevant: Sequence[Sequence[int]]
     """Per query: judged with grade 0."""
     partly: Sequence[Sequence[int]]
-    """Per query: judged between irrelevant and relevant."""
+    """Per query: judged between irrelevant and relevant, or once made for it and then doubted by a filter."""
     twins: Mapping[int, frozenset[int]]
     """Row -> rows known to be near-duplicates of it."""
     held: frozenset[int]
@@ -52,10 +54,18 @@ def known_rows(data: RetrievalData, duplicates: Mapping[str, Sequence[str]]) -> 
         groups=[passage.group for passage in data.passages.values()],
         positives=[[place[passage] for passage in found] for found in positives.values()],
         irrelevant=[[place[p] for p, grade in row.items() if grade == 0] for row in judged],
-        partly=[[place[p] for p, grade in row.items() if 0 < grade < data.relevance_threshold] for row in judged],
+        partly=[
+            [place[p] for p in _undecided(data.queries[query], row, data.relevance_threshold) if p in place]
+            for query, row in zip(positives, judged, strict=True)
+        ],
         twins=twins,
         held=frozenset(held.union(*(twins.get(row, frozenset()) for row in held))),
     )
+
+
+def _undecided(query: Query, judged: Mapping[str, int], threshold: int) -> list[str]:
+    partly = [passage for passage, grade in judged.items() if 0 < grade < threshold]
+    return [*partly, *(passage for passage in doubted_of(query) if passage not in judged)]
 
 
 def _twins(duplicates: Mapping[str, Sequence[str]], place: Mapping[str, int]) -> dict[int, frozenset[int]]:

@@ -76,55 +76,73 @@ def mine(
     with Progress("mining hard negatives", len(known.positives), unit="queries") as progress:
         for begin in range(0, len(known.positives), block):
             end = min(begin + block, len(known.positives))
-            ranked = candidates(begin, end)
-            for query in range(begin, end):
+            for query, ranked in enumerate(candidates(begin, end)[:, : config.depth].tolist(), begin):
                 vector = np.asarray(query_vectors[query], np.float32)
+                own_scores = _cosines(passage_vectors, known.positives[query], vector)
                 wanted = _wanted(known.styles[query], config)
-                own = known.positives[query]
-                own_scores = _cosines(passage_vectors, own, vector)
                 found = _labelled(known, query, wanted, passage_vectors, vector, skipped)
                 out.labelled.append(len(found))
-                alike = sorted(set().union(*(known.twins.get(row, frozenset()) for row in own)) - set(own))
-                rows = [row for row in ranked[query - begin].tolist() if row >= 0]
-                close: list[int] = []
                 limit = chance + config.max_share_of_positive * (max(own_scores) - chance)
-                documents = set() if config.same_document else {known.groups[row] for row in own} - {""}
-                passed = 0
-                wanted += spare if wanted else 0
-                for score, row in zip(_cosines(passage_vectors, rows, vector), rows, strict=True):
-                    if len(found) >= wanted:
+                sieve = _Sieve(known, query, config, shingled, limit, wanted + (spare if wanted else 0))
+                rows = [row for row in ranked if row >= 0]
+                for row, score in zip(rows, _cosines(passage_vectors, rows, vector), strict=True):
+                    if len(found) >= sieve.wanted:
                         break
-                    if row in own:
-                        skipped[KNOWN] += 1
-                    elif row in known.irrelevant[query]:
-                        continue  # taken or counted as labelled
-                    elif row in alike or shingled.near(row, own, config.near_duplicate):
-                        skipped[NEAR] += 1
-                        if row not in alike:
-                            alike.append(row)
-                    elif row in known.partly[query]:
-                        skipped[JUDGED] += 1
-                    elif row in known.held:
-                        skipped[HELD] += 1
-                    elif known.groups[row] in documents:
-                        skipped[SAME] += 1
-                    elif passed < config.skip_first:
-                        passed += 1
-                        skipped[FIRST] += 1
-                    elif score > limit:
-                        skipped[CLOSE] += 1
-                        if len(close) < wanted:
-                            close.append(row)
-                    else:
+                    reason = sieve.reason(row, score)
+                    if reason:
+                        skipped[reason] += 1
+                    elif row not in sieve.labelled:  # those were taken, or counted, before
                         found.append((row, score))
                 out.negatives.append([row for row, _ in found])
                 out.scores.append([round(score, 5) for _, score in found])
                 out.positive_scores.append([round(score, 5) for score in own_scores])
-                out.alike.append(alike)
-                out.close.append(close)
+                out.alike.append(list(sieve.alike))
+                out.close.append(sieve.close)
             progress.advance(end - begin)
     out.skipped.update(sorted((reason, count) for reason, count in skipped.items() if count))
     return out
+
+
+class _Sieve:
+    """Why a candidate is no negative of one query, the reasons in their order."""
+
+    def __init__(
+        self, known: Known, query: int, config: Negatives, shingled: _Shingled, limit: float, wanted: int
+    ) -> None:
+        self.wanted = wanted
+        self.labelled = frozenset(known.irrelevant[query])
+        self.close: list[int] = []
+        self._known, self._config, self._shingled, self._limit = known, config, shingled, limit
+        self._own, self._partly = frozenset(known.positives[query]), frozenset(known.partly[query])
+        twins = frozenset().union(*(known.twins.get(row, frozenset()) for row in self._own)) - self._own
+        self.alike = dict.fromkeys(sorted(twins))
+        """Rows in the order in which they were found."""
+        self._documents = set() if config.same_document else {known.groups[row] for row in self._own} - {""}
+        self._passed = 0
+
+    def reason(self, row: int, score: float) -> str:
+        """ "" for a negative."""
+        if row in self._own:
+            return KNOWN
+        if row in self.labelled:
+            return ""
+        if row in self.alike or self._shingled.near(row, self._own, self._config.near_duplicate):
+            self.alike[row] = None
+            return NEAR
+        if row in self._partly:
+            return JUDGED
+        if row in self._known.held:
+            return HELD
+        if self._known.groups[row] in self._documents:
+            return SAME
+        if self._passed < self._config.skip_first:
+            self._passed += 1
+            return FIRST
+        if score > self._limit:
+            if len(self.close) < self.wanted:
+                self.close.append(row)
+            return CLOSE
+        return ""
 
 
 def nothing_mined(known: Known) -> Mined:

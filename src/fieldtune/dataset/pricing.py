@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from fieldtune.config import Config
 from fieldtune.dataset import scorers
@@ -53,7 +52,7 @@ def price_grades(
 def asks_for_queries(config: Config) -> bool:
     """Whether an LLM has to do with the queries: writes them, or judges those that were made."""
     source = config.queries.source
-    made = source in ("structure", "llm") or is_generated(Path(source))
+    made = source in ("structure", "llm") or is_generated(config.queries)
     return source == "llm" or (made and config.queries.judge)
 
 

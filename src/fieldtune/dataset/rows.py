@@ -67,9 +67,8 @@ def training_rows(
         depth = max(settings.depth, max(config.teacher.ranks, default=0) if config.teacher.model else 0)
         ranked = candidates_from(settings.candidates, known.queries, known.texts, queries, passages, depth)
         if settings.per_query:
-            first = lambda begin, end: ranked(begin, end)[:, : settings.depth]  # noqa: E731
             spare = settings.per_query if settings.check else 0
-            mined = mine(known, first, queries, passages, settings, spare=spare)
+            mined = mine(known, ranked, queries, passages, settings, spare=spare)
     if settings.check and settings.per_query:
         scorer = open_scorer(settings.check, config.llm, answers)
 

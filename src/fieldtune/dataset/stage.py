@@ -9,7 +9,9 @@ from pathlib import Path
 from fieldtune.beir import RetrievalData, write_beir
 from fieldtune.config import Config
 from fieldtune.dataset.card import CardFacts, Shown, dataset_card
+from fieldtune.dataset.doubts import doubts
 from fieldtune.dataset.examples import write_examples
+from fieldtune.dataset.funnel import asked_of_models
 from fieldtune.dataset.known import HUMAN
 from fieldtune.dataset.rows import TrainingRows, training_rows
 from fieldtune.dataset.split import audit_split, clear_of_test, split_queries
@@ -55,7 +57,7 @@ def build_dataset(
         "dataset",
         dict(divided.counts) | rows.counts,
         dict(divided.dropped) | rows.dropped,
-        (*divided.notes, *rows.notes),
+        (*divided.notes, *rows.notes, *doubts(config, split, rows)),
         dict(divided.details) | rows.details | {"scores": rows.scores},
     )
     with atomic_file(output / "README.md") as stream:
@@ -82,13 +84,11 @@ def _facts(
     styles = [data.queries[query].style or HUMAN for query in data.positives("train")]
     first = {style: place for place, style in reversed(list(enumerate(styles)))}
     places = [*first.values(), *(place for place in range(len(styles)) if place not in first.values())][:_SHOWN]
-    told = [result.details.get("prompts") for result in before]
     return CardFacts(
         title=config.card.title or output.resolve().parent.name,
         funnel=before,
         dataset=result,
-        prompts={f"before each {side}": text for side, text in encoder.prompts.items()}
-        | {name: text for found in told if isinstance(found, Mapping) for name, text in found.items()},
+        prompts={f"before each {side}": text for side, text in encoder.prompts.items()} | asked_of_models(before),
         scores=rows.scores,
         examples=[Shown(styles[place], rows.examples[place]) for place in sorted(places)],
     )

@@ -25,7 +25,8 @@ _ABOUT = re.compile(
 _NO_THING = re.compile(
     r"\b(?:policy|policies|agreement|report|rules?|act|rulebook|manual|contract|statements?|handbook|terms|code|regulations?"
     r"|conditions of|guidance|directive|standard|faqs?|com|org|net)\b"
-    r"|政策|协议|合同|报告|手册|须知|章程|指南|细则|准则",
+    r"|^(?:other|unspecified|encounter|personal|family|complications?|contact with|accidental|screening|carrier)\b"
+    r"|\b(?:elsewhere|unspecified|encounter|history of|causes)\b|政策|协议|合同|报告|手册|须知|章程|指南|细则|准则",
     re.I,
 )
 
@@ -46,7 +47,7 @@ def _aspect(english_cues: str, chinese_cues: str, english: str, chinese: str, *,
 
 _ASPECTS = (
     _aspect(
-        "causes?|caused by|mutations? in|results? from|triggered by|brought on by", "病因|原因|引起|所致|导致",
+        "causes?|caused by|results? from|triggered by|brought on by", "病因|原因|引起|所致|导致",
         "What causes {}? | Why do people get {}? | {} causes", "{}是什么原因引起的？ | {}的原因",
     ),
     _aspect(
@@ -80,6 +81,11 @@ _ASPECTS = (
     _aspect(
         "inherited|inheritance|autosomal|x-linked|each parent|one copy|carriers?|runs? in families", "遗传|家族史",
         "Is {} inherited? | How is {} passed on in a family?", "{}会遗传吗？",
+    ),
+    _aspect(
+        "mutations? in the|genes?|chromosomes?|variants?|deletion", "基因|染色体|突变",
+        "What genetic changes are related to {}? | Which genes are involved in {}?",
+        "{}和哪些基因有关？ | {}是基因突变引起的吗？",
     ),
     _aspect(
         "prognosis|outlook|survival|life expectancy|recovery|complications?|long-term", "预后|后果|并发症|存活率",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,16 @@ from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.queries.filters import copied, pointing, wrong_language, wrong_length
 from fieldtune.queries.generate import CACHE
-from fieldtune.queries.judge import judge
-from fieldtune.queries.made import Made
+from fieldtune.queries.judge import RUBRIC, judge
+from fieldtune.queries.made import DOUBTED, Made, doubted_of, sample_prompt
 from fieldtune.queries.repeats import join_repeats
 from fieldtune.queries.sampling import stable_order
+from fieldtune.queries.styles import needs_all
+from fieldtune.queries.users import UserQueries, read_user_queries
 from fieldtune.types import Passage, Qrels, Query
 
 _SHOWN = 5
+Check = Callable[[Query, Sequence[Passage]], str]
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class _Filtered:
     labels: Counter[str] = field(default_factory=Counter)
     """Filter -> labels of kept queries that it took away."""
     notes: list[str] = field(default_factory=list)
+    prompts: list[dict[str, Any]] = field(default_factory=list)
+    """What a judge was asked, word for word."""
 
     def drop(self, name: str, reasons: Mapping[str, str], seed: int) -> None:
         """Take queries out and write down how many, and some of both kinds."""
@@ -52,12 +57,22 @@ class _Filtered:
         self.qrels = {key: self.qrels[key] for key in self.queries}
 
     def drop_labels(self, name: str, low: Mapping[str, Mapping[str, str]], seed: int) -> None:
-        """Take passages out of the qrels, and with its last passage the query."""
+        """Take passages out of the qrels, and with its last passage the query.
+
+        What was once thought an answer is remembered, so that mining never takes it for a wrong one. A query that takes
+        all of its passages to be answered keeps them, or goes.
+        """
         gone: dict[str, str] = {}
         for key, rows in low.items():
+            query = self.queries[key]
             left = {passage: grade for passage, grade in self.qrels[key].items() if passage not in rows}
+            if left and needs_all(query.style):
+                continue
             if left:
                 self.qrels[key] = left
+                self.queries[key] = replace(
+                    query, metadata={**query.metadata, DOUBTED: [*doubted_of(query), *sorted(rows)]}
+                )
                 self.labels[name] += len(rows)
             else:
                 gone[key] = next(iter(rows.values()))
@@ -76,12 +91,16 @@ def filter_made(made: Made, config: Config, passages: Mapping[str, Passage], cac
     """
     settings, seed = config.queries, config.seed
     state = _Filtered(passages, dict(made.queries), {key: dict(row) for key, row in made.qrels["all"].items()})
-    for name, check in (
+    checks: list[tuple[str, Check]] = [
         ("language", wrong_language),
         ("length", wrong_length),
         ("points at the passage", pointing),
-        ("copied", partial(copied, share=settings.max_copied)),
-    ):
+    ]
+    if made.made_by != "structure":  # made out of the text's own words: that they copy is their nature
+        checks.append(("copied", partial(copied, share=settings.max_copied)))
+    if settings.examples:
+        checks.append(("close to one of your own", partial(like_a_user, users=read_user_queries(settings.examples))))
+    for name, check in checks:
         reasons = {key: check(query, _answers(state, key)) for key, query in state.queries.items()}
         state.drop(name, {key: why for key, why in reasons.items() if why}, seed)
     joined, repeats = join_repeats(state.queries, state.qrels, seed)
@@ -99,6 +118,11 @@ def filter_made(made: Made, config: Config, passages: Mapping[str, Passage], cac
             "look at some of them; loosen queries.round_trip_k or queries.max_copied, or give other documents",
         )
     return _told(made, state, dropped)
+
+
+def like_a_user(query: Query, passages: Sequence[Passage], users: UserQueries) -> str:
+    """The users' queries set the tone; handed back, they would stand in a test set as if nobody had seen them."""
+    return "nearly the words of a query in queries.examples" if users.is_copy(query.text) else ""
 
 
 def _answers(state: _Filtered, key: str) -> Sequence[Passage]:
@@ -124,8 +148,12 @@ def _round_trip(state: _Filtered, config: Config, vectors: Path) -> None:
 
 def _judge(state: _Filtered, config: Config, cache: Path) -> None:
     from fieldtune.llm import open_client
+    from fieldtune.llm.grading import grade_prompt
 
     with open_client(config.llm.model_copy(update={"temperature": 0.0}), cache / CACHE) as client:
+        first, row = next(iter(state.qrels.items()))
+        sample = grade_prompt(RUBRIC, state.queries[first].text, [state.passages[next(iter(row))].content])
+        state.prompts.append(sample_prompt("grades of queries", tuple(row)[:1], sample))
         judged = judge(client, state.queries, state.qrels, state.passages, config.queries.judge_min)
     state.drop_labels(f"judge (below {config.queries.judge_min})", judged.low, config.seed)
     state.notes.append(judged.sentence(client.model))
@@ -160,5 +188,7 @@ def _told(made: Made, state: _Filtered, dropped: Mapping[str, int]) -> Made:
         counts=counts,
         dropped=dict(made.dropped) | dict(dropped) | labels,
         notes=tuple(notes),
-        details=dict(made.details) | {"kinds": merged, "filters": state.steps},
+        details=dict(made.details)
+        | {"kinds": merged, "filters": state.steps}
+        | ({"prompts": [*made.details.get("prompts", ()), *state.prompts]} if state.prompts else {}),
     )

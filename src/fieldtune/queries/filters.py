@@ -10,25 +10,25 @@ from collections.abc import Sequence
 
 import regex
 
+from fieldtune.queries.tongues import tongue
 from fieldtune.queries.wording import language_of
 from fieldtune.types import Passage, Query
-
-COPIES = frozenset({"crop", "title", "reference", "keywords", "caption", "table", "question", "definition", "condition",
-                    "reason", "permission", "aspect"})  # fmt: skip
-"""Kinds made out of the text's own words: that they copy is their nature."""
 
 _POINTING_LATIN = re.compile(
     r"\b(?:this|the (?:above|given|provided|following|present|preceding)|according to the|in the|of the|by the|"
     r"does the|above|provided|given)"
     r" (?:passage|text|excerpt|paragraph|snippet|context|extract|article above|document above|table above)\b"
     r"|\bthis (?:document|article|section|page|filing|table|clause|provision|report)\b"
-    r"|\b(?:mentioned|described|stated|discussed|listed|shown|quoted) (?:above|below|here)\b|\bthe author\b",
+    r"|\b(?:mentioned|described|stated|discussed|listed|shown|quoted) (?:above|below|here)\b|\bthe author\b"
+    r"|\b(?:both|two|these|either|each of the|the) (?:passages|excerpts|snippets|text (?:passages|excerpts))\b"
+    r"|\b(?:both|these|the two) (?:texts|paragraphs)\b|\bthe (?:passage|excerpt|snippet)\b(?! of)",
     re.I,
 )
 _POINTING_HAN = re.compile(
     r"(?:上述|前述|上面的?|以上的?|下列|这段|这条|该段|此段|本段|这篇|该篇|给定的?|所给的?)"
     r"(?:条文|法条|条款|规定|文本|内容|段落|文字|材料|表格?|话|文章|情形|法律|资料)"
-    r"|(?<!日)本文(?![化件书])|(?<![中英外语原图])文中|(?<!以)上文(?!件)|(?<![一二三四五六七八九十百千零])本条(?![例件款约])|前款|前条"
+    r"|(?:这?两[段篇]|这两[条个]|上述两[条个])(?:文本|段落|文字|材料|条文|规定|内容|话|文章)"
+    r"|(?<!日)本文(?![化件书])|(?<![中英外语原图论作公条译判诗散])文中|(?<!以)上文(?!件)|(?<![一二三四五六七八九十百千零])本条(?![例件款约])|前款|前条"
     r"|(?:根据|依据|按照|依照)(?:该|本|此|这)(?:条|款|段|文|规定)"
 )
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -41,12 +41,16 @@ _RUN = 8
 
 
 def wrong_language(query: Query, passages: Sequence[Passage]) -> str:
-    """A query in another script than all of its passages; names and figures alone are of none."""
+    """A query in another script or language than all of its passages; names and figures alone are of none."""
     asked = language_of(query.text)
     if len(_LETTER.findall(query.text)) < 12 and asked != "zh":
         return ""
     told = {language_of(passage.content) for passage in passages}
-    return "" if asked in told else f"is {asked}, its passage {'/'.join(sorted(told))}"
+    if asked not in told:
+        return f"is {asked}, its passage {'/'.join(sorted(told))}"
+    spoken = tongue(query.text)
+    heard = {tongue(passage.content) for passage in passages}
+    return f"is {spoken}, its passage {'/'.join(sorted(heard))}" if spoken and not heard & {"", spoken} else ""
 
 
 def wrong_length(query: Query, passages: Sequence[Passage]) -> str:
@@ -61,14 +65,18 @@ def wrong_length(query: Query, passages: Sequence[Passage]) -> str:
 
 def pointing(query: Query, passages: Sequence[Passage]) -> str:
     """Who asks does not see the passage: "this article" and 上述条文 mean nothing to a search engine."""
-    found = _POINTING_LATIN.search(query.text) or _POINTING_HAN.search(query.text)
-    return f"points at the passage: {found[0]!r}" if found else ""
+    found = points_at(query.text)
+    return f"points at the passage: {found!r}" if found else ""
+
+
+def points_at(text: str) -> str:
+    """The words by which a text points at a passage that its reader would have to see; "" where it does not."""
+    found = _POINTING_LATIN.search(text) or _POINTING_HAN.search(text)
+    return found[0] if found else ""
 
 
 def copied(query: Query, passages: Sequence[Passage], share: float) -> str:
     """One run of words that stands in the passage's text and is more than `share` of the query."""
-    if query.style in COPIES:
-        return ""
     asked = _units(query.text)
     least = _RUN * (2 if language_of(query.text) == "zh" else 1)
     if len(asked) < least:

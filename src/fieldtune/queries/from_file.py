@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fieldtune.config import Queries
 from fieldtune.errors import InputError
 from fieldtune.queries.joining import MOST_PASSAGES
 from fieldtune.queries.made import Made, query_id
@@ -19,12 +20,21 @@ _PASSAGE = ("corpus_id", "passage_id", "corpus_ids", "passage_ids")
 _LOOKED_AT = 20
 
 
-def is_generated(path: Path) -> bool:
-    """Whether a file holds generated queries: its rows name a passage by id and have a style, which no label has."""
+def is_generated(settings: Queries) -> bool:
+    """Whether `settings.source` is a file of generated queries.
+
+    Its rows name a passage by id and have a style, which no label has; where they have none, `settings.generated` says.
+    """
+    path = Path(settings.source)
+    if settings.source in ("structure", "llm"):
+        return False
     if not path.is_file() or not any(suffix in FORMATS for suffix in (path.suffix.lower(), Path(path.stem).suffix)):
         return False
     rows = [row for _, row in islice(read_rows(path), _LOOKED_AT) if not isinstance(row, str)]
-    return any("style" in row and "query" in row and any(name in row for name in _PASSAGE) for row in rows)
+    return any(
+        ("style" in row or settings.generated) and "query" in row and any(name in row for name in _PASSAGE)
+        for row in rows
+    )
 
 
 def read_generated(path: Path, passages: Mapping[str, Passage]) -> Made:

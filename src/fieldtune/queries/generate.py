@@ -16,7 +16,7 @@ from fieldtune.llm.answers import ANSWERS
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.draft import Draft
 from fieldtune.queries.joining import join_drafts
-from fieldtune.queries.made import Made
+from fieldtune.queries.made import Made, sample_prompt
 from fieldtune.queries.obeyed import OBEYED, is_obeyed
 from fieldtune.queries.prompts import repair_prompt
 from fieldtune.queries.reading import read_answer
@@ -25,6 +25,7 @@ from fieldtune.queries.users import UserQueries, read_user_queries
 from fieldtune.types import Passage
 
 _LISTED = 500
+_NOBODY = "passage nobody would ask about"
 CACHE = ANSWERS
 """The file of answers in the folder that the stage is given."""
 
@@ -146,7 +147,7 @@ def ask_all(
             if len(own) < len(honest):
                 answers.dropped["query close to one of your own"] += len(honest) - len(own)
             if not drafts and not refused:
-                answers.dropped["passage nobody would ask about"] += 1
+                answers.dropped[_NOBODY] += 1
     return dict(sorted(repairs.items()))
 
 
@@ -176,7 +177,10 @@ def _refuse(client: LlmClient, llm: Llm, tasks: Tasks, answers: Answers, general
     asked = len(tasks.tasks) - answers.unasked
     raise EndpointError(
         f"none of {asked:,} answers of {client.model!r} held a usable query: {reasons}{first}",
-        "try a model that follows a JSON schema, or look into the answers in the queries' cache",
+        "it answers in the right form that nobody would ask about these passages: look whether they hold what people"
+        " search for, tell the field in queries.domain, or try another model"
+        if set(answers.dropped) == {_NOBODY} and not general
+        else "try a model that follows a JSON schema, or look into the answers in the queries' cache",
     )
 
 
@@ -208,7 +212,4 @@ def _samples(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:
     kinds: dict[int, Task] = {}
     for task in tasks:
         kinds.setdefault(len(task.passages), task)
-    return [
-        {"passages": list(task.passages), "messages": [list(message) for message in task.prompt.messages]}
-        for task in kinds.values()
-    ]
+    return [sample_prompt("queries", task.passages, task.prompt) for task in kinds.values()]

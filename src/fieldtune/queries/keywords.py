@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import regex
 
 from fieldtune.lexical import STOP_WORDS, tokenize
+from fieldtune.queries.han_phrases import HanPhrases
 from fieldtune.queries.wording import language_of
 
 _WORD = regex.compile(r"[\p{L}][\p{L}\p{M}\p{N}]*(?:['’&/-][\p{L}\p{N}]+)*|[^\p{L}\s]+|\s*\n\s*")
@@ -28,28 +28,6 @@ july august september october november december million millions thousand thousa
 ended total
 """
 _LINKS = STOP_WORDS | frozenset(_LINK_WORDS.split())
-# Chinese has no spaces: phrases end at function words. Words that merely contain such a character come first.
-_KEPT = (
-    "第三方|第三人|第三者|不同|有期徒刑|无期徒刑|有期|无期|中国|我国|永久|相应|后期|海洛因|行为|作为|成为|所有权|共有|国有|占有|持有|有限|有效|有偿|参与|给予|授予|赠与|和解|和平|平等|等级|同等|合并|并购|"
-    "自由|理由|事由|相对|对象|核对|对方|本人|本金|成本|资本|基本|根本|文本|样本|将来|被告|被害|被保险|目的|标的|是非|"
-    "在职|在校|存在|现在|所在|了解|上市|上诉|上级|下级|内部|内容|国内|境内|前期|事前|后果|售后|善后|中介|中止|中心|"
-    "不动产|不可抗力|不正当|不当|不良|不服|无效|无罪|未成年|未遂|可转让|许可|认可|向量|方向|应收|应付|应急|应用|响应|"
-    "供应|反应|经营|经济|经理|经费|时间|时效|临时|小时|及时|按揭|从业|从犯|主从|各方|自治|自然|自首|独自|因果|原因|"
-    "使用权|行使|驾驶|至尊|以太网|于是|应税|到期|报到|到达|此外|又称|都市|首都|均衡|平均|规则|原则|总则|细则|即时|"
-    "依赖|比例|比赛|凡例|已婚|让与|转让|出让|还款|偿还|归还|返还|把关|某些"
-)
-_BREAKS = (
-    "应当|可以|不得|必须|依法|按照|依照|根据|依据|或者|以及|并且|但是|如果|因为|所以|对于|除外|除了|下列|前款|前条|规定|"
-    "情形|有关|相关|其他|具有|享有|进行|予以|属于|由于|用于|关于|之间|之日|以上|以下|以内|以外|自己|他人|需要|能够|没有|"
-    "不能|不予|是否|如何|什么|我们|他们|它们|这些|那些|这个|那个|一个|一种|通过|为了|并处|处以|至少|认为|视为|作出|提出|"
-    "本(?:法|条例|规定|办法|规则|解释|细则|章程|合同|协议)|按期|定期|使用|包括|下述|上述|第[一二三四五六七八九十百千零〇]+[条款项章节]?|百分之[一二三四五六七八九十百]+|"
-    "[一二三四五六七八九十百千万零〇两]+(?:年|个?月|日|条|款|项|倍|个|元|人|次|种|份|名|天|小时)(?:以上|以下|以内)?|"
-    "的|了|和|与|或|及|并|在|对|由|被|将|为|以|有|是|其|该|等|之|于|从|向|至|自|但|而|因|且|所|则|即|均|应|可|不|未|无|也|"
-    "都|就|又|还|使|让|把|给|到|时|后|前|中|内|上|下|各|每|某|此|本|经|已|按|依|比|凡|若|第"
-)
-_CHINESE = regex.compile(rf"(?P<kept>{_KEPT})|(?P<break>{_BREAKS})|(?P<han>\p{{Han}})|(?P<other>[^\p{{Han}}]+)")
-# What a function word that is itself cut apart leaves at the ends.
-_LOOSE = re.compile("^(?:指|除|项|简称)+|(?:除|指)+$")
 _MOST_WORDS = 4
 _COUNTED = 60_000
 
@@ -57,7 +35,8 @@ _COUNTED = 60_000
 class Keywords:
     """Document frequencies of a corpus, and the phrases that stand out against them."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._words = HanPhrases(text for text in texts[:_COUNTED] if language_of(text) == "zh")
         self._frequency: Counter[str] = Counter()
         self._size = 0
         self._phrases: Counter[str] = Counter()
@@ -66,7 +45,7 @@ class Keywords:
             self._size += 1
             # The phrases of the first passages tell well enough which are terms of the field.
             if self._size <= _COUNTED:
-                self._phrases.update({run.casefold() for run in chunks(text)})
+                self._phrases.update({run.casefold() for run in self.chunks(text)})
 
     def rarity(self, text: str) -> float:
         """Mean inverse document frequency of the words, 0 for words that every passage has."""
@@ -75,13 +54,17 @@ class Keywords:
             return 0.0
         return sum(math.log((self._size + 1) / (self._frequency[token] + 0.5)) for token in tokens) / len(tokens)
 
+    def chunks(self, text: str) -> list[str]:
+        """Runs of one to four words, or two to eight Chinese characters, between function words and signs."""
+        return self._words.chunks(text) if language_of(text) == "zh" else _spaced(text)
+
     def phrases(self, text: str, most: int) -> list[str]:
         """The phrases that say best what a text is about, in the order in which they stand in it.
 
         tf-idf over runs of words between function words and signs (after RAKE; Rose et al., 2010). Phrases that share
         a word with a better one are left out.
         """
-        runs = chunks(text)
+        runs = self.chunks(text)
         count = Counter(run.casefold() for run in runs)
         first: dict[str, str] = {}
         for run in runs:
@@ -109,11 +92,6 @@ class Keywords:
         return [first[folded] for folded in sorted(chosen, key=order.__getitem__)]
 
 
-def chunks(text: str) -> list[str]:
-    """Runs of one to four words, or two to eight Chinese characters, between function words and signs."""
-    return _chinese(text) if language_of(text) == "zh" else _spaced(text)
-
-
 def _spaced(text: str) -> list[str]:
     out: list[str] = []
     run: list[str] = []
@@ -129,18 +107,4 @@ def _spaced(text: str) -> list[str]:
             last = match.end()
             if word[:1].isalpha() and word.lower() not in _LINKS and len(word) > 1:
                 run.append(word)
-    return out
-
-
-def _chinese(text: str) -> list[str]:
-    out: list[str] = []
-    run = ""
-    for match in _CHINESE.finditer(text + "。"):
-        if match["kept"] or match["han"]:
-            run += match[0]
-        else:
-            run = _LOOSE.sub("", run)
-            if 2 <= len(run) <= 8:
-                out.append(run)
-            run = ""
     return out

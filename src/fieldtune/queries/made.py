@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fieldtune.beir import write_qrels, write_queries
+from fieldtune.llm import Prompt
 from fieldtune.types import Qrels, Query
 from fieldtune.workspace import digest, write_json, write_jsonl
 
 MadeBy = Literal["labels", "structure", "llm", "file"]
+
+DOUBTED = "doubted"
+"""Key of a query's metadata: passages that a filter no longer counts as answers, and that are no wrong ones either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,17 @@ class Made:
     """Passages of labels or generated queries that are not in the corpus: where they stand and how they begin."""
     relevance_threshold: int = 1
     evaluation: Literal["full-corpus", "judged-only"] = "full-corpus"
+
+
+def doubted_of(query: Query) -> list[str]:
+    """Ids of the passages that a filter took from the query's answers."""
+    found = query.metadata.get(DOUBTED)
+    return [str(key) for key in found] if isinstance(found, list | tuple) else []
+
+
+def sample_prompt(purpose: str, passages: tuple[str, ...], prompt: Prompt) -> dict[str, Any]:
+    """An entry of `Made.details["prompts"]`: what an LLM was asked for `purpose` on these passages, word for word."""
+    return {"for": purpose, "passages": list(passages), "messages": [list(message) for message in prompt.messages]}
 
 
 def query_id(*key: str) -> str:

@@ -140,7 +140,7 @@ def queries_at_most(
         return price.passages * settings.per_passage + price.pairs * PER_PAIR, True
     if settings.source == "structure":
         return min(len(passages), settings.max_passages) * settings.per_passage, True
-    return _lines(source / "queries.jsonl" if source.is_dir() else source), is_generated(source)
+    return _lines(source / "queries.jsonl" if source.is_dir() else source), is_generated(settings)
 
 
 def _lines(path: Path) -> int:

@@ -9,6 +9,7 @@ import regex
 
 from fieldtune.llm import find_object
 from fieldtune.queries.draft import Draft
+from fieldtune.queries.filters import points_at
 from fieldtune.queries.prompts import LONGEST_QUERY
 from fieldtune.queries.styles import WHAT
 from fieldtune.queries.wording import Language
@@ -16,17 +17,16 @@ from fieldtune.queries.wording import Language
 FOREIGN = "in another language than the passage"
 _HAN = regex.compile(r"\p{Han}")
 _LETTER = regex.compile(r"\p{L}")
-_POINTING = re.compile(
-    r"\b(?:this|the|above|given|provided|both|two|these) "
-    r"(?:passages?|texts?|excerpts?|documents?|paragraphs?|context|table|section above)\b"
-    r"|(?:上述|本段|这段|该段|上文|文中|本文|该文|根据文本|以上|两段|这两)(?:文本|内容|段落|文字|材料|条文|表格)?(?=.)",
-    re.I,
-)
 # What only someone says who follows an instruction in a document, or talks about one.
+# People ignore rules at work; only a model is told to ignore the instructions before, above or of its own.
 _ABOUT_THE_MODEL = re.compile(
-    r"\b(?:ignor|disregard|forget)\w*\b.{0,30}\b(?:instructions?|rules?|prompts?)\b|\bsystem prompt\b"
+    r"\b(?:ignor|disregard|forget|overrid|bypass)\w*\s+(?:\w+\s+){0,3}?(?:previous|prior|above|earlier|preceding|foregoing"
+    r"|system|your(?: own)?)\s+(?:\w+\s+)?(?:instructions?|rules?|prompts?|directions?|guidelines?)\b"
+    r"|\b(?:ignor|disregard|forget)\w*\s+(?:the above|all (?:the )?(?:instructions|prompts)|everything above)\b"
+    r"|\b(?:system|hidden|initial) prompt\b"
     r"|\bas an? (?:AI|language model)\b|\b(?:untrusted|marker lines?)\b|=== ?PASSAGE"
-    r"|忽略.{0,12}(?:指令|指示|规则|提示)|系统提示|作为(?:一个)?(?:AI|人工智能|语言模型)",
+    r"|(?:忽略|无视|忘记|忘掉)[^，。？]{0,6}(?:以上|上述|之前|前面|先前|此前|所有|系统|你的)[^，。？]{0,6}(?:指令|指示|提示词?|命令|要求|规则)"
+    r"|系统提示|作为(?:一个)?(?:AI|人工智能助手|语言模型)",
     re.I,
 )
 
@@ -72,7 +72,7 @@ def _refusal(text: str, seen: set[str], language: Language) -> str:
         return "longer than a query"
     if text.casefold() in seen:
         return "repeated"
-    if _POINTING.search(text):
+    if points_at(text):
         return "points at the passage instead of naming the subject"
     if _ABOUT_THE_MODEL.search(text):
         return "speaks to or of a model"

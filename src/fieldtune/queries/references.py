@@ -20,11 +20,11 @@ _FOREIGN = re.compile(
 _HAN_CUT = re.compile(
     rf"(?:违反|依照|按照|根据|依据|适用|符合|参照)?了?(?:《[^《》]{{2,40}}》|(?:本|该)[一-鿿]{{1,3}})?"
     rf"第{_NUMERAL}条(?:之{_NUMERAL})?(?:第{_NUMERAL}款)?(?:第?[（(]?{_NUMERAL}[）)]?项)?"
-    rf"(?:(?:、|和|或者?|至|及)(?:本法)?第{_NUMERAL}[条款项](?:第{_NUMERAL}款)?)*(?:的?有?关?规定)?(?:的?[，,])?"
+    rf"(?:(?:、|和|或者?|至|及)(?:本法)?第{_NUMERAL}[条款项](?:第{_NUMERAL}款)?)*(?:的?有?关?规定)?(?:的?[，,]|的)?"
 )
 # The reference carried the sentence: what is left of it says nothing.
 _TORN = re.compile(
-    r"^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
+    r"前款|本[章节]|上述期限|所列|行为之一|犯之罪|之罪|是的|至第|有至|[；，。]除外|^除外|不得行使的|没有的|具备的|下列|如下|^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
     r"|\bpurposes ,|\bto \d|^(?:An?|The) (?:specif|set|require|appl)"
     r"|[，、](?:参照|依照)$|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
 )

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fieldtune.encoding import Encoder, cached_vectors, top_k
+from fieldtune.fusion import reciprocal_rank_fusion
 from fieldtune.lexical import BM25
 from fieldtune.types import Passage, Qrels, Query
-
-_CONSTANT = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
 
 
 def unanswered(
@@ -39,22 +34,12 @@ def unanswered(
         depth,
     )
     _, lexical = BM25(texts).top_k(asked, depth)
+    fused, _ = reciprocal_rank_fusion([dense, lexical], 2 * depth)
     missed: dict[str, dict[str, int]] = {}
-    for number, key in enumerate(queries):
-        ranks = fused_ranks([dense[number], lexical[number]])
+    for key, ranked in zip(queries, fused.tolist(), strict=True):
+        ranks = {row: rank for rank, row in enumerate(ranked, 1) if row >= 0}
         far = {passage: ranks.get(place[passage], 0) for passage in qrels[key]}
         far = {passage: rank for passage, rank in far.items() if not 1 <= rank <= k}
         if far:
             missed[key] = far
     return missed
-
-
-def fused_ranks(rankings: Sequence[NDArray[np.int64]]) -> dict[int, int]:
-    """Row -> rank (from 1) by the sum of 1 / (60 + rank) over the rankings; -1 in a ranking is no row."""
-    scores: dict[int, float] = {}
-    for ranking in rankings:
-        for position, row in enumerate(ranking.tolist(), 1):
-            if row >= 0:
-                scores[row] = scores.get(row, 0.0) + 1 / (_CONSTANT + position)
-    order = sorted(scores, key=lambda row: (-scores[row], row))
-    return {row: rank for rank, row in enumerate(order, 1)}

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from fieldtune.queries.wording import Language, Sentence, lower_first
 
 # A condition in Chinese law ends in 的 before the comma; what comes before the next sign is its consequence.
-_HAN_CONDITION = re.compile(r"(?:^|[；。])([^；。：:]{6,60}?)的[，,]([^；。]{4,200})")
+_HAN_CONDITION = re.compile(r"(?:^|[；。])([^；。：:]{6,60}?)(?<![标目])的[，,]([^；。]{4,200})")
 _HAN_IF = re.compile(r"^(?:如果|如|若(?!干)|当(?!事|场|地|年|日))([^；。：:，,]{6,40}?)[，,]([^；。]{4,200})")
 # Parts that lean on a sentence before, or say that something is against a law that the asker does not know.
 _HAN_FRONT = re.compile(
-    r"^(?:(?:违反|依照|按照|根据|依据)[^，,]{0,30}(?:规定|条例|办法|法)(?:的)?[，,]|但是?[，,]?|其中[，,]|对于?(?=.{6})|凡是?(?=.{6}))"
+    r"^(?:(?:违反|依照|按照|根据|依据)[^，,]{0,30}(?:规定|条例|办法|法)(?:的)?[，,]|但是?[，,]?|其中[，,]|对于(?=.{6})|凡是?(?=.{6}))"
 )
 _HAN_LEANS = re.compile(
-    r"前款|前条|本条|本款|下列|上述|上款|该项|前述|第[一二三四五六七八九十百千零]+[条款项]|除外$|另有规定|有此|此类"
-    r"|^(?:情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
+    r"前款|前条|前[两二三四][款项条]|之罪$|之罪[，、]|本章|本节|本条|本款|下列|上述|上款|该项|前述|第[一二三四五六七八九十百千零]+[条款项]|除外$|另有规定|有此|此类"
+    r"|^(?:情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|认为|需要|违法所得|没有违法所得|货值|犯前|单位犯|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
 )
 _HAN_ASKS = (
     (re.compile("徒刑|拘役|死刑|管制|剥夺政治权利"), ("怎么判刑？", "会判几年？", "构成什么罪，怎么处罚？")),
@@ -31,14 +31,20 @@ _HAN_ASKS = (
     (re.compile(""), ("怎么办？", "应该怎么处理？", "怎么处理？")),
 )
 _HAN_MODAL = re.compile(
-    r"^([^，。；：]{2,26}?)(不得|禁止|可以|不能|应当)([^，。；：]{4,32})(?:[。；]|，(?:但|法律|并|不得|应当))"
+    r"^([^，。；：]{2,26}?)(不得|禁止|可以|不能|应当)([^，。；：]{4,32})(?:[。；]|，(?:但|法律|并|不得|应当)|(?<=.{8})，)"
 )
 _HAN_WHO = re.compile(
     r"^([^，。；：]{4,24}?)(?:，)?由([^，。；：]{2,24})(负责|主管|承担|批准|决定|管辖|行使|制定)[^，。；：]{0,12}[。；]"
 )
 # What the state owes in general nobody looks up as a question of theirs.
 _HAN_STATE = re.compile(r"国家|人民政府|国务院|部门|机关|人民法院|人民检察院|委员会|主管|^对|^在")
-_HAN_OPEN = re.compile(r"任何(?:单位|组织|机构)?(?:和|或者?|、)?(?:个人)?|有关|各级")
+_HAN_OPEN = re.compile(r"任何(?:单位|组织|机构)?(?:和|或者?|、)?(?:个人)?|有关|各级|^(?:但是?|并|且)")
+# Law and contract forbid and allow, they are not who may do it; and a person "of whom …" is no deed.
+_HAN_SOURCE = re.compile(r"^(?:法律|行政法规|法规|章程|合同|协议|规定|约定|决定)|(?:法律|法规|规定)$|^(?:和|或|、)")
+_HAN_DOER = re.compile(
+    r"的(?:人|人员|单位|组织|物品|行为|活动|其他|请求|要求|规定|情况|原则)$|(?:时|外|后|的|和|或者?|、|对|向|在|自|从|将)$"
+    r"|^(?:根据|依据|按照|依照)[^，]{0,14}$"
+)
 
 _LATIN_IF = re.compile(r"^(If|Where|When|In the event that|Whenever) ([^,;:]{12,160}), (.{12,})$", re.S)
 _LATIN_LATE_IF = re.compile(
@@ -106,7 +112,7 @@ def _han_conditions(text: str, turn: int) -> Iterator[str]:
             while (shorter := _HAN_FRONT.sub("", situation)) != situation:
                 situation = shorter
             # Of several situations in a row the first one stands for the question.
-            situation = re.split("的[，,；;、]|的或者?", situation)[0].strip(" ，,、")
+            situation = re.split("(?<![标目])的(?:[，,；;、]|或者?)", situation)[0].strip(" ，,、")
             if not 7 <= len(situation) <= 45 or _HAN_LEANS.search(situation) or situation.count("“") % 2:
                 continue
             ways = next(ways for cue, ways in _HAN_ASKS if cue.search(match[2]))
@@ -122,7 +128,9 @@ def _han_permission(text: str, turn: int) -> Iterator[str]:
     if not match or _HAN_LEANS.search(match[1]) or _HAN_LEANS.search(match[3]) or match[3][0] in "的之":
         return
     subject, verb, rest = _HAN_OPEN.sub("", match[1]).strip("，、"), match[2], match[3]
-    subject = subject.rstrip("也还均都并则一律")
+    subject = subject.rstrip("也还均都并则一律").lstrip("和或、")
+    if _HAN_SOURCE.search(subject) or _HAN_DOER.search(rest) or subject.endswith(("的", "时", "后", "但")):
+        return
     if verb == "应当":
         if len(rest) >= 6 and len(subject) > 1 and not _HAN_STATE.search(subject):
             yield f"{subject}{('需要', '是不是必须', '要不要')[turn % 3]}{rest}{('吗？', '？', '？')[turn % 3]}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fieldtune.config import Config
 from fieldtune.errors import InputError
+from fieldtune.llm.endpoint import remote_endpoint
 from fieldtune.queries.filtering import filter_made
 from fieldtune.queries.from_file import is_generated, read_generated
 from fieldtune.queries.generate import generate_queries
@@ -29,18 +30,21 @@ def gather_queries(
     needs the base model's: without it passages are chosen without topics and no query makes the round trip. The qrels
     are train, dev and test where labels come divided or `queries.test` is the test set, else one file "all". Labelled
     negatives are kept with grade 0. Raises InputError when there is no usable query, EndpointError when the endpoint
-    fails.
+    fails, ConfigError when one is wanted and none is set.
     """
     settings = config.queries
     if not passages:
         raise InputError("the corpus is empty", "check documents.paths")
+    given = is_generated(settings)
+    if settings.judge and not config.llm.local and (given or settings.source in ("structure", "llm")):
+        remote_endpoint(config.llm)  # one that is not set is told before any work
     if settings.source == "structure":
         made = structure_queries(settings, passages, config.seed)
     elif settings.source == "llm":
         made = generate_queries(
             settings, config.llm, passages, config.seed, cache, passage_vectors(config, passages, vectors)
         )
-    elif is_generated(Path(settings.source)):
+    elif given:
         made = read_generated(Path(settings.source), passages)
     else:
         made = read_labels(Path(settings.source), passages, settings.fuzzy_match)

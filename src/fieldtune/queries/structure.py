@@ -15,16 +15,19 @@ from fieldtune.queries.aspects import Aspects
 from fieldtune.queries.crops import Frames, key_sentence
 from fieldtune.queries.definitions import defined_terms, definition_query
 from fieldtune.queries.draft import Draft
-from fieldtune.queries.joining import join_drafts
+from fieldtune.queries.facts import fact_questions
+from fieldtune.queries.han_asks import legality_questions, limit_questions, list_questions, purpose_questions
+from fieldtune.queries.joining import MOST_PASSAGES, join_drafts
 from fieldtune.queries.keywords import Keywords
 from fieldtune.queries.made import Made
+from fieldtune.queries.plain import plainly
 from fieldtune.queries.reasons import reason_questions
 from fieldtune.queries.references import Targets, reference_drafts, reference_targets
 from fieldtune.queries.rules import condition_questions, permission_questions
 from fieldtune.queries.sampling import draw_passages, stable_order
 from fieldtune.queries.tables import table_captions, table_questions
 from fieldtune.queries.topics import Topics
-from fieldtune.queries.wording import language_of, naming, read_title, sentences
+from fieldtune.queries.wording import Language, language_of, naming, read_title, sentences
 from fieldtune.types import Passage
 
 # How likely a kind is to be taken where a passage gives several: questions as people ask them before pieces of the
@@ -44,6 +47,14 @@ _WEIGHTS: Mapping[QueryKind, float] = {
     "keywords": 1,
 }
 
+_ASKED: Mapping[Language, frozenset[str]] = {
+    "zh": frozenset({"condition", "permission", "aspect", "reason"}),
+    # An aspect names the thing as its title does, and so do those who ask.
+    "en": frozenset({"condition", "permission", "reason"}),
+    "other": frozenset(),
+}
+"""Kinds that are questions of our wording, by language."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Field:
@@ -61,7 +72,7 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
 
     Raises InputError when the documents give none.
     """
-    words = Keywords(passage.content for passage in passages.values())
+    words = Keywords([passage.content for passage in passages.values()])
     frames = Frames(passage.text for passage in passages.values())
     field = _Field(words, Topics(passages, words), Aspects(passages), reference_targets(passages), frames)
     kinds = settings.kinds or tuple(_WEIGHTS)
@@ -69,15 +80,24 @@ def structure_queries(settings: Queries, passages: Mapping[str, Passage], seed: 
     drafts: list[Draft] = []
     barren = 0
     giving: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
     with Progress("making queries", len(drawn), unit="passages") as progress:
         for key in drawn:
             made = [draft for draft in _of_passage(key, passages[key], field, seed) if draft.style in kinds]
             giving.update({draft.style for draft in made})
-            chosen = _choose(made, settings.per_passage, stable_order(seed, key))
+            full = _full(taken, max(settings.max_kind_share, 1 / len(kinds)))
+            chosen = _choose(made, settings.per_passage, stable_order(seed, key), full)
+            taken.update(draft.style for draft in chosen)
             drafts += chosen
             barren += not chosen
             progress.advance()
     queries, qrels, general = join_drafts(drafts)
+    if not queries and general:
+        raise InputError(
+            f"no query tells the {len(passages):,} passages apart: each of the {general:,} that could be made fits more"
+            f" than {MOST_PASSAGES} of them, for they are the same text or nearly so",
+            "give documents that say different things; copies of one text teach and prove nothing",
+        )
     if not queries:
         raise InputError(
             "no query could be made from the documents",
@@ -126,7 +146,11 @@ def _of_passage(key: str, passage: Passage, field: _Field, seed: int) -> Iterato
     title = read_title(passage.title)
     language = language_of(passage.text)
     for draft in _drafts(key, passage, field, seed):
-        yield replace(draft, text=naming(" ".join(draft.text.split()), title, language))
+        text = naming(" ".join(draft.text.split()), title, language)
+        # Half of the questions in the words of the text, half in those of somebody who has not read it.
+        if draft.style in _ASKED[language] and int(stable_order(seed, key + text)[0], 16) % 2:
+            text = plainly(text, language)
+        yield replace(draft, text=text)
 
 
 def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Draft]:
@@ -144,6 +168,16 @@ def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Dr
         yield Draft(question, (key,), "reason")
     for question in list(permission_questions(parts, language, turn, rules=bool(title.number)))[:2]:
         yield Draft(question, (key,), "permission")
+    if language == "zh":
+        for question in list(list_questions(parts, turn))[:2] + list(limit_questions(parts, turn))[:2]:
+            yield Draft(question, (key,), "aspect")
+        for question in list(legality_questions(parts, turn))[:2]:
+            yield Draft(question, (key,), "permission")
+        for question in list(purpose_questions(parts, title.document if title.number else "", turn))[:1]:
+            yield Draft(question, (key,), "reason")
+    elif language == "en":
+        for question in list(fact_questions(parts, title.document, turn))[:2]:
+            yield Draft(question, (key,), "aspect")
     yield from field.aspects.queries(key, passage, turn)
     yield from list(reference_drafts(key, passage, parts, field.targets, language))[:2]
     for caption in list(dict.fromkeys(table_captions(passage.text, language)))[:2]:
@@ -163,8 +197,17 @@ def _drafts(key: str, passage: Passage, field: _Field, seed: int) -> Iterator[Dr
         yield Draft(" ".join(phrases), (key,), "keywords")
 
 
-def _choose(drafts: Iterable[Draft], count: int, order: str) -> list[Draft]:
-    """Draw without replacement by weight (Efraimidis and Spirakis, 2006); a kind's second one weighs a third."""
+def _full(taken: Mapping[str, int], share: float) -> frozenset[str]:
+    """The kinds that have their share of what was taken so far."""
+    most = share * max(20, sum(taken.values()))
+    return frozenset(kind for kind, count in taken.items() if count >= most)
+
+
+def _choose(drafts: Iterable[Draft], count: int, order: str, full: frozenset[str] = frozenset()) -> list[Draft]:
+    """Draw without replacement by weight (Efraimidis and Spirakis, 2006); a kind's second one weighs a third.
+
+    A kind that is `full` comes last, and only for a passage that would have no query otherwise.
+    """
     number: Counter[str] = Counter()
     ranked: list[tuple[float, int, Draft]] = []
     weights = {str(kind): weight for kind, weight in _WEIGHTS.items()}
@@ -173,4 +216,5 @@ def _choose(drafts: Iterable[Draft], count: int, order: str) -> list[Draft]:
         number[draft.style] += 1
         chance = (int(stable_order(number[draft.style], order + draft.style)[:12], 16) + 1) / (16**12 + 1)
         ranked.append((-math.log(chance) / weight, len(ranked), draft))
-    return [draft for *_, draft in sorted(ranked, key=lambda item: item[:2])][:count]
+    drawn = [draft for *_, draft in sorted(ranked, key=lambda item: (item[2].style in full, *item[:2]))]
+    return [draft for place, draft in enumerate(drawn[:count]) if place == 0 or draft.style not in full]

@@ -57,6 +57,11 @@ def pairs_wanted(weights: Styles, passages: int, each: int) -> int:
     return round(passages * each * weights.comparison / others / PER_PAIR)
 
 
+def needs_all(style: str) -> bool:
+    """Whether a query of the style takes all of its passages together to be answered."""
+    return style.removeprefix("llm-") == "comparison"
+
+
 def count_styles(styles: Sequence[str]) -> dict[str, int]:
     """How many of each, in the order of the config."""
     return {style: styles.count(style) for style in WHAT if style in styles}

@@ -30,6 +30,7 @@ class UserQueries:
     left_out: int = 0
     _grams: tuple[frozenset[str], ...] = field(default=(), repr=False)
     _holders: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    _folded: frozenset[str] = field(default=frozenset(), repr=False)
 
     def shots(self, key: str, language: str, seed: int) -> list[str]:
         """A few of them for the prompt with this key, in its language where there are any."""
@@ -43,9 +44,10 @@ class UserQueries:
         for gram in found:
             for holder in self._holders.get(gram, ()):
                 shared[holder] = shared.get(holder, 0) + 1
-        return any(
-            both >= _COPY * (len(found) + len(self._grams[holder]) - both) for holder, both in shared.items()
-        ) or fold(text) in {fold(given) for given in self.texts}
+        return (
+            any(both >= _COPY * (len(found) + len(self._grams[holder]) - both) for holder, both in shared.items())
+            or fold(text) in self._folded
+        )
 
 
 def read_user_queries(path: str) -> UserQueries:
@@ -79,7 +81,7 @@ def user_queries(texts: Iterable[str], left_out: int = 0) -> UserQueries:
     for place, found in enumerate(grams):
         for gram in found:
             holders.setdefault(gram, []).append(place)
-    return UserQueries(distinct, left_out, grams, holders)
+    return UserQueries(distinct, left_out, grams, holders, frozenset(map(fold, distinct)))
 
 
 def _texts(file: Path) -> Iterable[str]:

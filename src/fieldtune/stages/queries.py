@@ -27,7 +27,7 @@ def depends(config: Config) -> Any:
     if settings.test:
         files.append(content(settings.test))
     decisive: list[Any] = [config.seed, settings.model_dump(), files]
-    made = settings.source in ("structure", "llm") or is_generated(Path(settings.source))
+    made = settings.source in ("structure", "llm") or is_generated(settings)
     if made and settings.round_trip_k:  # made queries go through the base model and back
         decisive.append(config.model.model_dump())
     if settings.source == "llm" or (made and settings.judge):
@@ -35,6 +35,6 @@ def depends(config: Config) -> Any:
         if not config.llm.max_cost:
             unimportant |= {"price_prompt", "price_completion"}
         decisive.append(config.llm.model_dump(exclude=unimportant))
-    if settings.source == "llm" and settings.examples:
+    if made and settings.examples:
         decisive.append(digest_or_cause(Path(settings.examples)))
     return decisive
