@@ -11,7 +11,8 @@ import pytest
 
 from fieldtune.config import Config, make_config
 from fieldtune.dataset.pricing import asks_for_grades, asks_for_queries, price_grades
-from fieldtune.pipeline import query_price, run_pipeline
+from fieldtune.pipeline import run_pipeline
+from fieldtune.plan import query_price
 from fieldtune.queries.pricing import cost_sentences
 from fieldtune.types import Passage
 
@@ -73,7 +74,7 @@ def test_a_limit_holds_for_judge_and_teacher_together(serve_llm: Any, project: d
     notes = " ".join(note for result in results for note in result.notes)
     spent = 10 * endpoint.paid
     assert endpoint.paid > 24 and 400 < spent <= 700
-    assert "graded 24 queries" in notes and re.search(r"pairs got no score of m: the spending limit", notes)
+    assert "gave 24 grades to queries" in notes and re.search(r"pairs got no score of m: the spending limit", notes)
     paid = endpoint.paid
     run_pipeline(make_config(project | {"llm": llm}), last="dataset")
     assert endpoint.paid > paid and len(set(endpoint.paid_for)) == endpoint.paid
