@@ -93,7 +93,7 @@ def test_the_commands_of_its_readme_are_real(name: str) -> None:
 
 def test_a_command_that_is_not_real_is_seen() -> None:
     with pytest.raises(KeyError):
-        parsed(["fieldtune", "tune", "fieldtune.toml"])
+        parsed(["fieldtune", "improve", "fieldtune.toml"])
     with pytest.raises(Exception, match="--untill"):
         parsed(["fieldtune", "run", "fieldtune.toml", "--untill", "corpus"])
 

@@ -113,7 +113,7 @@ def test_a_plan_that_cannot_run_is_refused(tiny_beir: Path, tiny_model: str, tmp
 @given(pairs=st.integers(1, 700), size=st.integers(2, 40), epochs=st.sampled_from([0.3, 1, 1.5, 2, 4]))
 def test_planned_steps_are_those_of_training(pairs: int, size: int, epochs: float) -> None:
     rows = np.arange(pairs)
-    made = Pairs([], [], rows, rows, [], [])
+    made = Pairs([], [], rows, rows, [], [], [])
     settings = make_config({"training": {"batch_size": size, "epochs": epochs}})
     assert planned_steps(settings, Amount(pairs, True)).value == len(plan(made, np.ones(pairs, int), size, epochs, 1))
 
