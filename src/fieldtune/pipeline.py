@@ -133,6 +133,7 @@ def _evaluation(run: Run) -> Result:
     from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
         ModelFacts,
+        added_leaks,
         audit,
         digests,
         evaluate,
@@ -157,13 +158,14 @@ def _evaluation(run: Run) -> Result:
             "raise split.test, or give labels for more documents",
             path=run.path("data"),
         )
+    given = data
     data, notes = labelled(data, split, [Path(path) for path in config.evaluation.judgements])
+    notes += added_leaks(given, data, split, config.evaluation, run.path("data", "train.jsonl"))
     base = Encoder.load(config.model.base, settings=config.model)
     leakage = audit(
-        data,
+        given,
         split,
         config.evaluation,
-        config.seed,
         training=run.path("data", "train.jsonl"),
         vectors=lambda texts: cached_vectors(
             base, texts, "query", run.path("vectors"), label="encoding queries (base)"

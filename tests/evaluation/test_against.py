@@ -162,6 +162,18 @@ def test_a_change_whose_data_are_gone_is_still_refused(make: Make, collection: R
         compare_runs(make("a", 0.9), b)
 
 
+def test_data_that_were_measured_elsewhere_are_found_again(
+    make: Make, collection: RetrievalData, tmp_path: Path
+) -> None:
+    passages = dict(collection.passages) | {"p11": Passage("p11", "Deed", "edited", group="deed 2")}
+    b = make("b", 0.9, changed(collection, passages=passages), keep=False)
+    write_beir(tmp_path / "elsewhere", changed(collection, passages=passages))
+    figures = json.loads((b / "metrics.json").read_text()) | {"data": str(tmp_path / "elsewhere")}
+    (b / "metrics.json").write_text(json.dumps(figures))
+    with pytest.raises(InputError, match=r"passages with another text: 1 \(p11\)"):
+        compare_runs(make("a", 0.9), b)
+
+
 def test_broken_files_are_named_with_their_line(make: Make, tmp_path: Path) -> None:
     a, b = make("a", 0.9), make("b", 0.9)
     with pytest.raises(InputError, match=r"absent/metrics\.json"):

@@ -2,7 +2,7 @@
 
 from fieldtune.evaluation.ability import Change, General
 from fieldtune.evaluation.against import Against, compare_runs
-from fieldtune.evaluation.audit import audit
+from fieldtune.evaluation.audit import added_leaks, audit
 from fieldtune.evaluation.card import ModelFacts, languages_of, write_card
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
@@ -19,6 +19,7 @@ from fieldtune.evaluation.outputs import (
     versions,
     write_metrics,
     write_per_query,
+    write_runs,
 )
 from fieldtune.evaluation.probe_sets import Probe, probes_of
 from fieldtune.evaluation.probing import Probed, probe
@@ -57,6 +58,7 @@ __all__ = [
     "System",
     "Verdict",
     "add_judgements",
+    "added_leaks",
     "agreement",
     "asked",
     "audit",
@@ -93,5 +95,6 @@ __all__ = [
     "write_metrics",
     "write_per_query",
     "write_report",
+    "write_runs",
     "write_unjudged",
 ]

@@ -80,7 +80,7 @@ def compare_runs(a: Path, b: Path, *, resamples: int = 1_000, permutations: int 
     if changes:
         raise InputError(
             "the test sets differ, so their figures cannot be compared: " + "; ".join(changes),
-            "measure both models on one set: fieldtune evaluate --data B/data --model A --model B",
+            "measure both models on one set: fieldtune evaluate --data DATA --model A --model B",
         )
     systems = [name for name in one.values if name in other.values]
     if not any(MAIN in one.values[name] and MAIN in other.values[name] for name in systems):

@@ -132,7 +132,8 @@ def _compare(
     differences = np.hstack([np.column_stack([a.values[name] - b.values[name] for name in names]) for a, b in pairs])
     means = differences.mean(axis=0)
     errors = standard_errors(differences, clusters, resamples=config.bootstrap, seed=seed)
-    bounds, least = around(means, errors, clusters), detectable(errors, clusters)
+    # No measure leaves 0 to 1, so no difference leaves −1 to 1, however wide the interval of a few queries.
+    bounds, least = np.clip(around(means, errors, clusters), -1, 1), detectable(errors, clusters)
     p = sign_flip(differences, clusters, permutations=config.permutations, seed=seed)
     adjusted = np.column_stack([holm(family) for family in p.reshape(len(pairs), len(names)).T]).ravel()
     out = []
@@ -170,8 +171,8 @@ def _notes(data: RetrievalData, split: str, queries: Sequence[str], clusters: Cl
         )
     if clusters.count == 1 and len(queries) > 1:
         notes.append(
-            "All test queries belong to one document group. The intervals treat each query as independent, so they are "
-            "too narrow for documents not seen here."
+            "All test queries belong to one document group, or to groups tied together by queries about several. The "
+            "intervals treat each query as independent, so they are too narrow for documents not seen here."
         )
     elif len(queries) > 1 and clusters.effective < FEW:
         notes.append(

@@ -23,8 +23,8 @@ class Known:
     """Words of title and text of a relevant passage -> (name, text without title, title and text)."""
     documents: dict[str, str] = field(default_factory=dict)
     """Document group -> one of its passages."""
-    negatives: dict[str, str] = field(default_factory=dict)
-    """Words of a negative -> the row it stands in."""
+    negatives: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Words of a negative -> (the row it stands in, text without title, title and text)."""
     rows: int = 0
     """Rows of training data, beside the judged queries."""
 
@@ -71,7 +71,8 @@ def with_rows(known: Known, rows: Iterable[Example], path: Path, data: Retrieval
                 documents.setdefault(passage.group, key)
         for text in row.neg:
             key = by_text.get(text)
-            negatives.setdefault(plain(data.passages[key].content if key else text), name)
+            body, content = (data.passages[key].text, data.passages[key].content) if key else (text, text)
+            negatives.setdefault(plain(content), (name, body, content))
     return Known(queries, known.ids, passages, documents, negatives, count)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.beir import RetrievalData, corpus_file, load_beir
 from fieldtune.errors import InputError
 from fieldtune.evaluation.test_set import digests
 from fieldtune.workspace import read_json
@@ -113,7 +113,11 @@ def _digests(run: PastRun) -> Mapping[str, str]:
 
 
 def _data(run: PastRun) -> RetrievalData | None:
-    return load_beir(run.folder / "data") if (run.folder / "data" / "corpus.jsonl").exists() else None
+    """Of the run itself, or those that `fieldtune evaluate` measured on, as long as they are there."""
+    for folder in (run.folder / "data", Path(run.metrics.get("data") or run.folder / "data")):
+        if corpus_file(folder).exists():
+            return load_beir(folder)
+    return None
 
 
 def _rules(run: PastRun) -> str:

@@ -109,6 +109,13 @@ class Evaluation:
     smallest_p: float = 0.0
     """The lowest p that so few document groups allow; above 0.05 nothing can be proven."""
 
+    @property
+    def one_document(self) -> bool:
+        """Whether all queries are about one known document, so that no other was ever tried."""
+        return (
+            len(self.queries) > 1 and len(set(self.groups)) == 1 and self.groups[0] != "" and self.clusters.count == 1
+        )
+
     def system(self, name: str) -> Scores:
         return next(system for system in self.systems if system.name == name)
 
