@@ -155,10 +155,12 @@ def evaluate_models(
     given = load_beir(data)
     loaded, notes = labelled(given, split, [*map(Path, config.evaluation.judgements), *judgements])
     require_split(data, loaded, split)
-    rows = [train_data] if train_data else trained_on(model for _, model in named)
-    notes += [f"Audited against the training rows of a model beside it: {path}." for path in rows if path != train_data]
+    learnt = [train_data] if train_data else trained_on(model for _, model in named)
+    notes += [
+        f"Audited against the training rows of a model beside it: {path}." for path in learnt if path != train_data
+    ]
     given = given if given.positives(split) else loaded
-    notes += added_leaks(given, loaded, split, config.evaluation, rows)
+    notes += added_leaks(given, loaded, split, config.evaluation, learnt)
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
 
@@ -166,7 +168,7 @@ def evaluate_models(
             name, load = loaders[0]
             return cached_vectors(load(), texts, "query", Path(folder), label=f"encoding queries ({name})")
 
-        leakage = audit(given, split, config.evaluation, training=rows, vectors=vectors if loaders else None)
+        leakage = audit(given, split, config.evaluation, training=learnt, vectors=vectors if loaders else None)
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
         ability = _general(config, loaders, Path(folder)) if general else None
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)

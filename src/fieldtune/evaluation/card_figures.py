@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fieldtune.evaluation.results import MAIN
 from fieldtune.measures import label
 from fieldtune.types import Result
 
@@ -28,7 +29,7 @@ def measured(metrics: Mapping[str, Any]) -> list[str]:
     for name in measures:
         cells = [f"{_three(systems[one][name])} {_bracket(systems[one]['ci'][name])}" for one in names]
         lines.append(f"| {label(name)} | " + " | ".join(cells) + " |")
-    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == "ndcg@10"]
+    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == MAIN]
     lines += ["", "| nDCG@10 | difference | 95% interval | p |", "| --- | ---: | ---: | ---: |"] if pairs else []
     for row in pairs:
         p = "–" if row["p"] is None else f"{row['p']:.4f}"

@@ -11,7 +11,7 @@ from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.errors import InputError
 from fieldtune.evaluation.rankings import asked, judged
-from fieldtune.evaluation.results import Comparison, Evaluation, Scores, System
+from fieldtune.evaluation.results import MAIN, Comparison, Evaluation, Scores, System
 from fieldtune.evaluation.statistics import (
     Clusters,
     Floats,
@@ -24,6 +24,7 @@ from fieldtune.evaluation.statistics import (
     singles,
     smallest_p,
     standard_errors,
+    tally,
 )
 from fieldtune.measures import Judgements, first_relevant, measure, needed_depth
 
@@ -33,7 +34,7 @@ FEW = 10  # effective clusters below which an interval is called rough
 def measures(config: settings.Evaluation) -> tuple[str, ...]:
     """The measures of a report, in its order."""
     recalls = (f"recall@{k}" for k in sorted({1, 10, *config.cutoffs}))
-    return tuple(dict.fromkeys(("ndcg@10", "mrr@10", *recalls, "hit@10", "accuracy@1", *config.measures)))
+    return tuple(dict.fromkeys((MAIN, "mrr@10", *recalls, "hit@10", "accuracy@1", *config.measures)))
 
 
 def evaluate(
@@ -138,7 +139,7 @@ def _compare(
     adjusted = np.column_stack([holm(family) for family in p.reshape(len(pairs), len(names)).T]).ravel()
     out = []
     for column, (a, b, name) in enumerate((a, b, name) for a, b in pairs for name in names):
-        each = differences[:, column]
+        wins, ties, losses = tally(differences[:, column])
         out.append(
             Comparison(
                 a=a.name,
@@ -147,9 +148,9 @@ def _compare(
                 difference=float(means[column]),
                 interval=(float(bounds[column, 0]), float(bounds[column, 1])),
                 p=float(p[column]),
-                wins=int((each > 1e-9).sum()),
-                ties=int((np.abs(each) <= 1e-9).sum()),
-                losses=int((each < -1e-9).sum()),
+                wins=wins,
+                ties=ties,
+                losses=losses,
                 p_adjusted=float(adjusted[column]),
                 detectable=float(least[column]),
             )

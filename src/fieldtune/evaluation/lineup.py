@@ -14,11 +14,10 @@ from fieldtune.evaluation.compare import measures
 from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
 from fieldtune.evaluation.rerank import Reranker
-from fieldtune.evaluation.results import MAIN, About, System, Variant
+from fieldtune.evaluation.results import BM25_NAME, MAIN, About, System, Variant
 from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
 from fieldtune.lexical import BM25
 
-BM25_NAME = "BM25"
 SMALLEST = 64
 """Where halving stops when dimensions are chosen automatically."""
 

@@ -103,7 +103,7 @@ def write_runs(path: Path, systems: Sequence[System]) -> list[tuple[str, Path]]:
     the next smaller float32, so that every tool sees the ranks that were measured. Raises InputError for an id with
     white space, which the format has no room for.
     """
-    out = []
+    out: list[tuple[str, Path]] = []
     for system in systems:
         tag = re.sub(r"[^\w.@+-]+", "_", system.name).strip("_.") or "system"
         target = path if len(systems) == 1 else path.with_name(f"{path.stem}.{tag}{path.suffix}")

@@ -17,6 +17,9 @@ MAIN = "ndcg@10"
 """The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
 
 
+BM25_NAME = "BM25"
+"""What keyword search is called in every table and file."""
+
 Variant = Literal["plain", "dimension", "precision", "prompts", "hybrid", "reranked"]
 """What sets a derived system apart from those it is derived from; plain models and BM25 are derived from nothing."""
 

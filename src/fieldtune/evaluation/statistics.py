@@ -62,12 +62,12 @@ def cluster(positives: Sequence[Sequence[str]], groups: Mapping[str, str]) -> Cl
             parent[root(nodes[key])] = root(first[-1])
     numbers: dict[int, int] = {}
     labels = np.array([numbers.setdefault(root(node), len(numbers)) for node in first], np.int64)
-    return _clusters(labels)
+    return clusters_of(labels)
 
 
 def singles(queries: int) -> Clusters:
     """Each query an observation of its own."""
-    return _clusters(np.arange(queries, dtype=np.int64))
+    return clusters_of(np.arange(queries, dtype=np.int64))
 
 
 def standard_errors(values: Floats, clusters: Clusters, *, resamples: int, seed: int) -> Floats:
@@ -154,6 +154,12 @@ def holm(p: Floats) -> Floats:
     return out
 
 
+def tally(differences: Floats) -> tuple[int, int, int]:
+    """How many of the differences `(queries,)` are above zero, zero, and below; what rounding leaves is zero."""
+    up, down = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
+    return up, len(differences) - up - down, down
+
+
 def sign_flip(differences: Floats, clusters: Clusters, *, permutations: int, seed: int) -> Floats:
     """Two-sided p of each column of per-query differences `(queries, columns)` under random sign flips by cluster.
 
@@ -175,7 +181,9 @@ def sign_flip(differences: Floats, clusters: Clusters, *, permutations: int, see
     return np.asarray((1 + extreme) / (1 + permutations))
 
 
-def _clusters(labels: NDArray[np.int64]) -> Clusters:
+def clusters_of(labels: NDArray[np.int64]) -> Clusters:
+    """From a label of each query, whatever the numbers are."""
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     sizes = np.bincount(labels)
     return Clusters(labels, len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()))
 
