@@ -19,7 +19,8 @@ def test_a_single_query_has_no_interval_and_is_printed_all_the_same(
     write_json(
         tmp_path / "metrics.json",
         {
-            "systems": {"base": system, "tuned": system},
+            "systems": {"base": system, "tuned": system, "tuned @16": system},
+            "about": {"base": {"kind": "model"}, "tuned": {"kind": "model"}, "tuned @16": {"kind": "derived"}},
             "verdict": {"outcome": "no measurable difference", "headline": "One query.", "warnings": []},
             "leakage": {"sentence": "No leak found."},
             "comparisons": [compared],
@@ -32,4 +33,5 @@ def test_a_single_query_has_no_interval_and_is_printed_all_the_same(
     assert print_summary(tmp_path) == "no measurable difference"
     printed = capsys.readouterr().out
     assert "+0.500 [–, –], p = 1.0000" in printed
+    assert "@16" not in printed
     assert "2 -> 1    What is a lien?" in printed

@@ -317,7 +317,8 @@ class Evaluation(Section):
     rerank_depth: int = Field(50, ge=1)
     """Ranks that the cross-encoder reads."""
     dimensions: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = ()
-    """Shorter vectors to measure, cut from the full ones; auto halves the full size down to 64."""
+    """Shorter vectors to measure, cut from the full ones. In a run, empty and auto take those that training.matryoshka
+    trained; elsewhere auto halves the full size down to 64."""
     precisions: tuple[Literal["int8", "binary"], ...] = ()
     """Smaller number formats to measure beside float32, each with and without rescoring."""
     rescore_depth: int = Field(200, ge=1)

@@ -143,6 +143,7 @@ def _evaluation(run: Run) -> Result:
         probe,
         probes_of,
         prove,
+        with_trained_sizes,
         write_card,
         write_metrics,
         write_per_query,
@@ -173,9 +174,10 @@ def _evaluation(run: Run) -> Result:
     )
     load_tuned = partial(Encoder.load, str(run.path("model")))
     models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
-    lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
-    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = stage_results(run.workspace.root, NAMES[: NAMES.index("evaluation")])
+    measured = with_trained_sizes(config.evaluation, [result for result, _ in funnel])
+    lineup = line_up(data, split, models, run.path("vectors"), measured, bm25=config.evaluation.bm25)
+    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     general = None
     if probes := probes_of(config.evaluation):
         before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)

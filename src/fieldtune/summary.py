@@ -24,7 +24,10 @@ def print_summary(folder: Path) -> str:
     metrics = read_json(path)
     systems: dict[str, dict[str, Any]] = metrics["systems"]
     rows = []
+    about = metrics.get("about", {})
     for name, values in systems.items():
+        if about.get(name, {}).get("kind") == "derived":  # shorter vectors and the like: the report has them all
+            continue
         rows.append((name, *(f"{values[key]:.3f}" for key in _SHOWN)))
         rows.append(("", *(_interval(values["ci"][key]) for key in _SHOWN)))
     verdict = metrics["verdict"]

@@ -9,7 +9,7 @@ from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
 from fieldtune.evaluation.general import general_ability
 from fieldtune.evaluation.leakage import Leakage
-from fieldtune.evaluation.lineup import Lineup, line_up
+from fieldtune.evaluation.lineup import Lineup, line_up, with_trained_sizes
 from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
 from fieldtune.evaluation.outcome import OUTCOMES, RULES, Verdict, parse_outcomes
 from fieldtune.evaluation.outputs import (
@@ -91,6 +91,7 @@ __all__ = [
     "system_table",
     "unjudged",
     "versions",
+    "with_trained_sizes",
     "write_card",
     "write_metrics",
     "write_per_query",

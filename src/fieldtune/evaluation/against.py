@@ -12,6 +12,7 @@ import numpy as np
 from fieldtune.errors import InputError
 from fieldtune.evaluation.past_runs import PastRun, read_run, set_changes
 from fieldtune.evaluation.results import BM25_NAME, MAIN, Comparison
+from fieldtune.evaluation.rounding import json_ready
 from fieldtune.evaluation.statistics import (
     Clusters,
     around,
@@ -67,21 +68,24 @@ class Against:
             {
                 "system": system,
                 "metric": row.measure,
-                "a": round(before, 6),
-                "b": round(after, 6),
-                "difference": round(row.difference, 6),
-                "ci": [round(end, 6) if np.isfinite(end) else None for end in row.interval],
-                "p": round(row.p, 6),
-                "p_holm": round(p, 6),
+                "a": before,
+                "b": after,
+                "difference": row.difference,
+                "ci": row.interval,
+                "p": row.p,
+                "p_holm": p,
                 "wins": row.wins,
                 "ties": row.ties,
                 "losses": row.losses,
-                "detectable": round(row.detectable, 6) if np.isfinite(row.detectable) else None,
+                "detectable": row.detectable,
             }
             for (system, before, after, row), p in zip(self.rows, self.corrected, strict=True)
         ]
         found = {"outcome": self.outcome, "sentence": self.sentence, "system": self.system, "queries": self.queries}
-        return found | {"comparisons": rows, "notes": list(self.notes), "not_trustworthy": list(self.untrusted)}
+        made: dict[str, Any] = json_ready(
+            found | {"comparisons": rows, "notes": list(self.notes), "not_trustworthy": list(self.untrusted)}
+        )
+        return made
 
 
 def compare_runs(a: Path, b: Path, *, resamples: int = 1_000, permutations: int = 10_000, seed: int = 13) -> Against:

@@ -37,6 +37,19 @@ def measured(metrics: Mapping[str, Any]) -> list[str]:
     return ["\n".join([*lines, ""])]
 
 
+def trusted(metrics: Mapping[str, Any]) -> list[str]:
+    """What speaks for and against believing the figures: the verdict's warnings, the audit, missing labels."""
+    lines = [*(metrics.get("verdict") or {}).get("warnings", ())]
+    if leakage := metrics.get("leakage"):
+        lines.append(leakage["sentence"])
+    if judged := metrics.get("judged@10"):
+        told = ", ".join(f"{name} {share:.0%}" for name, share in judged.items())
+        lines.append(f"Judged among the first ten: {told}. A passage that nobody judged counts as wrong.")
+    if not lines:
+        return []
+    return ["\n".join(["## How far to trust it", "", *(f"- {line}" for line in dict.fromkeys(lines)), ""])]
+
+
 def elsewhere(general: Mapping[str, Any] | None) -> list[str]:
     """What tuning cost outside the field; nothing where that was not measured."""
     if not general or not general["probes"]:

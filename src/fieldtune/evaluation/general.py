@@ -18,7 +18,7 @@ from fieldtune import config as settings
 from fieldtune.evaluation.ability import Change, General, State
 from fieldtune.evaluation.probe_sets import LANGUAGES, Probe, RetrievalProbe, SimilarityProbe
 from fieldtune.evaluation.probing import Floats, Probed
-from fieldtune.evaluation.statistics import Clusters, cluster, singles
+from fieldtune.evaluation.statistics import Clusters, cluster, resamples_of, singles
 
 _SKILLED = 0.5  # nDCG@10 of the base model from which it is taken to know a language
 _UNKNOWN = 0.05  # share of unknown tokens above which it is not
@@ -69,9 +69,7 @@ def _known(probes: Sequence[Probe], base: Probed) -> tuple[list[int], list[str]]
 def _resampled(probe: Probe, base: Floats, tuned: Floats, resamples: int, seed: int) -> tuple[Change, Floats, int]:
     """The change of one probe, its bootstrap replicates, and the number of independent observations."""
     clusters = _clusters(probe, len(base))
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, clusters.count, clusters.count) for _ in range(resamples))
-    weights = (np.bincount(draw, minlength=clusters.count) for draw in drawn)
+    weights = resamples_of(clusters, resamples, seed)
     if isinstance(probe, SimilarityProbe):
         grades = np.array(probe.grades)
         change = _scored(probe.name, "Spearman", len(base), _spearman(base, grades), _spearman(tuned, grades))

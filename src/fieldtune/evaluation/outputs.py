@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from fieldtune import __version__
 from fieldtune.beir import RetrievalData
 from fieldtune.errors import InputError
 from fieldtune.evaluation.results import Evaluation, System
+from fieldtune.evaluation.rounding import json_ready
 from fieldtune.evaluation.verdict import bounds, display, p_value, signed
 from fieldtune.measures import label
 from fieldtune.workspace import atomic_file, write_json
@@ -41,8 +41,8 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """What metrics.json holds; numbers are rounded to 6 digits so that machines agree, NaN becomes null."""
     return {
         "systems": {
-            system.name: {name: _number(system.mean[name]) for name in evaluation.measures}
-            | {"ci": {name: list(map(_number, system.interval[name])) for name in evaluation.measures}}
+            system.name: {name: json_ready(system.mean[name]) for name in evaluation.measures}
+            | {"ci": {name: json_ready(system.interval[name]) for name in evaluation.measures}}
             for system in evaluation.systems
         },
         "comparisons": [
@@ -50,19 +50,19 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
                 "a": row.a,
                 "b": row.b,
                 "metric": row.measure,
-                "difference": _number(row.difference),
-                "ci": list(map(_number, row.interval)),
-                "p": _number(row.p),
+                "difference": json_ready(row.difference),
+                "ci": json_ready(row.interval),
+                "p": json_ready(row.p),
                 "wins": row.wins,
                 "ties": row.ties,
                 "losses": row.losses,
-                "p_adjusted": _number(row.p_adjusted),
-                "detectable": _number(row.detectable),
+                "p_adjusted": json_ready(row.p_adjusted),
+                "detectable": json_ready(row.detectable),
             }
             for row in evaluation.comparisons
         ],
         "about": {system.name: {"kind": system.kind} | asdict(system.about) for system in evaluation.systems},
-        "smallest_p": _number(evaluation.smallest_p),
+        "smallest_p": json_ready(evaluation.smallest_p),
         "split": evaluation.split,
         "queries": len(evaluation.queries),
         "queries_left_out": evaluation.left_out,
@@ -166,7 +166,3 @@ def system_table(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[str
 
 def _p(value: float) -> str:
     return p_value(value)[2:].lstrip("= ")
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
