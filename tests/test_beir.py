@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,22 @@ def test_repeated_rows_and_empty_splits_are_named(tmp_path: Path) -> None:
 def test_a_set_fit_for_both_evaluations_ranks_the_whole_corpus(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text('{"evaluation": "full-corpus and judged-only", "relevance_threshold": 2}')
     assert read_meta(tmp_path) == (2, "full-corpus")
+
+
+def test_doubtful_rows_are_named_and_any_usual_header_is_read(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "1", "text": "alpha"}\n{"_id": "2", "title": " ", "text": ""}\n')
+    asked = ("Is it alpha?", "is it  alpha?", "beta?")
+    rows = "".join(json.dumps({"_id": f"q{n}", "text": text}) + "\n" for n, text in enumerate(asked))
+    (tmp_path / "queries.jsonl").write_text(rows)
+    path = tmp_path / "qrels" / "test.tsv"
+    path.write_text("Query ID\tPassage\tScore\nq0\t1\t1\nq1\t1\t1\nq2\t1\t1\nq2\t1\t1\n")
+    data = load_beir(tmp_path)
+    assert len(data.qrels["test"]) == 3
+    assert [note.partition(": ")[2] for note in data.notes] == [
+        "line 5 repeats an earlier row and is counted once.",
+        "1 query has the text of another: q1 = q0.",
+        "1 passage has neither title nor text: 2.",
+    ]
+    path.write_text("q0\t1\t1\n")
+    assert list(load_beir(tmp_path).qrels["test"]) == ["q0"]  # no header, and no row lost

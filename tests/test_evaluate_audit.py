@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import ir_measures
 import pytest
 
 from fieldtune.cli import main
+from fieldtune.standalone import trained_on
 
 
 def call(*words: str) -> int:
@@ -78,6 +81,93 @@ def test_training_rows_of_a_model_are_audited(folder: Path, tmp_path: Path) -> N
     assert found["verdict"]["outcome"] == "not trustworthy"
     rows.write_text('{"query": "x"}\n')
     assert call(*words, "--train-data", str(rows)) == 2
+
+
+def test_only_a_test_split_can_be_trusted(folder: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "qrels" / "dev.tsv").write_bytes((folder / "qrels" / "test.tsv").read_bytes())
+    (folder / "qrels" / "test.tsv").unlink()
+    for split, says in (("dev", "best checkpoint was chosen by"), ("train", "which models learn by heart")):
+        words = ["evaluate", "--data", str(folder), "--split", split, "--bm25"]
+        assert call(*words, "--model", tiny_model, "--fail-unless", "ship") == 3
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.startswith("NOT TRUSTWORTHY") and (says in first or "is known from training" in first)
+
+
+def test_rows_that_a_run_left_beside_its_model_are_found(
+    folder: Path, tmp_path: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "qrels" / "train.tsv").unlink()
+    queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+    test = (folder / "qrels" / "test.tsv").read_text().splitlines()[1].split("\t")[0]
+    text = next(row["text"] for row in queries if row["_id"] == test)
+    model = tmp_path / "made"
+    shutil.copytree(tiny_model, model)
+    assert call("evaluate", "--data", str(folder), "--bm25", "--model", str(model)) == 0
+    assert "nothing is known about leaks" in capsys.readouterr().out
+    (model / "run" / "data").mkdir(parents=True)
+    rows = model / "run" / "data" / "train.jsonl"
+    rows.write_text(json.dumps({"query": text, "pos": ["nothing of the corpus"]}) + "\n")
+    assert call("evaluate", "--data", str(folder), "--bm25", "--model", str(model)) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("NOT TRUSTWORTHY") and str(rows) in printed
+    run = tmp_path / "run"
+    shutil.copytree(model / "run", run)
+    shutil.copytree(tiny_model, run / "model")
+    for named in (run, run / "model"):
+        assert trained_on([str(named)]) == [run / "data" / "train.jsonl"]
+
+
+def test_labels_that_training_knows_are_told_apart_from_the_limits(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = (
+        [row.split("\t") for row in (folder / "qrels" / f"{side}.tsv").read_text().splitlines()[1:]]
+        for side in ("train", "test")
+    )
+    labels, figures = tmp_path / "labels.csv", tmp_path / "figures.json"
+    rows = "".join(f"{row[0]},{other[1]},1\n" for row, other in zip(test[:6], train, strict=False))
+    labels.write_text(f"query-id,corpus-id,grade\n{rows}")
+    words = ["evaluate", "--data", str(folder), "--bm25", "--json", str(figures), "--judgements", str(labels)]
+    assert call(*words) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(figures.read_text())["leakage"]["failed"] is False
+    assert "By labels that were added, which the limits leave out: 6 of the queries" in printed
+    # What the split itself shares with training still counts.
+    with (folder / "qrels" / "train.tsv").open("a") as stream:
+        stream.write("\t".join(test[0]) + "\n")
+    assert call(*words) == 0
+    assert json.loads(figures.read_text())["leakage"]["failed"] is True
+
+
+def test_settings_that_nothing_uses_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--data", str(folder), "--bm25"]
+    for setting, says in (
+        ('evaluation.general_data=["/nope.csv"]', "--general uses it"),
+        ("evaluation.bm25=false", "--bm25"),
+        ("evaluation.general=true", "--general"),
+        ("training.epochs=3", "leave it out"),
+    ):
+        assert call(*words, "--set", setting) == 2
+        said = capsys.readouterr().err
+        assert f"does not use the setting {setting.split('=')[0].removesuffix('.epochs')}" in said and says in said
+    assert call(*words, "--set", "evaluation.bootstrap=200", "--set", "seed=3") == 0
+
+
+def test_a_trec_run_per_system_gives_the_same_figures_elsewhere(folder: Path, tmp_path: Path, tiny_model: str) -> None:
+    figures, run = tmp_path / "figures.json", tmp_path / "out" / "run.trec"
+    words = ["evaluate", "--data", str(folder), "--bm25", "--json", str(figures), "--run", str(run)]
+    assert call(*words) == 0
+    assert call(*words, "--model", f"a b={tiny_model}") == 0
+    found = json.loads(figures.read_text())
+    assert found["data"] == str(folder.resolve())
+    qrels = list(ir_measures.read_trec_qrels("\n".join(
+        "{} 0 {} {}".format(*row.split("\t")) for row in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]
+    )))  # fmt: skip
+    files = {"BM25": run.with_name("run.BM25.trec"), "a b": run.with_name("run.a_b.trec")}
+    assert run.read_text() == files["BM25"].read_text()
+    for name, path in files.items():
+        theirs = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, ir_measures.read_trec_run(str(path)))
+        assert found["systems"][name]["ndcg@10"] == pytest.approx(theirs[ir_measures.nDCG @ 10], abs=1e-6)
 
 
 def test_labels_go_out_and_come_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.errors import ConfigError
-from fieldtune.measures import canonical, first_relevant, label, measure, order, parse
+from fieldtune.measures import canonical, first_relevant, label, measure, parse
 
 PASSAGES = [f"p{number:02d}" for number in range(24)]
 DEPTHS = (1, 3, 6, 10)
+
+
+def order(scores: dict[str, float]) -> list[str]:
+    """Passage ids as trec_eval orders a run: by falling score, equal scores by falling id."""
+    return sorted(sorted(scores, reverse=True), key=scores.__getitem__, reverse=True)
 
 
 @st.composite

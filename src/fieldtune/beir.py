@@ -17,6 +17,9 @@ Protocol = Literal["full-corpus", "judged-only"]
 
 _NAMED = 20
 """Faulty or repeated lines named in one message."""
+_SHOWN = 5  # ids named in a note
+_HEADS = frozenset(("query-id", "query_id", "queryid", "query", "qid"))
+_LAST_HEADS = frozenset(("score", "grade", "relevance", "rel", "label"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,14 @@ def load_beir(folder: Path) -> RetrievalData:
     for path in files:
         qrels[path.stem], repeated = read_qrels(path, passages, queries)
         if repeated:
-            notes.append(f"{path}: {said_lines(repeated)} repeat an earlier row and are counted once.")
+            said = "repeats an earlier row and is" if len(repeated) == 1 else "repeat an earlier row and are"
+            notes.append(f"{path}: {said_lines(repeated)} {said} counted once.")
         if not qrels[path.stem]:
             notes.append(f"{path}: holds no judgement.")
+        notes += _asked_twice(path, qrels[path.stem], queries)
+    if empty := [name for name, one in passages.items() if not one.content.strip()]:
+        said = "passage has" if len(empty) == 1 else "passages have"
+        notes.append(f"{corpus_file(folder)}: {len(empty):,} {said} neither title nor text: {_some(empty)}.")
     return RetrievalData(passages, queries, qrels, threshold, evaluation, tuple(notes))
 
 
@@ -79,6 +87,24 @@ def require_split(folder: Path, data: RetrievalData, split: str) -> None:
             f"a passage is relevant from grade {data.relevance_threshold} on (relevance_threshold in meta.json)",
             path=path,
         )
+
+
+def _asked_twice(path: Path, qrels: Qrels, queries: Mapping[str, Query]) -> list[str]:
+    """Queries of one split that say the same: each counts as often as it stands there."""
+    first: dict[str, str] = {}
+    twice = []
+    for name in qrels:
+        text = " ".join(queries[name].text.casefold().split())
+        if (earlier := first.setdefault(text, name)) != name:
+            twice.append(f"{name} = {earlier}")
+    if not twice:
+        return []
+    said = "query has" if len(twice) == 1 else "queries have"
+    return [f"{path}: {len(twice):,} {said} the text of another: {_some(twice)}."]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
 
 
 def said_lines(lines: Sequence[int]) -> str:
@@ -164,7 +190,7 @@ def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, An
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 ({error})", "save the file as UTF-8", path=path) from None
     for line, text in enumerate(lines, 1):
-        if not text.strip() or (line == 1 and text.split("\t")[0].strip() in ("query-id", "query_id", "qid")):
+        if not text.strip() or (line == 1 and _is_header(text)):
             continue
         read = _qrels_row(text, passages, queries)
         if isinstance(read, _Fault):
@@ -185,6 +211,11 @@ def read_qrels(path: Path, passages: Mapping[str, Any], queries: Mapping[str, An
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
         raise InputError(f"{what}{others}{more}", cure, path=path, line=line)
     return out, tuple(repeated)
+
+
+def _is_header(text: str) -> bool:
+    cells = [cell.strip().casefold() for cell in text.split("\t")]
+    return cells[0] in _HEADS or cells[-1] in _LAST_HEADS
 
 
 @dataclass(frozen=True, slots=True)

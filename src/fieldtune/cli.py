@@ -201,6 +201,9 @@ def evaluate(
     general: Annotated[
         bool, typer.Option("--general", help="Also what the last model lost on everyday texts.")
     ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="Write the rankings to this TREC run file; several systems, a file each.")
+    ] = None,
     fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
@@ -235,6 +238,7 @@ def evaluate(
         unjudged=unjudged,
         llm_judge=llm_judge,
         general=general,
+        runs=run,
     )
     say(said[0], style="bold")
     for sentence in said[1:]:

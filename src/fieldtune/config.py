@@ -480,7 +480,8 @@ class Evaluation(Section):
     rerank_depth: int = Field(50, ge=1)
     """Ranks that the cross-encoder reads."""
     dimensions: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = ()
-    """Shorter vectors to measure, cut from the full ones; auto halves the full size down to 64."""
+    """Shorter vectors to measure, cut from the full ones. In a run, empty and auto take those that training.matryoshka
+    trained; elsewhere auto halves the full size down to 64."""
     precisions: tuple[Literal["int8", "binary"], ...] = ()
     """Smaller number formats to measure beside float32, each with and without rescoring."""
     rescore_depth: int = Field(200, ge=1)
@@ -510,9 +511,13 @@ class Evaluation(Section):
     was possible; 1 if new questions about known documents are what the model is for."""
     near_copy_query: float = Field(0.75, gt=0, le=1)
     """Share of common words, plain and weighed by rarity, from which a test query with words added or left out counts
-    as a near-copy of a training query; where words are put in another's place, half the distance to 1 is allowed."""
+    as a near-copy of a training query; where words are put in another's place, half the distance to 1 is allowed. Stop
+    words, courtesies and words that no passage holds are passed over."""
+    near_copy_cosine: float = Field(0.95, gt=0, le=1)
+    """Cosine of query vectors, the mean of all taken off, from which a query in other words counts as a near-copy."""
     near_copy_passage: float = Field(0.8, gt=0, le=1)
-    """Jaccard similarity of word 3-shingles from which relevant passages of test and train count as near-duplicates."""
+    """Share of common word 3-shingles, of both texts or of the shorter one, from which relevant passages of test and
+    what training has seen count as near-duplicates."""
     slice_queries: int = Field(30, ge=1)
     """A slice of fewer queries, or of fewer than ten document groups, is shown as proving nothing."""
     unjudged: int = Field(200, ge=0)

@@ -103,11 +103,6 @@ def judgements(qrels: Sequence[Mapping[Key, int]], place: Mapping[Key, int], rel
     return Judgements(query, passage, grade, len(qrels), relevance_threshold)
 
 
-def order(scores: Mapping[str, float]) -> list[str]:
-    """Passage ids by falling score; equal scores by falling id, which is how trec_eval orders a run."""
-    return sorted(sorted(scores, reverse=True), key=scores.__getitem__, reverse=True)
-
-
 def parse(name: str) -> tuple[str, int]:
     """`nDCG@10` -> ("ndcg", 10), `R-precision` -> ("r-precision", 0). Raises ConfigError for any other text."""
     family, at, depth = name.strip().lower().partition("@")

@@ -20,6 +20,9 @@ from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import Against, General
 
@@ -101,20 +104,23 @@ def evaluate_models(
     unjudged: Path | None = None,
     llm_judge: bool = False,
     general: bool = False,
+    runs: Path | None = None,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str], str]:
     """Measure models (each `MODEL` or `NAME=MODEL`), BM25 and what `config.evaluation` asks for beside them.
 
     Returns columns and rows for the console, the finding in sentences, verdict first, and the verdict's outcome. The
-    split is audited for leaks from the folder's train and dev splits and from `train_data`; `judgements` are files of
-    added grades; `unjudged` becomes a file for labelling, filled in by a language model with `llm_judge`. `show` names
-    the measures of the console's table; all are in the files. `general` also measures what the last model lost on
-    everyday texts against the first. The corpus is encoded once per model.
+    split is audited for leaks from the folder's train and dev splits and from `train_data`, or, without it, from the
+    rows that a run left beside its model; `judgements` are files of added grades; `unjudged` becomes a file for
+    labelling, filled in by a language model with `llm_judge`; `runs` becomes a TREC run file, or one per system. `show`
+    names the measures of the console's table; all are in the files. `general` also measures what the last model lost
+    on everyday texts against the first. The corpus is encoded once per model.
 
-    Raises ConfigError when there is nothing to measure.
+    Raises ConfigError when there is nothing to measure, or for settings that nothing here uses.
     """
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, cached_vectors
     from fieldtune.evaluation import (
         Origin,
+        added_leaks,
         audit,
         comparison_table,
         digests,
@@ -124,8 +130,10 @@ def evaluate_models(
         write_metrics,
         write_per_query,
         write_report,
+        write_runs,
     )
 
+    _require_used(config, general=general, llm_judge=llm_judge)
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"--precision {precision} is unknown", "auto, fp32 or bf16")
     if not models and not bm25:
@@ -136,7 +144,7 @@ def evaluate_models(
         raise ConfigError(
             "--llm-judge needs an LLM", "--set llm.base_url=... --set llm.model=..., or --set llm.local=..."
         )
-    _require_writable((json, per_query, report, unjudged))
+    _require_writable((json, per_query, report, unjudged, runs))
     named = [_named(model) for model in models]
     if len({name for name, _ in named}) < len(named):
         raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
@@ -144,23 +152,42 @@ def evaluate_models(
         config.evaluation.dimensions or config.evaluation.precisions or config.evaluation.without_prompts
     ) and not models:
         raise ConfigError("dimensions, precisions and prompts are those of a model", "give --model M")
-    loaded, notes = labelled(load_beir(data), split, [*map(Path, config.evaluation.judgements), *judgements])
+    given = load_beir(data)
+    loaded, notes = labelled(given, split, [*map(Path, config.evaluation.judgements), *judgements])
     require_split(data, loaded, split)
-    leakage = audit(loaded, split, config.evaluation, config.seed, training=train_data)
+    learnt = [train_data] if train_data else trained_on(model for _, model in named)
+    notes += [
+        f"Audited against the training rows of a model beside it: {path}." for path in learnt if path != train_data
+    ]
+    given = given if given.positives(split) else loaded
+    notes += added_leaks(given, loaded, split, config.evaluation, learnt)
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         loaders = [(name, partial(Encoder.load, model, precision=cast(Precision, precision))) for name, model in named]
+
+        def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
+            name, load = loaders[0]
+            return cached_vectors(load(), texts, "query", Path(folder), label=f"encoding queries ({name})")
+
+        leakage = audit(given, split, config.evaluation, training=learnt, vectors=vectors if loaders else None)
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=bm25)
         ability = _general(config, loaders, named[-1][1], Path(folder)) if general else None
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
-    proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability)
+    chosen_on = split == "dev" and bool(models)
+    proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability, chosen_on=chosen_on)
     notes += ability.notes if ability else ()
     if unjudged:
         notes += write_labelling(unjudged, config, loaded, split, lineup.systems, llm_judge=llm_judge)
     if json:
-        extra = {"general": ability.as_json() if ability else None, "test_set": digests(loaded, split)}
+        extra = {
+            "general": ability.as_json() if ability else None,
+            "test_set": digests(loaded, split),
+            "data": str(data.resolve()),
+        }
         write_metrics(json, evaluation, proof.record() | extra)
     if per_query:
         write_per_query(per_query, evaluation, loaded)
+    if runs:
+        notes += [f"TREC run of {name}: {path}" for name, path in write_runs(runs, lineup.systems)]
     if report:
         origin = Origin(
             title=data.resolve().name,
@@ -175,6 +202,17 @@ def evaluate_models(
     columns, rows = comparison_table(evaluation, show)
     said = [*proof.lines(), *evaluation.notes, *notes]
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
+
+
+def trained_on(models: Iterable[str]) -> list[Path]:
+    """The training rows that a run left where its models stand: DIR/run/data of `train --out DIR`, or the data of the
+    run whose folder, or whose folder `model`, is named."""
+    found = []
+    for model in models:
+        folder = Path(model).expanduser()
+        places = (folder / "run", folder, *([folder.resolve().parent] if folder.resolve().name == "model" else []))
+        found += [rows for place in places if (rows := place / "data" / "train.jsonl").is_file()][:1]
+    return list(dict.fromkeys(found))
 
 
 def _general(config: Config, loaders: Sequence[tuple[str, Callable[[], Encoder]]], last: str, folder: Path) -> General:
@@ -208,6 +246,22 @@ def _evaluate_command(
     words += ["--train-data", shlex.quote(str(train_data))] if train_data else []
     words += [word for path in judgements for word in ("--judgements", shlex.quote(str(path)))]
     return " ".join([*words, *overrides(changed(config.model_dump(by_alias=True)))])
+
+
+def _require_used(config: Config, *, general: bool, llm_judge: bool) -> None:
+    """Refuse settings that would be passed over without a word."""
+    used = {"seed", "evaluation"} | ({"llm"} if llm_judge else set())
+    unused = [f"{name}" for name in config.model_fields_set if name not in used]
+    given = config.evaluation.model_fields_set
+    instead = {"bm25": "--bm25", "general": "--general"}
+    unused += [f"evaluation.{name}" for name in instead if name in given]
+    unused += [f"evaluation.{name}" for name in ("general_data", "max_general_loss") if name in given and not general]
+    if unused:
+        name = sorted(unused)[0]
+        hint = instead.get(
+            name.removeprefix("evaluation."), "--general uses it" if "general" in name else "leave it out"
+        )
+        raise ConfigError(f"evaluate does not use the setting {name}", hint)
 
 
 def _require_writable(paths: Iterable[Path | None]) -> None:

@@ -24,9 +24,12 @@ def print_summary(folder: Path) -> str:
     metrics = read_json(path)
     systems: dict[str, dict[str, Any]] = metrics["systems"]
     rows = []
+    about = metrics.get("about", {})
     for name, values in systems.items():
+        if about.get(name, {}).get("kind") == "derived":  # shorter vectors and the like: the report has them all
+            continue
         rows.append((name, *(f"{values[key]:.3f}" for key in _SHOWN)))
-        rows.append(("", *(f"[{low:.3f}, {high:.3f}]" for low, high in (values["ci"][key] for key in _SHOWN))))
+        rows.append(("", *(_interval(values["ci"][key]) for key in _SHOWN)))
     verdict = metrics["verdict"]
     say()
     say(f"{verdict['outcome'].upper()}: {verdict['headline']}", style="bold")
@@ -36,11 +39,8 @@ def print_summary(folder: Path) -> str:
     table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
     for comparison in metrics["comparisons"]:
         if comparison["metric"] == "ndcg@10" and {comparison["a"], comparison["b"]} == {"tuned", "base"}:
-            low, high = comparison["ci"]
-            say(
-                f"\ntuned against base, nDCG@10: {comparison['difference']:+.3f} [{low:+.3f}, {high:+.3f}], "
-                f"p = {comparison['p']:.4f}"
-            )
+            ends = _interval(comparison["ci"], "+.3f")
+            say(f"\ntuned against base, nDCG@10: {comparison['difference']:+.3f} {ends}, p = {comparison['p']:.4f}")
     risen = moved_up(folder / "per_query.csv", 5)
     if risen:
         say("\nmoved up most (rank of the right passage, base -> tuned):")
@@ -53,6 +53,11 @@ def print_summary(folder: Path) -> str:
     say(f"  python -c 'from sentence_transformers import SentenceTransformer as S; print(S(\"{folder / 'model'}\"))'")
     say("  fieldtune init YOUR_DOCUMENTS && fieldtune run fieldtune.toml")
     return str(verdict["outcome"])
+
+
+def _interval(ends: Sequence[float | None], digits: str = ".3f") -> str:
+    """Both ends in brackets; a dash for those that a single query or document leaves unknown."""
+    return "[{}, {}]".format(*("–" if end is None else format(end, digits) for end in ends))
 
 
 def moved_up(path: Path, count: int) -> list[tuple[str, int | None, int]]:

@@ -85,3 +85,22 @@ def test_cached_vectors_are_computed_once_and_resumed(
     np.testing.assert_allclose(again, encoder.encode(texts, "passage"), atol=1e-6)
     other = cached_vectors(encoder, texts, "query", tmp_path)
     assert not np.allclose(other, again)
+
+
+def test_one_text_has_one_vector_wherever_it_stands(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.encoding import vectors
+
+    encoder = Encoder.load(tiny_model)
+    texts = ["the lease ends", "rent", "a breach of contract and damages for it", "rent", "the lease ends", "rent"]
+    shift = iter(range(100))
+
+    def encode(some, side, advance):
+        advance(len(some))
+        return np.full((len(some), encoder.dimension), next(shift), np.float32)
+
+    monkeypatch.setattr(vectors, "_BLOCK", 2)
+    monkeypatch.setattr(Encoder, "encode", lambda self, *words, **named: encode(*words, **named))
+    found = cached_vectors(encoder, texts, "passage", tmp_path)
+    assert found[:, 0].tolist() == [0, 0, 1, 0, 0, 0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,23 @@ def test_blocks_find_what_a_full_sort_finds(queries: int, passages: int, k: int,
     expected = np.argsort(-full, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(scores, np.take_along_axis(full, expected, axis=1))
+
+
+@pytest.mark.parametrize("passages", [37, 1003, 20_011])
+@pytest.mark.parametrize("copies", [5, 60])
+def test_equal_vectors_tie_wherever_they_stand(passages: int, copies: int) -> None:
+    rng = np.random.default_rng(passages)
+    right = rng.standard_normal((passages, 96)).astype(np.float32)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    places = np.sort(rng.choice(passages, min(copies, passages - 5), replace=False))
+    right[places] = right[places[0]]
+    left = (0.05 * rng.standard_normal((40, 96)) + right[places[0]]).astype(np.float32)
+    left /= np.linalg.norm(left, axis=1, keepdims=True)
+    _, rows = top_k(left, right, 10)
+    first = min(10, len(places))
+    np.testing.assert_array_equal(rows[:, :first], np.broadcast_to(places[:first], (40, first)))
+    _, other = top_k(left, right, 10, query_block=7, passage_block=333)
+    np.testing.assert_array_equal(rows, other)
 
 
 def test_no_queries() -> None:

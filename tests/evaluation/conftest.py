@@ -65,7 +65,7 @@ def evaluation(collection: RetrievalData, systems: list[System]) -> Evaluation:
 
 @pytest.fixture(scope="session")
 def proof(collection: RetrievalData, evaluation: Evaluation, systems: list[System]) -> Proof:
-    return prove(collection, evaluation, systems, audit(collection, "test", Settings(), 13), Settings())
+    return prove(collection, evaluation, systems, audit(collection, "test", Settings()), Settings())
 
 
 @pytest.fixture

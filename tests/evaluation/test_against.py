@@ -72,7 +72,7 @@ def test_a_run_against_itself_differs_in_nothing(make: Make) -> None:
     assert all(row.difference == 0 and row.p == 1 and row.interval == (0, 0) for *_, row in found.rows)
     assert {system for system, *_ in found.rows} == {"base", "tuned"}
     assert "cannot be told apart" in found.sentence
-    assert found.notes == ()
+    assert not any("smallest" in note or "was judged" in note for note in found.notes)
 
 
 def test_a_worse_model_is_seen_with_the_right_sign_and_numbers(make: Make) -> None:
@@ -87,9 +87,42 @@ def test_a_worse_model_is_seen_with_the_right_sign_and_numbers(make: Make) -> No
     assert row["difference"] == pytest.approx(means[1] - means[0], abs=1e-5)
     assert row["ci"][0] <= row["difference"] <= row["ci"][1] < 0
     assert row["p"] < 0.01
-    assert row["p_holm"] == pytest.approx(2 * row["p"], abs=1e-6)  # of two systems, the one with the smaller p
+    assert row["p_holm"] == row["p"]  # the base model is the same in both runs, and no comparison
+    assert row["detectable"] > 0 and any("smallest true difference" in note for note in found.notes)
     assert row["wins"] + row["ties"] + row["losses"] == found.queries == 36
     assert compare_runs(b, a).outcome == "better"
+
+
+def test_two_systems_that_changed_are_a_family_and_a_third_that_did_not_is_not(make: Make) -> None:
+    a, b = make("a", 0.2), make("b", 2.5)
+    for run in (a, b):  # a second model that moved like the first, and one that did not move
+        figures = json.loads((run / "metrics.json").read_text())
+        figures["systems"] |= {"other": figures["systems"]["tuned"]}
+        (run / "metrics.json").write_text(json.dumps(figures))
+        rows = (run / "per_query.csv").read_text().splitlines()
+        more = [row.replace(",tuned,", ",other,") for row in rows if ",tuned," in row]
+        (run / "per_query.csv").write_text("\n".join([*rows, *more]) + "\n")
+    found = [row for row in compare_runs(a, b).as_json()["comparisons"] if row["metric"] == "ndcg@10"]
+    assert [row["system"] for row in found] == ["base", "tuned", "other"]
+    assert [row["p_holm"] / row["p"] for row in found] == pytest.approx([1, 2, 2], rel=1e-3)
+
+
+def test_what_the_runs_said_of_themselves_is_carried_over(make: Make) -> None:
+    a, b = make("a", 0.2), make("b", 2.5)
+    said = {
+        "verdict": {"outcome": "not trustworthy", "headline": "The test set is known from training."},
+        "general": {"sentence": "General ability fell by 9 points."},
+    }
+    path = b / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    found = compare_runs(a, b)
+    assert found.untrusted == ("B",) and found.outcome == "worse"
+    assert found.sentence.startswith("NOT TRUSTWORTHY, as the verdict of B says: tuned of B is worse")
+    assert found.as_json()["not_trustworthy"] == ["B"]
+    assert "B was judged: not trustworthy. The test set is known from training." in found.notes
+    assert "B: General ability fell by 9 points." in found.notes
+    limits = [note for note in found.notes if "take the intervals as rough" in note]
+    assert len(limits) == 1  # of the few document groups, once
 
 
 def test_the_order_of_queries_and_passages_does_not_matter(make: Make, collection: RetrievalData) -> None:
@@ -159,6 +192,18 @@ def test_a_change_whose_data_are_gone_is_still_refused(make: Make, collection: R
     passages = dict(collection.passages) | {"p11": Passage("p11", "Deed", "edited", group="deed 2")}
     b = make("b", 0.9, changed(collection, passages=passages), keep=False)
     with pytest.raises(InputError, match=r"the corpus changed .the data of B are gone"):
+        compare_runs(make("a", 0.9), b)
+
+
+def test_data_that_were_measured_elsewhere_are_found_again(
+    make: Make, collection: RetrievalData, tmp_path: Path
+) -> None:
+    passages = dict(collection.passages) | {"p11": Passage("p11", "Deed", "edited", group="deed 2")}
+    b = make("b", 0.9, changed(collection, passages=passages), keep=False)
+    write_beir(tmp_path / "elsewhere", changed(collection, passages=passages))
+    figures = json.loads((b / "metrics.json").read_text()) | {"data": str(tmp_path / "elsewhere")}
+    (b / "metrics.json").write_text(json.dumps(figures))
+    with pytest.raises(InputError, match=r"passages with another text: 1 \(p11\)"):
         compare_runs(make("a", 0.9), b)
 
 

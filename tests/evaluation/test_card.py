@@ -146,3 +146,12 @@ CHINESE = "承租人应当按照约定的期限支付租金。"
 )
 def test_languages_are_told_only_where_they_are_sure(text: str, codes: tuple[str, ...]) -> None:
     assert languages_of([text]) == codes
+
+
+def test_what_speaks_against_the_figures_is_on_the_card(model: Path, metrics: dict[str, object]) -> None:
+    verdict = {"outcome": "ship", "headline": "More.", "sentences": [], "warnings": ["Keyword search is better."]}
+    audited = {"sentence": "Leakage audit: some overlap, within the limits."}
+    text = card(model, metrics | {"verdict": verdict, "leakage": audited, "judged@10": {"tuned": 0.25}}, about())
+    assert "## How far to trust it\n\n- Keyword search is better.\n- Leakage audit: some overlap" in text
+    assert "- Judged among the first ten: tuned 25%." in text
+    assert "How far to trust it" not in card(model, metrics, about())

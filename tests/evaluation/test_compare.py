@@ -197,7 +197,8 @@ def test_per_query_rows_average_to_the_metrics(
 
 def test_table_for_the_console(evaluation: Evaluation) -> None:
     columns, rows = comparison_table(evaluation)
-    assert columns == ["", "base", "tuned", "BM25", "tuned − base", "95% interval", "p"]
+    shown = ["", "base", "tuned", "BM25", "tuned − base", "95% interval", "p", "p (Holm)", "won/tied/lost"]
+    assert columns == shown
     assert [row[0] for row in rows[:3]] == ["nDCG@10", "MRR@10", "Recall@1"]
     assert all(len(row) == len(columns) for row in rows)
     assert rows[0][2] == f"{evaluation.system('tuned').mean['ndcg@10']:.3f}"

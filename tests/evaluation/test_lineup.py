@@ -12,8 +12,9 @@ from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Evaluation as Settings
 from fieldtune.encoding import Encoder
 from fieldtune.errors import InputError, ModelError
-from fieldtune.evaluation import comparison_table, evaluate, line_up, metrics
+from fieldtune.evaluation import comparison_table, evaluate, line_up, metrics, with_trained_sizes
 from fieldtune.evaluation.rerank import Reranker
+from fieldtune.types import Result
 
 
 @pytest.fixture
@@ -188,3 +189,13 @@ def test_vectors_that_are_no_numbers_are_refused_by_model_and_text(data: Retriev
         dense_ranking(data, "test", queries, passages, label="m2")
     with pytest.raises(InputError, match="query vectors have 4 numbers, passage vectors 3"):
         dense_ranking(data, "test", np.ones_like(queries), np.ones((60, 3), np.float32))
+
+
+def test_a_run_measures_the_dimensions_it_trained() -> None:
+    trained = [Result("dataset", {}), Result("training", {}, details={"dimensions": [100, 384, 33]})]
+    assert with_trained_sizes(Settings(), trained).dimensions == (100, 33)
+    assert with_trained_sizes(Settings(dimensions="auto"), trained).dimensions == (100, 33)
+    assert with_trained_sizes(Settings(dimensions=(64,)), trained).dimensions == (64,)
+    assert with_trained_sizes(Settings(dimensions="auto"), []).dimensions == "auto"
+    plain = [Result("training", {}, details={"dimensions": [384]})]
+    assert with_trained_sizes(Settings(), plain).dimensions == ()

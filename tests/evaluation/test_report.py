@@ -209,7 +209,7 @@ def test_structure_stays_as_it_was(html: str, golden: Callable[[str, str], None]
 
 def test_one_system_and_nothing_else(tmp_path: Path, collection: RetrievalData, systems: list[System]) -> None:
     alone = evaluate(collection, "test", systems[2:], Settings(), 1)
-    proof = prove(collection, alone, systems[2:], audit(collection, "test", Settings(), 1), Settings())
+    proof = prove(collection, alone, systems[2:], audit(collection, "test", Settings()), Settings())
     write_report(tmp_path / "report.html", alone, collection, systems[2:], proof)
     text = "\n".join(parsed((tmp_path / "report.html").read_text("utf-8")).text)
     assert "There is nothing to compare it with." in text
@@ -255,7 +255,7 @@ def test_words_of_the_query_are_marked_in_english_and_chinese(tmp_path: Path) ->
         System("tuned", Ranking.of(names, [names, names[::-1]], [[2, 1]] * 2, names)),
     ]
     found = evaluate(data, "test", runs, Settings(bootstrap=100), 1)
-    proof = prove(data, found, runs, audit(data, "test", Settings(), 1), Settings())
+    proof = prove(data, found, runs, audit(data, "test", Settings()), Settings())
     write_report(tmp_path / "report.html", found, data, runs, proof)
     html = (tmp_path / "report.html").read_text("utf-8")
     assert "A <mark>tenant</mark> who <mark>pays</mark> <mark>late</mark> owes interest." in html

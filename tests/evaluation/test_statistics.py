@@ -12,6 +12,7 @@ from fieldtune.evaluation.statistics import (
     detectable,
     holm,
     intervals,
+    resamples_of,
     sign_flip,
     singles,
     smallest_p,
@@ -140,6 +141,28 @@ def simulated(
     hits = [generator.random(len(labels)) < generator.beta(4 * mean, 4 - 4 * mean, count)[labels] for _ in "ab"]
     a, b = (hit.astype(np.float64)[:, None] for hit in hits)
     return a, b, cluster([[str(label)] for label in labels], {})
+
+
+def test_systems_that_differ_by_document_alone_are_seldom_called_different() -> None:
+    generator = np.random.default_rng(5)
+    rounds, wrong, naive, covered = 300, 0, 0, 0
+    for seed in range(rounds):
+        labels = np.repeat(np.arange(15), 1 + generator.geometric(0.2, 15))
+        change = (generator.normal(0, 0.2, 15)[labels] + generator.normal(0, 0.2, len(labels)))[:, None]
+        found = cluster([[str(label)] for label in labels], {})
+        low, high = intervals(change, found, resamples=300, seed=seed)[0]
+        covered += low <= 0 <= high
+        wrong += sign_flip(change, found, permutations=300, seed=seed)[0] <= 0.05
+        naive += sign_flip(change, singles(len(labels)), permutations=300, seed=seed)[0] <= 0.05
+    assert 0.92 <= covered / rounds <= 0.98
+    assert wrong / rounds <= 0.08
+    assert naive / rounds > 0.15
+
+
+def test_bootstrap_draws_are_the_same_with_each_numpy() -> None:
+    assert [one.tolist() for one in resamples_of(singles(5), 3, 7)] == [
+        [0, 0, 0, 3, 2], [1, 2, 0, 0, 2], [1, 0, 1, 1, 2],
+    ]  # fmt: skip
 
 
 def test_intervals_cover_and_tests_err_about_as_often_as_they_say() -> None:

@@ -93,7 +93,47 @@ def test_behind_keyword_search_it_ships_with_a_warning() -> None:
     verdict = judge(measured(0.2, 0.5, bm25=0.9), CLEAN)
     assert (verdict.outcome, verdict.rule) == ("ship", "higher, behind keyword search")
     assert verdict.warnings[0].startswith("Keyword search alone is still better")
+    assert verdict.headline.endswith("but keyword search alone is better than both.")
     assert judge(measured(0.2, 0.9, bm25=0.5), CLEAN).rule == "higher"
+
+
+def test_a_gain_in_one_document_never_ships_but_one_without_known_documents_does() -> None:
+    def of(groups: list[str]) -> Evaluation:
+        passages = {key: replace(one, group=groups[n]) for n, (key, one) in enumerate(DATA.passages.items())}
+        systems = [System("base", right(0.3)), System("tuned", right(0.9))]
+        return evaluate(replace(DATA, passages=passages), "test", systems, Settings(), 1)
+
+    one = judge(of(["the code"] * SIZE), CLEAN)
+    assert (one.outcome, one.rule) == ("no measurable difference", "one document")
+    assert "in the one document that all queries are about" in one.headline
+    assert judge(of([""] * SIZE), CLEAN).outcome == "ship"
+    assert judge(of([f"law {n % 12}" for n in range(SIZE)]), CLEAN).outcome == "ship"
+
+
+def test_train_queries_prove_nothing_of_a_model() -> None:
+    verdict = judge(replace(measured(0.3, 0.8), split="train"), CLEAN)
+    assert (verdict.outcome, verdict.rule) == ("not trustworthy", "trained on")
+    assert verdict.line.startswith("NOT TRUSTWORTHY: These are the train queries")
+
+
+def test_what_could_not_be_audited_is_said_in_the_headline() -> None:
+    verdict = judge(measured(0.3, 0.8), replace(CLEAN, compared={}))
+    assert verdict.outcome == "ship" and "Unaudited" in verdict.line
+    assert "Unaudited" not in judge(measured(0.3, 0.8), CLEAN).line
+
+
+def test_the_smallest_difference_is_told_and_no_interval_leaves_the_scale() -> None:
+    told = [text for text in judge(measured(0.3, 0.8)).sentences if "smallest true difference" in text]
+    row = measured(0.3, 0.8).compared("tuned", "base", "ndcg@10")
+    assert row is not None and told[0].endswith(f"{row.detectable:.3f}.")
+    few = replace(DATA, qrels={"test": {f"q{n}": {f"p{n}": 1} for n in range(3)}})
+    systems = [
+        System(name, replace(one, queries=one.queries[:3], rows=one.rows[:3], values=one.values[:3]))
+        for name, one in (("base", right(1 / SIZE)), ("tuned", right(1 / SIZE, start=1)))
+    ]
+    found = evaluate(few, "test", systems, Settings(), 1)
+    assert all(-1 <= row.interval[0] <= row.interval[1] <= 1 for row in found.comparisons)
+    assert not any("rule out" in text or "smallest true" in text for text in judge(found).sentences)
 
 
 def test_three_queries_work_and_prove_nothing() -> None:

@@ -31,6 +31,9 @@ class Sets:
         low, high = sorted((self.find(a), self.find(b)))
         self._up[high] = low
 
+    def names(self) -> list[str]:
+        return list(self._up)
+
     def roots(self) -> list[str]:
         return sorted(name for name, up in self._up.items() if name == up)
 

@@ -34,13 +34,22 @@ def cached_vectors(
     note_use(folder, key)
     if done < len(texts):
         out = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
+        # One vector for one text: in another batch its last bits would differ, and equal passages would not tie.
+        place: dict[str, int] = {}
+        for row in range(done):
+            place.setdefault(texts[row], row)
         with Progress(label or f"encoding {side} texts", len(texts), unit="texts") as progress:
             progress.resume(done)
             for begin in range(done, len(texts), _BLOCK):
-                block = texts[begin : begin + _BLOCK]
-                out[begin : begin + len(block)] = encoder.encode(block, side, advance=progress.advance)
+                block = range(begin, min(begin + _BLOCK, len(texts)))
+                fresh = [row for row in block if place.setdefault(texts[row], row) == row]
+                if fresh:
+                    out[fresh] = encoder.encode([texts[row] for row in fresh], side, advance=progress.advance)
+                again = sorted({*block}.difference(fresh))
+                out[again] = out[[place[texts[row]] for row in again]]
+                progress.advance(len(again))
                 out.flush()  # before the mark, which vouches for it
-                write_json(mark, {"done": begin + len(block), "model": encoder.name, "side": side})
+                write_json(mark, {"done": block.stop, "model": encoder.name, "side": side})
         del out
     vectors: NDArray[np.float32] = np.load(path, mmap_mode="r")
     return vectors

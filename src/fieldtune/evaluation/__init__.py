@@ -2,14 +2,14 @@
 
 from fieldtune.evaluation.ability import Change, General
 from fieldtune.evaluation.against import Against, compare_runs
-from fieldtune.evaluation.audit import audit
+from fieldtune.evaluation.audit import added_leaks, audit
 from fieldtune.evaluation.card import ModelFacts, languages_of, write_card
 from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import Example, examples_of, movers
 from fieldtune.evaluation.general import general_ability
 from fieldtune.evaluation.leakage import Leakage
-from fieldtune.evaluation.lineup import Lineup, line_up
+from fieldtune.evaluation.lineup import Lineup, line_up, with_trained_sizes
 from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
 from fieldtune.evaluation.origin import Origin, changed, overrides
 from fieldtune.evaluation.outcome import OUTCOMES, RULES, Verdict, parse_outcomes
@@ -20,6 +20,7 @@ from fieldtune.evaluation.outputs import (
     versions,
     write_metrics,
     write_per_query,
+    write_runs,
 )
 from fieldtune.evaluation.proof import Proof, prove
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking
@@ -55,6 +56,7 @@ __all__ = [
     "System",
     "Verdict",
     "add_judgements",
+    "added_leaks",
     "agreement",
     "asked",
     "audit",
@@ -87,9 +89,11 @@ __all__ = [
     "system_table",
     "unjudged",
     "versions",
+    "with_trained_sizes",
     "write_card",
     "write_metrics",
     "write_per_query",
     "write_report",
+    "write_runs",
     "write_unjudged",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fieldtune.evaluation.rounding import json_ready
 from fieldtune.evaluation.verdict import signed
 
 State = Literal["kept", "lost", "unclear"]
@@ -100,7 +101,7 @@ class General:
             "failed": self.failed,
             "sentence": self.sentence,
             "limit": self.limit,
-            "level": round(self.level, 6),
+            "level": json_ready(self.level),
             "probes": [_row(change) for change in self.probes],
             "overall": _row(self.overall) if self.overall else None,
             "notes": list(self.notes),
@@ -110,10 +111,8 @@ class General:
 def _row(change: Change) -> dict[str, Any]:
     row = dataclasses.asdict(change)
     row["ci"] = row.pop("interval")
-    numbers = {
-        key: None if math.isnan(value) else round(value, 6) for key, value in row.items() if type(value) is float
-    }
-    return row | numbers | {"ci": [None if math.isnan(end) else round(end, 6) for end in change.interval]}
+    made: dict[str, Any] = json_ready(row)
+    return made
 
 
 def _change(change: Change) -> str:

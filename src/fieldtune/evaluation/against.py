@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,19 @@ import numpy as np
 
 from fieldtune.errors import InputError
 from fieldtune.evaluation.past_runs import PastRun, read_run, set_changes
-from fieldtune.evaluation.results import MAIN, Comparison
-from fieldtune.evaluation.statistics import Clusters, Floats, holm, intervals, sign_flip, singles
+from fieldtune.evaluation.results import BM25_NAME, MAIN, Comparison
+from fieldtune.evaluation.rounding import json_ready
+from fieldtune.evaluation.statistics import (
+    Clusters,
+    around,
+    clusters_of,
+    detectable,
+    holm,
+    sign_flip,
+    singles,
+    standard_errors,
+    tally,
+)
 from fieldtune.evaluation.verdict import bounds, outcome_of, p_value, signed
 from fieldtune.measures import label
 
@@ -30,6 +41,8 @@ class Against:
     system: str
     """The system that the finding is about: tuned, where both runs have it."""
     notes: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
+    """Of the runs A and B those whose own verdict is "not trustworthy"."""
 
     @property
     def outcome(self) -> str:
@@ -40,9 +53,10 @@ class Against:
     def sentence(self) -> str:
         what = {"better": "is better than", "same": "cannot be told apart from", "worse": "is worse than"}[self.outcome]
         row = self._main
+        warned = f"NOT TRUSTWORTHY, as the verdict of {' and '.join(self.untrusted)} says: " if self.untrusted else ""
         return (
-            f"{self.system} of B {what} {self.system} of A: {label(MAIN)} {signed(row.difference)}{bounds(row)}, "
-            f"{p_value(row.p)}, over {self.queries:,} queries."
+            f"{warned}{self.system} of B {what} {self.system} of A: {label(MAIN)} "
+            f"{signed(row.difference)}{bounds(row)}, {p_value(row.p)}, over {self.queries:,} queries."
         )
 
     @property
@@ -54,20 +68,24 @@ class Against:
             {
                 "system": system,
                 "metric": row.measure,
-                "a": round(before, 6),
-                "b": round(after, 6),
-                "difference": round(row.difference, 6),
-                "ci": [round(end, 6) if np.isfinite(end) else None for end in row.interval],
-                "p": round(row.p, 6),
-                "p_holm": round(p, 6),
+                "a": before,
+                "b": after,
+                "difference": row.difference,
+                "ci": row.interval,
+                "p": row.p,
+                "p_holm": p,
                 "wins": row.wins,
                 "ties": row.ties,
                 "losses": row.losses,
+                "detectable": row.detectable,
             }
             for (system, before, after, row), p in zip(self.rows, self.corrected, strict=True)
         ]
         found = {"outcome": self.outcome, "sentence": self.sentence, "system": self.system, "queries": self.queries}
-        return found | {"comparisons": rows, "notes": list(self.notes)}
+        made: dict[str, Any] = json_ready(
+            found | {"comparisons": rows, "notes": list(self.notes), "not_trustworthy": list(self.untrusted)}
+        )
+        return made
 
 
 def compare_runs(a: Path, b: Path, *, resamples: int = 1_000, permutations: int = 10_000, seed: int = 13) -> Against:
@@ -80,7 +98,7 @@ def compare_runs(a: Path, b: Path, *, resamples: int = 1_000, permutations: int 
     if changes:
         raise InputError(
             "the test sets differ, so their figures cannot be compared: " + "; ".join(changes),
-            "measure both models on one set: fieldtune evaluate --data B/data --model A --model B",
+            "measure both models on one set: fieldtune evaluate --data DATA --model A --model B",
         )
     systems = [name for name in one.values if name in other.values]
     if not any(MAIN in one.values[name] and MAIN in other.values[name] for name in systems):
@@ -92,9 +110,17 @@ def compare_runs(a: Path, b: Path, *, resamples: int = 1_000, permutations: int 
     system = (
         "tuned"
         if "tuned" in systems
-        else next(name for name in reversed(systems) if name != "BM25" or len(systems) == 1)
+        else next(name for name in reversed(systems) if name != BM25_NAME or len(systems) == 1)
     )
-    return Against(len(one.texts), tuple(rows), tuple(_corrected(rows)), system, tuple(_notes(one, other, systems)))
+    main = next(row for name, _, _, row in rows if (name, row.measure) == (system, MAIN))
+    notes = _notes(one, other, systems)
+    if np.isfinite(main.detectable):
+        notes.append(
+            f"The smallest true difference in {label(MAIN)} that these queries would show four times in five is "
+            f"{main.detectable:.3f}."
+        )
+    untrusted = [run for run, mine in (("A", one), ("B", other)) if _verdict(mine).get("outcome") == "not trustworthy"]
+    return Against(len(one.texts), tuple(rows), tuple(_corrected(rows)), system, tuple(notes), tuple(untrusted))
 
 
 def _rows(
@@ -107,21 +133,24 @@ def _rows(
     after = np.column_stack([other.values[name][measure][order] for name, measure in named])
     clusters = _clusters(one)
     change = after - before
-    ends = intervals(change, clusters, resamples=resamples, seed=seed)
+    means = change.mean(axis=0)
+    errors = standard_errors(change, clusters, resamples=resamples, seed=seed)
+    ends, least = np.clip(around(means, errors, clusters), -1, 1), detectable(errors, clusters)
     p = sign_flip(change, clusters, permutations=permutations, seed=seed)
     out = []
     for column, (name, measure) in enumerate(named):
-        each: Floats = change[:, column]
+        wins, ties, losses = tally(change[:, column])
         row = Comparison(
             a="B",
             b="A",
             measure=measure,
-            difference=float(each.mean()),
+            difference=float(means[column]),
             interval=(float(ends[column, 0]), float(ends[column, 1])),
             p=float(p[column]),
-            wins=int((each > 1e-9).sum()),
-            ties=int((np.abs(each) <= 1e-9).sum()),
-            losses=int((each < -1e-9).sum()),
+            wins=wins,
+            ties=ties,
+            losses=losses,
+            detectable=float(least[column]),
         )
         out.append((name, float(before[:, column].mean()), float(after[:, column].mean()), row))
     return out
@@ -129,22 +158,24 @@ def _rows(
 
 def _clusters(run: PastRun) -> Clusters:
     """As in the run's own intervals: one cluster for all queries cannot be resampled."""
-    labels = np.unique(run.clusters, return_inverse=True)[1]
-    sizes = np.bincount(labels)
-    if len(sizes) < 2:
-        return singles(len(labels))
-    return Clusters(labels, len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()))
+    found = clusters_of(run.clusters)
+    return found if found.count > 1 else singles(len(run.clusters))
 
 
 def _corrected(rows: Sequence[tuple[str, float, float, Comparison]]) -> list[float]:
-    """Holm (1979) over the systems, for each measure on its own."""
-    out = np.zeros(len(rows))
-    measured = np.array([row.measure for *_, row in rows])
-    p = np.array([row.p for *_, row in rows])
-    for measure in np.unique(measured):
-        family = measured == measure
-        out[family] = holm(p[family])
-    return [float(value) for value in out]
+    """Holm (1979) over the systems that changed, for each measure on its own: base and BM25 are the same in both runs
+    as a rule, and what cannot differ is no comparison."""
+    out = [row.p for *_, row in rows]
+    same = {system for system, *_ in rows} - {system for system, _, _, row in rows if row.wins or row.losses}
+    for measure in {row.measure for *_, row in rows}:
+        family = [n for n, (system, _, _, row) in enumerate(rows) if row.measure == measure and system not in same]
+        for n, p in zip(family, holm(np.array([out[n] for n in family])).tolist(), strict=True):
+            out[n] = p
+    return out
+
+
+def _verdict(run: PastRun) -> Mapping[str, Any]:
+    return run.metrics.get("verdict") or {}
 
 
 def _notes(one: PastRun, other: PastRun, systems: Sequence[str]) -> list[str]:
@@ -153,6 +184,13 @@ def _notes(one: PastRun, other: PastRun, systems: Sequence[str]) -> list[str]:
         for run, mine in (("A", one), ("B", other))
         if (missing := [name for name in mine.values if name not in systems])
     ]
+    for run, mine in (("A", one), ("B", other)):
+        if "outcome" in (verdict := _verdict(mine)):
+            notes.append(f"{run} was judged: {verdict['outcome']}. {verdict.get('headline', '')}".rstrip())
+        if general := mine.metrics.get("general"):
+            notes.append(f"{run}: {general['sentence']}")
+    # What limits the test set limits the comparison on it; both runs say it of the same queries.
+    notes += dict.fromkeys(text for run in (one, other) for text in run.metrics.get("notes", ()))
     if "base" in systems and MAIN in one.values["base"]:
         before, after = (run.metrics["systems"]["base"][MAIN] for run in (one, other))
         if abs(before - after) > 1e-6:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +11,16 @@ from numpy.typing import NDArray
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
-from fieldtune.corpus.near import words
 from fieldtune.dataset.examples import read_examples
-from fieldtune.dataset.leaks import query_terms
+from fieldtune.evaluation.alike import Vocabulary, ask, query_rarity, replaces, vocabulary
 from fieldtune.evaluation.known import Known, known_from_qrels, plain, tied_documents, with_rows
 from fieldtune.evaluation.leakage import EXACT, NEAR, Finding, Leakage, Overlap, Pair
-from fieldtune.evaluation.nearest import (
-    Nearest,
-    Vocabulary,
-    copies,
-    is_copy,
-    is_filled_in,
-    nearest_vectors,
-    nearest_words,
-    query_rarity,
-    rarity,
-    vocabulary,
-)
+from fieldtune.evaluation.nearest import Nearest, nearest_vectors, nearest_words
+from fieldtune.evaluation.passage_leaks import passage_leaks, shared_group
 from fieldtune.types import SPLITS
 
 _LISTED = 20  # leaks of a kind that are named one by one; the counts are always whole
 _WORST = 10  # pairs of nearest neighbours that are named
-_WORDS = 8  # a passage of fewer words is compared with its title
 _WHOLE = 0.2  # documents that hold a larger share of the labelled queries cannot lie on one side whole
 
 
@@ -39,21 +28,20 @@ def audit(
     data: RetrievalData,
     split: str,
     config: settings.Evaluation,
-    seed: int,
     *,
-    training: Path | None = None,
+    training: Path | Sequence[Path] = (),
     vectors: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
 ) -> Leakage:
     """Compare the queries of a split and their relevant passages with those of train and dev.
 
-    `training` is a file of training rows (query, pos, neg) that counts as train, beside the train split. `vectors`
+    `training` are files of training rows (query, pos, neg) that count as train, beside the train split. `vectors`
     gives unit vectors `(n, dim)` of query texts; with it the nearest neighbours are found by vectors as well. Raises
     InputError for a file that is not training data.
     """
     measured = known_from_qrels(data, split)
     sides = {side: known_from_qrels(data, side) for side in SPLITS if side in data.qrels and side != split}
-    if training is not None:
-        sides["train"] = with_rows(sides.get("train", Known()), read_examples(training), training, data)
+    for path in (training,) if isinstance(training, Path) else training:
+        sides["train"] = with_rows(sides.get("train", Known()), read_examples(path), path, data)
     sides = {side: sides[side] for side in SPLITS if side in sides and (sides[side].queries or sides[side].passages)}
     positives = data.positives(split)
     holders: dict[str, list[str]] = {}
@@ -66,28 +54,18 @@ def audit(
     findings: list[Finding] = []
     overlaps: list[Overlap] = []
     for side, known in sides.items():
-        nearest, weights = _nearest_queries(measured, known, corpus)
-        overlaps.append(_overlap(side, "words", measured, known, nearest))
-        if vectors is not None and known.queries:
-            texts = list(measured.ids.values())
-            found_near = nearest_vectors(vectors(texts), vectors([text for _, text in known.queries.values()]))
-            overlaps.append(_overlap(side, "vectors", measured, known, found_near))
-        pairs = {
-            "query": _same_queries(measured, known),
-            "near query": _near_queries(measured, known, nearest, weights, config.near_copy_query),
-            "passage": _same_passages(data, holders, known.passages),
-            "near passage": _near_passages(data, holders, known, corpus, config.near_copy_passage, seed),
-            "document": _documents(data, holders, known),
-            "negative": _negatives(data, holders, known),
-        }
+        pairs: dict[str, list[Pair]] = {"query": _same_queries(measured, known)}
+        pairs["near query"], near = _near_queries(measured, known, corpus, config, vectors)
+        overlaps += [_overlap(side, by, measured, known, nearest) for by, nearest in near.items()]
+        pairs |= passage_leaks(data, holders, known, corpus, config.near_copy_passage)
         findings += [_finding(kind, side, found, len(positives)) for kind, found in pairs.items()]
     train = {one.kind: one.queries for one in findings if one.side == "train"}
     exact = frozenset().union(*(train.get(kind, frozenset()) for kind in EXACT))
-    near = exact.union(*(train.get(kind, frozenset()) for kind in NEAR))
+    near_ones = exact.union(*(train.get(kind, frozenset()) for kind in NEAR))
     parted = {
         query
         for query in train.get("document", ())
-        if any(_shared_group(data, key, sides["train"]) not in (tied | {""}) for key in positives[query])
+        if any(shared_group(data, key, sides["train"]) not in (tied | {""}) for key in positives[query])
     }
     total = max(1, len(positives))
     return Leakage(
@@ -97,11 +75,41 @@ def audit(
         findings=tuple(findings),
         overlaps=tuple(overlaps),
         exact=len(exact) / total,
-        near=len(near) / total,
+        near=len(near_ones) / total,
         documents=len(parted) / total,
         limits={"exact": config.max_leak, "near": config.max_near_leak, "documents": config.max_shared_documents},
         documents_known=any(data.passages[key].group for key in holders),
     )
+
+
+def added_leaks(
+    given: RetrievalData,
+    labelled: RetrievalData,
+    split: str,
+    config: settings.Evaluation,
+    training: Path | Sequence[Path] = (),
+) -> list[str]:
+    """What leaks by labels that were added to a split, as sentences.
+
+    They are no fault of the split and are not held against its limits: whoever finds one more right passage of a query
+    may well find one that training knows.
+    """
+    before, after = given.qrels.get(split, {}), labelled.qrels[split]
+    added = {
+        query: {key: grade for key, grade in row.items() if key not in before.get(query, {})}
+        for query, row in after.items()
+    }
+    rest = replace(labelled, qrels={**labelled.qrels, split: added})
+    if not rest.positives(split):
+        return []
+    asked_before = set(given.positives(split))
+    found = []
+    for one in audit(rest, split, config, training=training).findings:
+        queries = one.queries - asked_before if "query" in one.kind else one.queries
+        if queries and one.kind != "document":
+            touched = replace(one, queries=queries, share=len(queries) / max(1, len(labelled.positives(split))))
+            found.append(f"By labels that were added, which the limits leave out: {touched.sentence}")
+    return found
 
 
 def _finding(kind: str, side: str, pairs: Iterable[Pair], total: int) -> Finding:
@@ -119,92 +127,32 @@ def _same_queries(measured: Known, known: Known) -> list[Pair]:
     return pairs
 
 
-def _nearest_queries(measured: Known, known: Known, corpus: Vocabulary) -> tuple[Nearest, dict[str, float]]:
-    here = [query_terms(text) for text in measured.ids.values()]
-    there = [query_terms(text) for _, text in known.queries.values()]
-    weights = query_rarity([*here, *there], corpus)
-    return nearest_words(here, there, weights), weights
-
-
 def _near_queries(
-    measured: Known, known: Known, nearest: Nearest, weights: Mapping[str, float], threshold: float
-) -> list[Pair]:
-    others = list(known.queries.values())
-    pairs = []
-    for row, (query, text) in enumerate(measured.ids.items()):
-        column = int(nearest.index[row])
-        if column < 0 or query in known.ids or plain(text) in known.queries:
-            continue
-        name, other = others[column]
-        if is_copy(query_terms(text), query_terms(other), weights, threshold):
-            pairs.append(Pair(query, text, name, other, float(nearest.similarity[row])))
-    return pairs
-
-
-def _same_passages(
-    data: RetrievalData, holders: Mapping[str, Sequence[str]], passages: Mapping[str, tuple[str, str, str]]
-) -> list[Pair]:
-    pairs = []
-    for key, queries in holders.items():
-        content = data.passages[key].content
-        if found := passages.get(plain(content)):
-            pairs += [Pair(query, content, found[0], found[2]) for query in queries]
-    return pairs
-
-
-def _near_passages(
-    data: RetrievalData,
-    holders: Mapping[str, Sequence[str]],
+    measured: Known,
     known: Known,
     corpus: Vocabulary,
-    threshold: float,
-    seed: int,
-) -> list[Pair]:
-    rest = [key for key in holders if plain(data.passages[key].content) not in known.passages]
-    others = list(known.passages.values())
-    own = [_compared(data.passages[key].text, data.passages[key].content) for key in rest]
-    near = copies(own, [_compared(text, content) for _, text, content in others], threshold, seed)
-    # A template about another thing is no copy: both passages with their titles, by their rarest words.
-    here = {row: query_terms(data.passages[rest[row]].content) for row in near}
-    there = {column: query_terms(others[column][2]) for found in near.values() for _, column in found}
-    wanted = [term for terms in (*here.values(), *there.values()) for term in terms]
-    weights = rarity(wanted, corpus)
+    config: settings.Evaluation,
+    vectors: Callable[[Sequence[str]], NDArray[np.float32]] | None,
+) -> tuple[list[Pair], dict[str, Nearest]]:
+    """Queries asked again in nearly the same words, or in others that mean the same; and the nearest of all."""
+    mine, others = list(measured.ids.items()), list(known.queries.values())
+    here, there = ([ask(text, corpus) for _, text in queries] for queries in (mine, others))
+    weights = query_rarity([one.terms for one in (*here, *there)], corpus)
+    near = {"words": nearest_words(here, there, weights, config.near_copy_query)}
+    if vectors is not None and others:
+        left, right = (vectors([text for _, text in queries]) for queries in (mine, others))
+        near["vectors"] = nearest_vectors(left, right, config.near_copy_cosine)
     pairs = []
-    for row, found in sorted(near.items()):
-        real = next((link for link in found if not is_filled_in(here[row], there[link[1]], weights)), None)
-        if real is not None:
-            similarity, column = real
-            name, _, content = others[column]
-            text = data.passages[rest[row]].content
-            pairs += [Pair(query, text, name, content, similarity) for query in holders[rest[row]]]
-    return pairs
-
-
-def _compared(text: str, content: str) -> str:
-    """A passage of few words is told from others by its title."""
-    return text if len(words(text)) >= _WORDS else content
-
-
-def _shared_group(data: RetrievalData, key: str, known: Known) -> str:
-    group = data.passages[key].group
-    return group if group in known.documents else ""
-
-
-def _documents(data: RetrievalData, holders: Mapping[str, Sequence[str]], known: Known) -> list[Pair]:
-    pairs = []
-    for key, queries in holders.items():
-        if group := _shared_group(data, key, known):
-            pairs += [Pair(query, key, known.documents[group], group) for query in queries]
-    return pairs
-
-
-def _negatives(data: RetrievalData, holders: Mapping[str, Sequence[str]], known: Known) -> list[Pair]:
-    pairs = []
-    for key, queries in holders.items():
-        content = data.passages[key].content
-        if row := known.negatives.get(plain(content)) or known.negatives.get(plain(data.passages[key].text)):
-            pairs += [Pair(query, content, row, content) for query in queries]
-    return pairs
+    for row, (query, text) in enumerate(mine):
+        if query in known.ids or plain(text) in known.queries:
+            continue
+        for by, nearest in near.items():
+            column = int(nearest.index[row])
+            # Vectors hardly tell two questions of one template apart; where words are replaced, the words decide.
+            if nearest.copy[row] and not (by == "vectors" and replaces(here[row], there[column])):
+                pairs.append(Pair(query, text, *others[column], float(nearest.similarity[row])))
+                break
+    return pairs, near
 
 
 def _overlap(side: str, by: str, measured: Known, known: Known, nearest: Nearest) -> Overlap:

@@ -11,7 +11,7 @@ from typing import Any
 from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.evaluation.card_data import front_matter, hub_base, outcome_line
-from fieldtune.evaluation.card_figures import elsewhere, measured, training_data
+from fieldtune.evaluation.card_figures import elsewhere, measured, training_data, trusted
 from fieldtune.model_folder import saved_prompts, transformer_folder
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, read_json
@@ -61,6 +61,7 @@ def model_card(
         "\n".join(_what(about, shape)),
         _use(prompts),
         *measured(metrics),
+        *trusted(metrics),
         *elsewhere(metrics.get("general")),
         "\n".join(["## Training data\n", *training_data(about.stages), ""]),
         "\n".join(["## How it was trained\n", *_how(about), ""]),

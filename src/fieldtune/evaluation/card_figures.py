@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fieldtune.evaluation.results import MAIN
 from fieldtune.measures import label
 from fieldtune.types import Result
 
@@ -28,12 +29,25 @@ def measured(metrics: Mapping[str, Any]) -> list[str]:
     for name in measures:
         cells = [f"{_three(systems[one][name])} {_bracket(systems[one]['ci'][name])}" for one in names]
         lines.append(f"| {label(name)} | " + " | ".join(cells) + " |")
-    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == "ndcg@10"]
+    pairs = [row for row in metrics.get("comparisons", ()) if row["metric"] == MAIN]
     lines += ["", "| nDCG@10 | difference | 95% interval | p |", "| --- | ---: | ---: | ---: |"] if pairs else []
     for row in pairs:
         p = "–" if row["p"] is None else f"{row['p']:.4f}"
         lines.append(f"| {row['a']} − {row['b']} | {row['difference']:+.3f} | {_bracket(row['ci'], '+')} | {p} |")
     return ["\n".join([*lines, ""])]
+
+
+def trusted(metrics: Mapping[str, Any]) -> list[str]:
+    """What speaks for and against believing the figures: the verdict's warnings, the audit, missing labels."""
+    lines = [*(metrics.get("verdict") or {}).get("warnings", ())]
+    if leakage := metrics.get("leakage"):
+        lines.append(leakage["sentence"])
+    if judged := metrics.get("judged@10"):
+        told = ", ".join(f"{name} {share:.0%}" for name, share in judged.items())
+        lines.append(f"Judged among the first ten: {told}. A passage that nobody judged counts as wrong.")
+    if not lines:
+        return []
+    return ["\n".join(["## How far to trust it", "", *(f"- {line}" for line in dict.fromkeys(lines)), ""])]
 
 
 def elsewhere(general: Mapping[str, Any] | None) -> list[str]:

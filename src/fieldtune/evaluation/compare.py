@@ -11,7 +11,7 @@ from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.errors import InputError
 from fieldtune.evaluation.rankings import asked, judged
-from fieldtune.evaluation.results import Comparison, Evaluation, Scores, System
+from fieldtune.evaluation.results import MAIN, Comparison, Evaluation, Scores, System
 from fieldtune.evaluation.statistics import (
     Clusters,
     Floats,
@@ -24,6 +24,7 @@ from fieldtune.evaluation.statistics import (
     singles,
     smallest_p,
     standard_errors,
+    tally,
 )
 from fieldtune.measures import Judgements, first_relevant, measure, needed_depth
 
@@ -33,7 +34,7 @@ FEW = 10  # effective clusters below which an interval is called rough
 def measures(config: settings.Evaluation) -> tuple[str, ...]:
     """The measures of a report, in its order."""
     recalls = (f"recall@{k}" for k in sorted({1, 10, *config.cutoffs}))
-    return tuple(dict.fromkeys(("ndcg@10", "mrr@10", *recalls, "hit@10", "accuracy@1", *config.measures)))
+    return tuple(dict.fromkeys((MAIN, "mrr@10", *recalls, "hit@10", "accuracy@1", *config.measures)))
 
 
 def evaluate(
@@ -132,12 +133,13 @@ def _compare(
     differences = np.hstack([np.column_stack([a.values[name] - b.values[name] for name in names]) for a, b in pairs])
     means = differences.mean(axis=0)
     errors = standard_errors(differences, clusters, resamples=config.bootstrap, seed=seed)
-    bounds, least = around(means, errors, clusters), detectable(errors, clusters)
+    # No measure leaves 0 to 1, so no difference leaves −1 to 1, however wide the interval of a few queries.
+    bounds, least = np.clip(around(means, errors, clusters), -1, 1), detectable(errors, clusters)
     p = sign_flip(differences, clusters, permutations=config.permutations, seed=seed)
     adjusted = np.column_stack([holm(family) for family in p.reshape(len(pairs), len(names)).T]).ravel()
     out = []
     for column, (a, b, name) in enumerate((a, b, name) for a, b in pairs for name in names):
-        each = differences[:, column]
+        wins, ties, losses = tally(differences[:, column])
         out.append(
             Comparison(
                 a=a.name,
@@ -146,9 +148,9 @@ def _compare(
                 difference=float(means[column]),
                 interval=(float(bounds[column, 0]), float(bounds[column, 1])),
                 p=float(p[column]),
-                wins=int((each > 1e-9).sum()),
-                ties=int((np.abs(each) <= 1e-9).sum()),
-                losses=int((each < -1e-9).sum()),
+                wins=wins,
+                ties=ties,
+                losses=losses,
                 p_adjusted=float(adjusted[column]),
                 detectable=float(least[column]),
             )
@@ -170,8 +172,8 @@ def _notes(data: RetrievalData, split: str, queries: Sequence[str], clusters: Cl
         )
     if clusters.count == 1 and len(queries) > 1:
         notes.append(
-            "All test queries belong to one document group. The intervals treat each query as independent, so they are "
-            "too narrow for documents not seen here."
+            "All test queries belong to one document group, or to groups tied together by queries about several. The "
+            "intervals treat each query as independent, so they are too narrow for documents not seen here."
         )
     elif len(queries) > 1 and clusters.effective < FEW:
         notes.append(

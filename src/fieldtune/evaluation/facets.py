@@ -13,7 +13,7 @@ import regex
 from fieldtune.beir import RetrievalData
 from fieldtune.corpus.near import words
 from fieldtune.dataset.leaks import query_terms
-from fieldtune.evaluation.nearest import rarity, vocabulary
+from fieldtune.evaluation.alike import rarity, vocabulary
 from fieldtune.types import Passage, Query
 
 _DOCUMENTS = 12  # documents named one by one; the others are one slice together

@@ -16,7 +16,7 @@ import numpy as np
 
 from fieldtune import config as settings
 from fieldtune.evaluation.ability import Change, General, State
-from fieldtune.evaluation.statistics import Clusters, cluster, singles
+from fieldtune.evaluation.statistics import Clusters, cluster, resamples_of, singles
 from fieldtune.probes import Probe, Probed, known
 from fieldtune.probes.measuring import Floats
 from fieldtune.probes.sets import RetrievalProbe, SimilarityProbe
@@ -46,9 +46,7 @@ def general_ability(
 def _resampled(probe: Probe, base: Floats, tuned: Floats, resamples: int, seed: int) -> tuple[Change, Floats, int]:
     """The change of one probe, its bootstrap replicates, and the number of independent observations."""
     clusters = _clusters(probe, len(base))
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, clusters.count, clusters.count) for _ in range(resamples))
-    weights = (np.bincount(draw, minlength=clusters.count) for draw in drawn)
+    weights = resamples_of(clusters, resamples, seed)
     if isinstance(probe, SimilarityProbe):
         grades = np.array(probe.grades)
         change = _scored(probe.name, "Spearman", len(base), spearman(base, grades), spearman(tuned, grades))

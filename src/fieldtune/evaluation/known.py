@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fieldtune.beir import RetrievalData
 from fieldtune.corpus.near import words
+from fieldtune.dataset.parts import Sets
 from fieldtune.types import Example
 
 
@@ -23,8 +25,8 @@ class Known:
     """Words of title and text of a relevant passage -> (name, text without title, title and text)."""
     documents: dict[str, str] = field(default_factory=dict)
     """Document group -> one of its passages."""
-    negatives: dict[str, str] = field(default_factory=dict)
-    """Words of a negative -> the row it stands in."""
+    negatives: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Words of a negative -> (the row it stands in, text without title, title and text)."""
     rows: int = 0
     """Rows of training data, beside the judged queries."""
 
@@ -71,7 +73,8 @@ def with_rows(known: Known, rows: Iterable[Example], path: Path, data: Retrieval
                 documents.setdefault(passage.group, key)
         for text in row.neg:
             key = by_text.get(text)
-            negatives.setdefault(plain(data.passages[key].content if key else text), name)
+            body, content = (data.passages[key].text, data.passages[key].content) if key else (text, text)
+            negatives.setdefault(plain(content), (name, body, content))
     return Known(queries, known.ids, passages, documents, negatives, count)
 
 
@@ -80,23 +83,13 @@ def tied_documents(
 ) -> frozenset[str]:
     """Documents that no split can keep on one side: with those they share queries with, they hold more than `share` of
     all labelled queries."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            root[name] = root[root[name]]
-            name = root[name]
-        return name
-
+    sets = Sets()
     first = []
     for found in (found for side in positives for found in side.values()):
         groups = sorted({data.passages[key].group for key in found} - {""})
-        first += [find(group) for group in groups[:1]]
-        for group in groups[1:]:
-            low, high = sorted((find(groups[0]), find(group)))
-            root[high] = low
-    load: dict[str, int] = {}
-    for group in first:
-        load[find(group)] = load.get(find(group), 0) + 1
+        for group in groups:
+            sets.join(groups[0], group)
+        first += groups[:1]
+    load = Counter(map(sets.find, first))
     total = sum(len(side) for side in positives)
-    return frozenset(group for group in list(root) if load.get(find(group), 0) > share * total)
+    return frozenset(group for group in sets.names() if load[sets.find(group)] > share * total)

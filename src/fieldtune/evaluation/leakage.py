@@ -9,13 +9,14 @@ WHAT = {
     "query": "stand word for word among the {side} queries",
     "near query": "are near-copies of {side} queries",
     "passage": "have a relevant passage that is relevant in {side} too",
-    "near passage": "have a relevant passage with a near-duplicate that is relevant in {side}",
+    "near passage": "have a relevant passage of which a near-duplicate, or a part, is relevant in {side}",
     "document": "ask about documents that {side} has relevant passages in",
     "negative": "have a relevant passage that training was told is wrong",
+    "near negative": "have a relevant passage of which training was told that a near-duplicate, or a part, is wrong",
 }
 """Kind of leak -> what it says of test queries."""
 EXACT = ("query", "passage", "negative")
-NEAR = ("near query", "near passage")
+NEAR = ("near query", "near passage", "near negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from fieldtune.evaluation.compare import measures
 from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
 from fieldtune.evaluation.rerank import Reranker
-from fieldtune.evaluation.results import MAIN, About, System, Variant
+from fieldtune.evaluation.results import BM25_NAME, MAIN, About, System, Variant
 from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
 from fieldtune.lexical import BM25
+from fieldtune.types import Result
 
-BM25_NAME = "BM25"
 SMALLEST = 64
 """Where halving stops when dimensions are chosen automatically."""
 
@@ -29,6 +29,16 @@ class Lineup:
 
     systems: tuple[System, ...]
     notes: tuple[str, ...]
+
+
+def with_trained_sizes(config: settings.Evaluation, stages: Sequence[Result]) -> settings.Evaluation:
+    """Measure the dimensions that training made usable, unless others are asked for: they cost no encoding."""
+    if config.dimensions not in ((), "auto"):
+        return config
+    trained = next((one.details.get("dimensions", ()) for one in stages if one.stage == "training"), ())
+    # The largest is the full size, which is measured anyway.
+    sizes = tuple(sorted(map(int, trained), reverse=True)[1:])
+    return config.model_copy(update={"dimensions": sizes or config.dimensions})
 
 
 @dataclass(frozen=True, slots=True)

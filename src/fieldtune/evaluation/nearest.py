@@ -1,4 +1,4 @@
-"""How close the nearest training query or passage comes to one of the test set."""
+"""How close the nearest training query comes to one of the test set."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.corpus.near import Shingles, near_duplicate_pairs, shingle_array
-from fieldtune.lexical import tokenize
-
-Terms = frozenset[str]
+from fieldtune.evaluation.alike import Asked, Terms, is_copy, likeness
 
 _CANDIDATES = 16  # neighbours by shared rare words of which the nearest is then found exactly
 _COMMON = 1_000  # a word in more queries than this, and in more than a tenth of them, proposes no candidates
 _ROWS = 256
-_COPIES = 64
-"""Near-duplicates looked at for one passage: enough to get past those that fill the same template."""
-_LEAST = math.log(2)
-_SAMPLE = 20_000  # passages whose words suffice to tell rare words from common ones
+_ENOUGH = 30  # queries whose mean says something of the direction that all vectors of a model share
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,93 +27,25 @@ class Nearest:
     """Position on the other side, -1 where nothing is shared: `(n,)`."""
     similarity: NDArray[np.float64]
     """0 to 1: `(n,)`."""
+    copy: NDArray[np.bool_]
+    """Whether it is a near-copy: `(n,)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """How many passages hold each word; counted once, for it takes longer than the comparisons."""
-
-    held: Counter[str]
-    passages: int
-    whole: bool
-    """Whether all passages were counted, or an even sample of a large corpus."""
-
-
-def vocabulary(texts: Sequence[str]) -> Vocabulary:
-    """Count the words of a corpus."""
-    sample = texts[:: max(1, len(texts) // _SAMPLE)]
-    held = Counter(term for text in sample for term in set(tokenize(text)))
-    return Vocabulary(held, len(sample), len(sample) == len(texts))
-
-
-def rarity(terms: Iterable[str], corpus: Vocabulary) -> dict[str, float]:
-    """Weight of each term: the logarithm of how many passages there are for one that holds it; always above zero."""
-    return {term: math.log((corpus.passages + 1) / (corpus.held[term] or 0.5)) for term in terms}
-
-
-def query_rarity(queries: Sequence[Terms], corpus: Vocabulary) -> dict[str, float]:
-    """Weight of each word of the queries: as common as among the queries or among the passages, whichever is more.
-
-    "Symptoms" is a template's word in the queries, "between" a common word of passages, a disease's name rare in both.
-    A word that no passage holds, such as "please" or a slip of the pen, tells no passage from another: it weighs
-    little.
-    """
-    asked = Counter(term for query in queries for term in query)
-    weights = rarity(asked, corpus)
-    for term, count in asked.items():
-        # In a sample, a word that is not there may still be in the corpus.
-        nowhere = corpus.whole and corpus.held[term] == 0
-        weights[term] = _LEAST if nowhere else min(weights[term], math.log((len(queries) + 1) / count))
-    return weights
-
-
-def likeness(a: Terms, b: Terms, weights: Mapping[str, float]) -> float:
-    """The lower of two Jaccard similarities of words: plain, and weighed by rarity.
-
-    "What are the symptoms of gout?" and "... of lupus?" share most words, but not the rare one; "What causes gout?" and
-    "Who treats gout?" share the rare one, but few words. Neither pair is a copy, and this calls neither one.
-    """
-    shared = a & b
-    if not shared:
-        return 0.0
-    plain = len(shared) / (len(a) + len(b) - len(shared))
-    # Sums in sorted order: the order of a set differs between processes, and with it the last bits.
-    common = math.fsum(weights[term] for term in shared)
-    every = math.fsum(weights[term] for term in a | b)
-    return min(plain, common / every)
-
-
-def is_copy(a: Terms, b: Terms, weights: Mapping[str, float], threshold: float) -> bool:
-    """Whether one query is the other with a little added: `likeness` from the threshold on.
-
-    Where both have words of their own, as "total sales" and "net sales", something was put in another's place, and
-    only half the distance to sameness is allowed.
-    """
-    return likeness(a, b, weights) >= (threshold if a <= b or b <= a else (1 + threshold) / 2)
-
-
-def is_filled_in(a: Terms, b: Terms, weights: Mapping[str, float]) -> bool:
-    """Whether two texts are one template about two things: the rarest word of each is not in the other.
-
-    "Gout is inherited in an autosomal dominant pattern, which means ..." stands in many passages, and knowing one is no
-    help with another.
-    """
-    shared = max((weights[term] for term in a & b), default=0.0)
-    return all(max((weights[term] for term in own), default=0.0) > shared for own in (a - b, b - a))
-
-
-def nearest_words(a: Sequence[Terms], b: Sequence[Terms], weights: Mapping[str, float]) -> Nearest:
-    """For each set of `a` the most alike (`likeness`) of `b`; of equals the first.
+def nearest_words(a: Sequence[Asked], b: Sequence[Asked], weights: Mapping[str, float], threshold: float) -> Nearest:
+    """For each of `a` the most alike (`likeness`) of `b`, near-copies (`is_copy`) before others; of equals the first.
 
     Candidates are those that share the most weight in words that are not common, by an inverted index.
     """
-    index, similarity = np.full(len(a), -1, np.int64), np.zeros(len(a))
-    for row, candidates in _candidates(a, b, weights):
-        scored = [(likeness(a[row], b[column], weights), -column) for column in candidates]
-        best, column = max(scored, default=(0.0, 1))
+    index, similarity, copy = np.full(len(a), -1, np.int64), np.zeros(len(a)), np.zeros(len(a), np.bool_)
+    for row, candidates in _candidates([one.terms for one in a], [one.terms for one in b], weights):
+        scored = [
+            (is_copy(a[row], b[column], weights, threshold), likeness(a[row], b[column], weights), -column)
+            for column in candidates
+        ]
+        same, best, column = max(scored, default=(False, 0.0, 1))
         if best > 0:
-            index[row], similarity[row] = -column, best
-    return Nearest(index, similarity)
+            index[row], similarity[row], copy[row] = -column, best, same
+    return Nearest(index, similarity, copy)
 
 
 def _candidates(a: Sequence[Terms], b: Sequence[Terms], weights: Mapping[str, float]) -> Iterable[tuple[int, Any]]:
@@ -153,49 +79,27 @@ def _candidates(a: Sequence[Terms], b: Sequence[Terms], weights: Mapping[str, fl
             yield start + offset, found[order].tolist()
 
 
-def nearest_vectors(a: NDArray[np.float32], b: NDArray[np.float32]) -> Nearest:
-    """For each row of `a` `(n, dim)` the row of `b` `(m, dim)` with the largest inner product; unit vectors."""
-    index, similarity = np.full(len(a), -1, np.int64), np.zeros(len(a))
-    if len(b) == 0:
-        return Nearest(index, similarity)
-    for start in range(0, len(a), _ROWS):
-        scores = a[start : start + _ROWS] @ b.T
-        index[start : start + _ROWS] = scores.argmax(axis=1)
-        similarity[start : start + _ROWS] = scores.max(axis=1)
-    return Nearest(index, similarity)
+def nearest_vectors(a: NDArray[np.float32], b: NDArray[np.float32], threshold: float) -> Nearest:
+    """For each row of `a` `(n, dim)` the row of `b` `(m, dim)` with the largest inner product; unit vectors.
 
-
-def copies(a: Sequence[str], b: Sequence[str], threshold: float, seed: int) -> dict[int, list[tuple[float, int]]]:
-    """Near-duplicates in `b` of the texts of `a`: position -> (similarity, position), the most alike first.
-
-    Similarity is the Jaccard of word 3-shingles, from the threshold on. Of texts that repeat, the first few are given.
+    It is a near-copy where the cosine reaches the threshold after the mean of all vectors is taken off: models such as
+    e5 put any two texts at 0.8 and more, and only what is left tells them apart (Mu and Viswanath,
+    "All-but-the-Top", 2018). A few vectors have no mean worth taking off.
     """
-    place: dict[bytes, int] = {}
-    sets: list[Shingles] = []
-
-    def number(text: str) -> int:
-        found = shingle_array(text)
-        if found.tobytes() not in place:
-            place[found.tobytes()] = len(sets)
-            sets.append(found)
-        return place[found.tobytes()]
-
-    mine: dict[int, list[int]] = {}
-    theirs: dict[int, list[int]] = {}
-    for texts, held in ((a, mine), (b, theirs)):
-        for position, text in enumerate(texts):
-            held.setdefault(number(text), []).append(position)
-    near: dict[int, list[tuple[float, int]]] = {}
-    for one in mine:
-        if one in theirs and len(sets[one]):
-            near.setdefault(one, []).append((1.0, one))
-    for one, other, similarity in near_duplicate_pairs(sets, threshold, seed):
-        for own, foreign in ((one, other), (other, one)):
-            if own in mine and foreign in theirs:
-                near.setdefault(own, []).append((similarity, foreign))
-    found: dict[int, list[tuple[float, int]]] = {}
-    for own, links in near.items():
-        links.sort(key=lambda link: (-link[0], theirs[link[1]][0]))
-        listed = [(similarity, position) for similarity, other in links for position in theirs[other][:_CANDIDATES]]
-        found |= dict.fromkeys(mine[own], listed[:_COPIES])
-    return found
+    index, similarity = np.full(len(a), -1, np.int64), np.zeros(len(a))
+    copy = np.zeros(len(a), np.bool_)
+    if len(b) == 0 or len(a) == 0:
+        return Nearest(index, similarity, copy)
+    mean = (a.sum(axis=0) + b.sum(axis=0)) / (len(a) + len(b))
+    if len(a) + len(b) < _ENOUGH:
+        mean = np.zeros_like(mean)
+    for start in range(0, len(a), _ROWS):
+        block = np.asarray(a[start : start + _ROWS])
+        scores = block @ b.T
+        best = scores.argmax(axis=1)
+        index[start : start + _ROWS] = best
+        similarity[start : start + _ROWS] = scores.max(axis=1)
+        one, other = block - mean, b[best] - mean
+        length = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        copy[start : start + _ROWS] = (one * other).sum(axis=1) >= threshold * np.maximum(length, 1e-6)
+    return Nearest(index, similarity, copy & (similarity >= threshold))

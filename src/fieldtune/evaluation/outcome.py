@@ -13,12 +13,18 @@ Outcome = Literal["ship", "no measurable difference", "worse", "not trustworthy"
 OUTCOMES: tuple[Outcome, ...] = ("ship", "no measurable difference", "worse", "not trustworthy", "not compared")
 
 RULES: dict[str, tuple[Outcome, str]] = {
+    "trained on": ("not trustworthy", "The queries measured are those of the train split, which models learn from."),
     "leak": ("not trustworthy", "More of the test set leaks from the training data than the limits let pass."),
     "chosen on": ("not trustworthy", "The queries measured are those that the best checkpoint was chosen by."),
     "alone": ("not compared", "There is one system and nothing to compare it with."),
     "lower": ("worse", "The 95% interval of the nDCG@10 difference lies below zero, and p < 0.05."),
     "lost elsewhere": ("worse", "General ability fell by more than its limit, whatever was gained in the field."),
     "unclear": ("no measurable difference", "The 95% interval of the nDCG@10 difference holds zero, or p >= 0.05."),
+    "one document": (
+        "no measurable difference",
+        "The 95% interval of the nDCG@10 difference lies above zero, and p < 0.05, but all queries are about one "
+        "document, which says nothing of others.",
+    ),
     "higher, behind keyword search": (
         "ship",
         "The 95% interval of the nDCG@10 difference lies above zero, and p < 0.05; BM25 alone is measurably better.",

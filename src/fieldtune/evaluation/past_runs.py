@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.beir import RetrievalData, load_beir
+from fieldtune.beir import RetrievalData, corpus_file, load_beir
 from fieldtune.errors import InputError
 from fieldtune.evaluation.test_set import digests
 from fieldtune.workspace import read_json
@@ -113,7 +113,15 @@ def _digests(run: PastRun) -> Mapping[str, str]:
 
 
 def _data(run: PastRun) -> RetrievalData | None:
-    return load_beir(run.folder / "data") if (run.folder / "data" / "corpus.jsonl").exists() else None
+    """Of the run itself, or those that `fieldtune evaluate` measured on, if they are there and still what they were."""
+    if corpus_file(run.folder / "data").exists():
+        return load_beir(run.folder / "data")
+    folder = run.metrics.get("data")
+    if not folder or not corpus_file(Path(folder)).exists():
+        return None
+    data = load_beir(Path(folder))
+    split = str(run.metrics["split"])
+    return data if split in data.qrels and digests(data, split) == run.metrics.get("test_set") else None
 
 
 def _rules(run: PastRun) -> str:
@@ -136,7 +144,7 @@ def _corpus(a: RetrievalData, b: RetrievalData) -> list[str]:
             "passages with another text",
             (name for name in one if name in other and one[name].content != other[name].content),
         ),
-    ]
+    ] or ["the corpus changed"]
 
 
 def _listed(what: str, names: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from fieldtune.evaluation.ability import General
 from fieldtune.evaluation.leakage import Leakage, Pair
 from fieldtune.evaluation.outcome import RULES, Verdict
 from fieldtune.evaluation.results import Evaluation, System
+from fieldtune.evaluation.rounding import json_ready
 from fieldtune.evaluation.slices import Slices, slices
 from fieldtune.evaluation.unjudged import judged_share
 from fieldtune.evaluation.verdict import display, judge, percent
@@ -36,7 +36,7 @@ class Proof:
     def record(self) -> dict[str, Any]:
         """What metrics.json holds of it, beside the figures; numbers have 6 digits, NaN is null."""
         rows = self.slices.rows if self.slices else ()
-        found: dict[str, Any] = _plain({
+        found: dict[str, Any] = json_ready({
             "verdict": {
                 "outcome": self.verdict.outcome,
                 "rule": self.verdict.rule,
@@ -127,12 +127,3 @@ def _pair(pair: Pair) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + " …"
-
-
-def _plain(value: Any) -> Any:
-    """JSON without NaN, figures cut to what every machine agrees on."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

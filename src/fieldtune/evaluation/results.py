@@ -17,6 +17,9 @@ MAIN = "ndcg@10"
 """The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
 
 
+BM25_NAME = "BM25"
+"""What keyword search is called in every table and file."""
+
 Variant = Literal["plain", "dimension", "precision", "prompts", "hybrid", "reranked"]
 """What sets a derived system apart from those it is derived from; plain models and BM25 are derived from nothing."""
 
@@ -108,6 +111,13 @@ class Evaluation:
     """Sentences on what limits the numbers."""
     smallest_p: float = 0.0
     """The lowest p that so few document groups allow; above 0.05 nothing can be proven."""
+
+    @property
+    def one_document(self) -> bool:
+        """Whether all queries are about one known document, so that no other was ever tried."""
+        return (
+            len(self.queries) > 1 and len(set(self.groups)) == 1 and self.groups[0] != "" and self.clusters.count == 1
+        )
 
     def system(self, name: str) -> Scores:
         return next(system for system in self.systems if system.name == name)

@@ -13,7 +13,7 @@ from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation.facets import Labels, facets
 from fieldtune.evaluation.results import MAIN, Evaluation
-from fieldtune.evaluation.statistics import Clusters, holm, intervals, sign_flip, singles
+from fieldtune.evaluation.statistics import Clusters, clusters_of, holm, intervals, sign_flip, singles
 
 FEW_CLUSTERS = 10
 """A slice of fewer document groups proves nothing about documents not seen here."""
@@ -95,8 +95,7 @@ def slices(
 
 def subset(clusters: Clusters, rows: NDArray[np.int64]) -> Clusters:
     """The clusters of some of the queries."""
-    _, labels, sizes = np.unique(clusters.labels[rows], return_inverse=True, return_counts=True)
-    return Clusters(labels.astype(np.int64), len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()))
+    return clusters_of(clusters.labels[rows])
 
 
 def _slice(

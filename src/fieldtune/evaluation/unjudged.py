@@ -25,7 +25,7 @@ _CHANGED = re.compile(r"[\W\d_]|true$|false$|(jan|feb|mar|apr|may|jun|jul|aug|se
 
 
 @dataclass(frozen=True, slots=True)
-class Judgements:
+class FilledIn:
     """What a filled-in file says."""
 
     grades: Qrels
@@ -100,7 +100,7 @@ def write_unjudged(
             writer.writerow([_id_cell(query), texts[0], _id_cell(key), texts[1], texts[2], grade, texts[3]])
 
 
-def read_judgements(path: Path, data: RetrievalData, split: str) -> Judgements:
+def read_judgements(path: Path, data: RetrievalData, split: str) -> FilledIn:
     """Read grades that people filled in.
 
     Semicolons or tabs between the columns, and UTF-16, as spreadsheets write them, are read too. Rows without a grade
@@ -146,10 +146,10 @@ def read_judgements(path: Path, data: RetrievalData, split: str) -> Judgements:
         notes.append(
             f"{path.name}: {len(against):,} rows grade otherwise than the qrels, which were kept (line {named})."
         )
-    return Judgements(grades, empty, repeated, tuple(notes))
+    return FilledIn(grades, empty, repeated, tuple(notes))
 
 
-def add_judgements(data: RetrievalData, split: str, judgements: Judgements) -> RetrievalData:
+def add_judgements(data: RetrievalData, split: str, judgements: FilledIn) -> RetrievalData:
     """The data with these grades for a split; a pair that was judged before keeps its grade."""
     rows = {query: dict(grades) for query, grades in data.qrels.get(split, {}).items()}
     for query, grades in judgements.grades.items():

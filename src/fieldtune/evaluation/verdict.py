@@ -22,7 +22,7 @@ def judge(
     """Whether the tuned model should replace the base model, by the first of RULES that holds.
 
     `chosen_on` says that the best checkpoint was chosen by the very queries that are measured. Without an audit or a
-    general-ability check their rules do not apply.
+    general-ability check their rules do not apply; an audit that had nothing to compare with is told in the headline.
     """
     contest = evaluation.contest()
     rule = _rule(evaluation, leakage, general, chosen_on)
@@ -31,6 +31,8 @@ def judge(
         headline, sentences = _alone(evaluation)
     else:
         headline, sentences = _headline(evaluation, contest, rule), _sentences(evaluation, contest)
+        if outcome == "ship" and leakage is not None and not leakage.compared:
+            headline += " Unaudited: what the models were trained on is not known, and it may hold these queries."
     if rule == "leak" and leakage is not None:
         known = "its documents are known" if leakage.over == ("documents",) else "the test set is known"
         headline = f"{known} from training. {leakage.sentence.removeprefix('Leakage audit: ')}"
@@ -38,6 +40,8 @@ def judge(
         headline = (
             f"these are the {evaluation.split} queries that the best checkpoint was chosen by; keep a test split."
         )
+    elif rule == "trained on":
+        headline = "these are the train queries, which models learn by heart; measure on a test split."
     if general is not None:
         sentences.append(general.sentence)
     warnings = _warnings(evaluation, contest, leakage, rule)
@@ -45,6 +49,8 @@ def judge(
 
 
 def _rule(evaluation: Evaluation, leakage: Leakage | None, general: Ability | None, chosen_on: bool) -> str:
+    if evaluation.split == "train" and any(system.kind == "model" for system in evaluation.systems):
+        return "trained on"
     if leakage is not None and leakage.failed:
         return "leak"
     if chosen_on:
@@ -59,6 +65,8 @@ def _rule(evaluation: Evaluation, leakage: Leakage | None, general: Ability | No
         return "lost elsewhere"
     if found == "same":
         return "unclear"
+    if evaluation.one_document:
+        return "one document"
     behind = any(outcome_of(row) == "worse" for _, row in _lexical(evaluation, contest))
     return "higher, behind keyword search" if behind else "higher"
 
@@ -78,6 +86,13 @@ def _headline(evaluation: Evaluation, contest: tuple[str, str], rule: str) -> st
         return f"{a} lost too much elsewhere: do not ship it."
     if rule == "unclear":
         return f"No measurable difference between {a} and {b}."
+    if rule == "one document":
+        return (
+            f"{a} finds the right passage more often than {b} in the one document that all queries are about; whether "
+            "it does in others cannot be told: label queries on more documents."
+        )
+    if rule == "higher, behind keyword search":
+        return f"{a} finds the right passage more often than {b}, but keyword search alone is better than both."
     return f"{a} finds the right passage more often than {b}."
 
 
@@ -98,10 +113,16 @@ def _sentences(evaluation: Evaluation, contest: tuple[str, str]) -> list[str]:
         f"Over the first ten results, nDCG@10 is {one[MAIN]:.3f} against {other[MAIN]:.3f} "
         f"({signed(main.difference)}{bounds(main)}, {p_value(main.p)}).",
     ]
-    if outcome_of(main) == "same" and main.interval[0] <= 0 <= main.interval[1]:
+    proves_nothing = evaluation.smallest_p > 0.05
+    if outcome_of(main) == "same" and main.interval[0] <= 0 <= main.interval[1] and not proves_nothing:
         sentences.append(
             f"These queries rule out a change of nDCG@10 below {signed(main.interval[0])} or above "
             f"{signed(main.interval[1])}; anything between remains possible."
+        )
+    if not math.isnan(main.detectable):
+        sentences.append(
+            f"The smallest true difference in nDCG@10 that these queries would show four times in five is "
+            f"{main.detectable:.3f}."
         )
     if len(evaluation.queries) < _HARDLY_ANY:
         sentences.append(f"{_count(evaluation)} can prove next to nothing: label more.")
@@ -116,8 +137,8 @@ def _warnings(
 ) -> list[str]:
     found = []
     if rule == "higher, behind keyword search":
-        found.append("keyword search alone is still better: use both together, or wait with the change.")
-    if rule in ("leak", "chosen on") and contest is not None:
+        found.append("keyword search alone is still better: use both together, or keyword search alone.")
+    if rule in ("leak", "chosen on", "trained on") and contest is not None:
         found.append("the figures below are shown for diagnosis; they do not say how the model does on new queries.")
     if leakage is not None and rule != "leak" and (not leakage.compared or any(f.queries for f in leakage.findings)):
         found.append(leakage.sentence)

@@ -32,6 +32,7 @@ def run(run: Run) -> Result:
     from fieldtune.evaluation import (
         ModelFacts,
         Origin,
+        added_leaks,
         audit,
         digests,
         evaluate,
@@ -39,6 +40,7 @@ def run(run: Run) -> Result:
         languages_of,
         line_up,
         prove,
+        with_trained_sizes,
         write_card,
         write_metrics,
         write_per_query,
@@ -56,13 +58,14 @@ def run(run: Run) -> Result:
             "raise split.test, or give labels for more documents",
             path=run.path("data"),
         )
+    given = data
     data, notes = labelled(data, split, [Path(path) for path in config.evaluation.judgements])
+    notes += added_leaks(given, data, split, config.evaluation, run.path("data", "train.jsonl"))
     base = Encoder.load(config.model.base, settings=config.model)
     leakage = audit(
-        data,
+        given,
         split,
         config.evaluation,
-        config.seed,
         training=run.path("data", "train.jsonl"),
         vectors=lambda texts: cached_vectors(
             base, texts, "query", run.path("vectors"), label="encoding queries (base)"
@@ -70,9 +73,10 @@ def run(run: Run) -> Result:
     )
     load_tuned = partial(Encoder.load, str(run.path("model")))
     models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
-    lineup = line_up(data, split, models, run.path("vectors"), config.evaluation, bm25=config.evaluation.bm25)
-    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     funnel = run.funnel()
+    measured = with_trained_sizes(config.evaluation, funnel)
+    lineup = line_up(data, split, models, run.path("vectors"), measured, bm25=config.evaluation.bm25)
+    evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     general = None
     if probes := for_verdict(probes_of(config.evaluation), run.path("model")):
         before, after = (probe(load(), probes, run.path("vectors"), label=name) for name, load in models)
