@@ -74,7 +74,8 @@ class General:
         if self.failed:
             lost = [change for change in self.changes if change.state == "lost"]
             what = "; ".join(f"{change.name} fell by {_change(change)}" for change in lost)
-            return f"General ability was lost, over the limit of {limit}: {what}."
+            cure = 'training.base_share = "auto" keeps more of it'
+            return f"General ability was lost, over the limit of {limit}: {what}. {cure}."
         whole = self.overall or self.probes[0]
         if fallen := [change for change in self.probes if change.state == "lost"]:
             what = "; ".join(f"{change.name} by {_change(change)}" for change in fallen)
