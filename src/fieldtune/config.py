@@ -95,7 +95,8 @@ class Queries(Section):
     file of generated queries (JSON lines with corpus-id, style and query)."""
     test: str = ""
     """Labelled queries (a BEIR folder or a labels file) that are the test set, whatever `from` trains on; made queries
-    on their passages, and near-copies of them, are left out of training. Empty: `from` is divided."""
+    on their passages, and near-copies of them, are left out of training. Where they ask about the very documents that
+    are trained on, raise evaluation.max_shared_documents to 1. Empty: `from` is divided."""
     per_passage: int = Field(2, ge=1)
     """Queries made per chosen passage, where they are made."""
     max_passages: int = Field(20_000, ge=1)

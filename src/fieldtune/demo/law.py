@@ -53,6 +53,8 @@ def prepare_law(
         # An article's title and text are 90 tokens in the mean; two in a hundred are longer than 256.
         "model": {"base": "builtin:multilingual-e5-small", "max_tokens": 256},
     }
+    # The model is for these very laws, and learns from their other articles: only articles that answer are kept away.
+    shared["evaluation"] = {"max_shared_documents": 1.0}
     form = _QUICK if quick else _FULL
     queries_from = {"from": "structure", "test": str(asked), **form["queries"]}
     training = {"batch_size": 48, **form["training"]}
