@@ -47,7 +47,6 @@ def train_reranker(folder: Path, base: str) -> None:
     from sentence_transformers import CrossEncoder
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     model = CrossEncoder(base, num_labels=1, max_length=64)
     network = model.transformers_model
     for name, weight in network.named_parameters():

@@ -181,6 +181,7 @@ def test_settings_that_contradict_are_named() -> None:
 KILLED = """
 import os, signal, sys, torch
 sys.path.insert(0, {tests!r})
+torch.set_num_threads({threads})  # sums are added up in another order by another number of threads
 from pathlib import Path
 import test_training_mechanics as t
 from fieldtune.training import loop
@@ -198,7 +199,8 @@ t.run({model!r}, Path({work!r}), t.recipe(dropout=True))
 def test_a_run_killed_with_its_process_ends_bit_by_bit_as_an_undisturbed_one(tiny_model: str, tmp_path: Path) -> None:
     calm, state = run(tiny_model, tmp_path / "calm", recipe(dropout=True))
     work = tmp_path / "cut"
-    code = textwrap.dedent(KILLED).format(tests=str(Path(__file__).parent), model=tiny_model, work=str(work))
+    given = {"tests": str(Path(__file__).parent), "model": tiny_model, "work": str(work)}
+    code = textwrap.dedent(KILLED).format(**given, threads=torch.get_num_threads())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (work / "checkpoint.pt").exists()
