@@ -242,6 +242,19 @@ def test_copies_under_another_title_and_partial_ones_are_found(
     assert found(leakage) == {name.format(kind): {"q0-0"}}
 
 
+def test_a_text_that_many_passages_share_is_told_by_their_titles(clean: RetrievalData, tmp_path: Path) -> None:
+    outline = " > ".join(word("outline", number) for number in range(30))
+    answer = next(iter(clean.positives("test")["q0-0"]))
+    for key in (answer, "x1", "x2", "x3"):
+        title = "Fever" if key == answer else f"Fever kind {key}"
+        clean.passages[key] = Passage(key, title, outline)
+    other = clean.passages["x1"].content
+    write_examples(tmp_path / "rows.jsonl", [Example("fresh", ("its own answer",), (other,))])
+    assert found(audit(clean, "test", Settings(), training=tmp_path / "rows.jsonl")) == {}
+    del clean.passages["x2"], clean.passages["x3"]  # the text is now hardly more than these two passages' own
+    assert found(audit(clean, "test", Settings(), training=tmp_path / "rows.jsonl")) == {"negative": {"q0-0"}}
+
+
 def test_without_a_training_split_nothing_is_claimed(clean: RetrievalData) -> None:
     leakage = audit(replace(clean, qrels={"test": clean.qrels["test"]}), "test", Settings())
     assert leakage.compared == {} and not leakage.failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fieldtune.beir import RetrievalData
@@ -12,7 +13,8 @@ from fieldtune.evaluation.copied import copies
 from fieldtune.evaluation.known import Known, plain
 from fieldtune.evaluation.leakage import Pair
 
-_WORDS = 8  # a passage of fewer words is compared with its title
+_WORDS = 20  # a text of fewer words is compared with its title
+_SHARED = 3  # so is a text that more passages have in common: a place in an outline, and not what a passage says
 
 Holders = Mapping[str, Sequence[str]]
 """Relevant passage -> the measured queries that it answers."""
@@ -62,8 +64,9 @@ def _copied(
     """The same text under another title, and near-duplicates, without templates that are filled in otherwise."""
     known = {plain(content) for _, _, content in others}
     rest = [key for key in holders if plain(data.passages[key].content) not in known]
-    own = [_compared(data.passages[key].text, data.passages[key].content) for key in rest]
-    found = copies(own, [_compared(text, content) for _, text, content in others], threshold)
+    spread = Counter(plain(passage.text) for passage in data.passages.values())
+    own = [_compared(data.passages[key].text, data.passages[key].content, spread) for key in rest]
+    found = copies(own, [_compared(text, content, spread) for _, text, content in others], threshold)
     # A template about another thing is no copy: both passages with their titles, by their rarest words.
     here = {row: query_terms(data.passages[rest[row]].content) for row in found}
     there = {column: query_terms(others[column][2]) for links in found.values() for _, column in links}
@@ -78,15 +81,15 @@ def _copied(
         similarity, column = real
         name, text, content = others[column]
         passage = data.passages[rest[row]]
-        same = plain(passage.text) in (plain(text), plain(content)) and len(words(passage.text)) >= _WORDS
+        same = plain(passage.text) in (plain(text), plain(content)) and own[row] == passage.text
         pairs = [Pair(query, passage.content, name, content, similarity) for query in holders[rest[row]]]
         (verbatim if same else near).extend(pairs)
     return verbatim, near
 
 
-def _compared(text: str, content: str) -> str:
-    """A passage of few words is told from others by its title."""
-    return text if len(words(text)) >= _WORDS else content
+def _compared(text: str, content: str, spread: Mapping[str, int]) -> str:
+    """The text alone, where it is the passage's own; else with the title that tells the passage from others."""
+    return text if len(words(text)) >= _WORDS and spread[plain(text)] <= _SHARED else content
 
 
 def _documents(data: RetrievalData, holders: Holders, known: Known) -> list[Pair]:
