@@ -67,7 +67,7 @@ def _plot(evaluation: Evaluation, rows: dict[str, list[Scores]], place: Callable
     axes.set_xlabel(what, color=QUIET, fontsize=9)
     axes.set_ylabel(label(MAIN), color=QUIET, fontsize=9)
     axes.grid(axis="y", color=LINE, linewidth=0.7)
-    figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.16)
+    figure.subplots_adjust(left=0.16, right=0.98, top=0.97, bottom=0.16)
     title = f"{label(MAIN)} with its 95% interval against {what}; the table of all systems has the figures"
     return svg(figure, what, title)
 
