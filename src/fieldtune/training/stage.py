@@ -142,7 +142,7 @@ def tune(
         "steps": state.step,
         "loss scale": recipe.scale,
         "best step": state.best_step,
-        "trainable parameters": prepared.trainable,
+        "trainable parameters": state.trainable or prepared.trainable,
     }
     if development is not None:
         counts |= {
