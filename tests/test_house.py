@@ -23,6 +23,7 @@ ABOVE = (
     "timing",
     "stages",
     "standalone",
+    "evaluating",
     "labelling",
     "starter",
     "summary",

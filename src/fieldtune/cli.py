@@ -210,8 +210,8 @@ def evaluate(
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import evaluation_words, make_config, merge, parse_overrides
     from fieldtune.errors import ConfigError
+    from fieldtune.evaluating import evaluate_models
     from fieldtune.measures import canonical
-    from fieldtune.standalone import evaluate_models
 
     show = [canonical(name) for name in measure or []]
     asked = evaluation_words(
