@@ -83,7 +83,7 @@ def tiny_beir(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
     """Start endpoints on loopback: `speak(number, body)` is the text of the number-th answer."""
-    monkeypatch.setattr("fieldtune.llm.client._FIRST_PAUSE", 0.005)
+    monkeypatch.setattr("fieldtune.llm.pace._FIRST_PAUSE", 0.005)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", "sk-key")
     started: list[Endpoint] = []
 
