@@ -29,6 +29,7 @@ ABOVE = (
     "summary",
     "cli",
     "cli_dataset",
+    "cli_evaluate",
     "cli_adapter",
     "cli_options",
     "adapters",
