@@ -11,6 +11,8 @@ from typing import Any
 from fieldtune.cache import remembered_digest
 from fieldtune.errors import ModelError
 
+PLACE = "path/to/this/model"
+"""What stands in a model card's code for the model; `fieldtune push` puts the repository's name there."""
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Families whose positions are counted from behind the padding token, so that the last ones are never reached.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")

@@ -10,13 +10,12 @@ from typing import Any
 
 from fieldtune.cache import remembered_digest
 from fieldtune.errors import EndpointError, InputError, ModelError
-from fieldtune.model_folder import model_folder
+from fieldtune.model_folder import PLACE, model_folder
 from fieldtune.workspace import read_json
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FORMATS = (".safetensors", ".bin", ".json", ".txt", ".model", ".py", ".md", ".onnx", ".xml", ".jinja", ".vocab")
 _NOT_SENT = ("report.html", "metrics.json", "per_query.csv", "run.json", "events.jsonl", "data", "documents", "queries")
-PLACE = "path/to/this/model"  # of the card's code; a test holds it to evaluation.card
 
 
 @dataclass(frozen=True, slots=True)
