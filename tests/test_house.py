@@ -24,6 +24,7 @@ ABOVE = (
     "stages",
     "standalone",
     "evaluating",
+    "trained_card",
     "labelling",
     "starter",
     "summary",

@@ -47,6 +47,9 @@ def evaluate(
     run: Annotated[
         Path | None, typer.Option(help="Write the rankings to this TREC run file; several systems, a file each.")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Put the figures on the last model's card; it is the OUT of fieldtune train.")
+    ] = False,
     fail_unless: FailUnless = None,
     set_: Set = None,
 ) -> None:
@@ -82,6 +85,7 @@ def evaluate(
         llm_judge=llm_judge,
         general=general,
         runs=run,
+        card=card,
     )
     say(said[0], style="bold")
     for sentence in said[1:]:

@@ -14,6 +14,7 @@ from fieldtune.beir import load_beir, require_split
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError
 from fieldtune.labelling import labelled, write_labelling
+from fieldtune.trained_card import require_card, update_card
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ def evaluate_models(
     llm_judge: bool = False,
     general: bool = False,
     runs: Path | None = None,
+    card: bool = False,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str], str]:
     """Measure models (each `MODEL` or `NAME=MODEL`), BM25 and what `config.evaluation` asks for beside them.
 
@@ -51,7 +53,8 @@ def evaluate_models(
     rows that a run left beside its model; `judgements` are files of added grades; `unjudged` becomes a file for
     labelling, filled in by a language model with `llm_judge`; `runs` becomes a TREC run file, or one per system. `show`
     names the measures of the console's table; all are in the files. `general` also measures what the last model lost
-    on everyday texts against the first. The corpus is encoded once per model.
+    on everyday texts against the first. `card` puts the figures on the card of the last model, which `train` made; that
+    model is then called tuned and the first one base. The corpus is encoded once per model.
 
     Raises ConfigError when there is nothing to measure, or for settings that nothing here uses.
     """
@@ -83,7 +86,10 @@ def evaluate_models(
             "--llm-judge needs an LLM", "--set llm.base_url=... --set llm.model=..., or --set llm.local=..."
         )
     _require_writable((json, per_query, report, unjudged, runs))
+    if card:
+        models = _published(models)
     named = [_named(model) for model in models]
+    carded = require_card(named[-1][1]) if card else None
     if len({name for name, _ in named}) < len(named):
         raise ConfigError("two models have the same name", "name them: --model before=M1 --model after=M2")
     if (
@@ -115,13 +121,16 @@ def evaluate_models(
     notes += ability.notes if ability else ()
     if unjudged:
         notes += write_labelling(unjudged, config, loaded, split, lineup.systems, llm_judge=llm_judge)
+    extra = {
+        "general": ability.as_json() if ability else None,
+        "test_set": digests(loaded, split),
+        "data": str(data.resolve()),
+    }
     if json:
-        extra = {
-            "general": ability.as_json() if ability else None,
-            "test_set": digests(loaded, split),
-            "data": str(data.resolve()),
-        }
         write_metrics(json, evaluation, proof.record() | extra)
+    if carded:
+        update_card(carded, evaluation, proof.record() | extra)
+        notes.append(f"The figures are on the model's card: {carded / 'README.md'}")
     if per_query:
         write_per_query(per_query, evaluation, loaded)
     if runs:
@@ -148,6 +157,22 @@ def _named(model: str) -> tuple[str, str]:
     if not equals or not rest or Path(model).expanduser().exists():
         return model, model
     return name, rest
+
+
+def _published(models: Sequence[str]) -> list[str]:
+    """Models as `NAME=MODEL` with names that a card may tell: base and tuned, as in a run, and no folder's path."""
+    if not models:
+        raise ConfigError("--card puts figures on a model's card", "give --model OUT, from fieldtune train --out OUT")
+    found = []
+    for position, given in enumerate(models):
+        name, model = _named(given)
+        role = "tuned" if position == len(models) - 1 else "base" if position == 0 else ""
+        if name == model:
+            name = role or (Path(model).name if Path(model).expanduser().exists() else model)
+        elif role not in ("", name):
+            raise ConfigError(f"--card calls the model {model} {role}, not {name}", f"--model {role}={model}")
+        found.append(f"{name}={model}")
+    return found
 
 
 def trained_on(models: Iterable[str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from fieldtune.beir import corpus_file, load_beir
 from fieldtune.config import Config
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.installing import RUN, install_model, require_ours
+from fieldtune.trained_card import write_trained_card
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, write_json
 
@@ -24,18 +26,18 @@ def train_on_beir(config: Config, data: Path, out: Path) -> list[str]:
     Returns lines that say what was made. Raises InputError for data that cannot be used, and for
     files in `out` that are not an earlier model's.
     """
-    from fieldtune.evaluation import ModelFacts, write_card
     from fieldtune.pipeline import run_pipeline
 
     config = beir_config(config, data, out / RUN, "train")
     require_ours(out)
-    work = Path(config.out)
     results = run_pipeline(config, last="training")
-    write_card(
-        work / "model", {}, ModelFacts(config.card.title or out.resolve().name, config, results, config.card.languages)
-    )
-    install_model(work / "model", out)
-    return [*described(results[-1]), f"model: {out}"]
+    measured = write_trained_card(out, config, results)
+    install_model(Path(config.out) / "model", out)
+    lines = [*described(results[-1]), f"model: {out}"]
+    if not measured and (data / "qrels" / "test.tsv").exists():
+        words = ("evaluate", "--data", str(data), "--model", config.model.base, "--model", str(out), "--card")
+        lines.append(f"its card has no figures yet: fieldtune {shlex.join(words)}")
+    return lines
 
 
 def beir_config(config: Config, data: Path, work: Path, command: str) -> Config:
