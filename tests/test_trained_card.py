@@ -23,29 +23,14 @@ def call(*words: str) -> int:
 
 
 @pytest.fixture
-def data(tiny_beir: Path) -> Path:
-    """`tiny_beir` with train, dev and test by topic."""
-    qrels = tiny_beir / "qrels"
-    rows = (qrels / "all.tsv").read_text().splitlines()[1:]
-    sides: dict[str, list[str]] = {"test": [], "dev": [], "train": []}
-    for row in rows:
-        topic = int(row.split("\t")[1][1:]) % 20
-        sides["test" if topic < 5 else "dev" if topic < 8 else "train"].append(row)
-    for side, kept in sides.items():
-        (qrels / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
-    (qrels / "all.tsv").unlink()
-    return tiny_beir
-
-
-@pytest.fixture
-def train(data: Path, tiny_model: str, tmp_path: Path) -> list[str]:
+def train(divided: Path, tiny_model: str, tmp_path: Path) -> list[str]:
     """The words of a short training, which lands in `tmp_path / "deeds"`."""
-    words = ["train", "--data", str(data), "--model", tiny_model, "--out", str(tmp_path / "deeds")]
+    words = ["train", "--data", str(divided), "--model", tiny_model, "--out", str(tmp_path / "deeds")]
     return [*words, "--set", "training.epochs=0.2", "--set", "training.batch_size=8"]
 
 
 def test_measured_figures_stand_on_the_card_until_another_model_is_trained(
-    data: Path, train: list[str], tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    divided: Path, train: list[str], tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, figures = tmp_path / "deeds", tmp_path / "figures.json"
     card = out / "README.md"
@@ -81,13 +66,13 @@ def test_measured_figures_stand_on_the_card_until_another_model_is_trained(
 
 
 def test_a_card_of_the_users_own_is_not_written_over(
-    data: Path, train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    divided: Path, train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deeds"
     assert call(*train) == 0
     (out / "README.md").write_text("my own words")
     capsys.readouterr()
-    assert call("evaluate", "--data", str(data), "--model", str(out), "--card") == 2
+    assert call("evaluate", "--data", str(divided), "--model", str(out), "--card") == 2
     assert "changed since: README.md" in " ".join(capsys.readouterr().err.split())
     assert (out / "README.md").read_text() == "my own words"
     assert not (out / "run" / "metrics.json").exists()
