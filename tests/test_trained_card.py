@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,16 @@ def test_measured_figures_stand_on_the_card_until_another_model_is_trained(
     assert plan_push(out, "me/deeds", public=False).warnings == ("The model was never measured.",)
     before = resolve_model(str(out)).fingerprint
 
-    assert call(*hint.split("fieldtune ", 1)[1].split(), "--bm25", "--json", str(figures)) == 0
+    words = hint.split("fieldtune ", 1)[1].split()
+    words[-3:-3] = ["--model", str(shutil.copytree(tiny_model, tmp_path / "secret" / "rival"))]
+    assert call(*words, "--bm25", "--json", str(figures)) == 0
     assert f"The figures are on the model's card: {card}" in capsys.readouterr().out.replace("\n", "")
     found = json.loads(figures.read_text())
-    assert list(found["systems"]) == ["base", "tuned", "BM25"]
+    assert list(found["systems"]) == ["base", "rival", "tuned", "BM25"]
     text = card.read_text("utf-8")
     assert UNMEASURED not in text
     assert found["verdict"]["headline"] in text
-    assert "| measure | base | tuned | BM25 |" in text
+    assert "| measure | base | rival | tuned | BM25 |" in text
     assert str(tmp_path) not in text  # neither the models' folders nor the data's
     read = ModelCard(text).data
     assert read.model_name == "deeds"
