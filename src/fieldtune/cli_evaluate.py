@@ -55,38 +55,25 @@ def evaluate(
 ) -> None:
     """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
     from fieldtune.config import evaluation_words, make_config, merge, parse_overrides
-    from fieldtune.errors import ConfigError
+    from fieldtune.evaluate_request import Asked, Files
     from fieldtune.evaluating import evaluate_models
     from fieldtune.measures import canonical
 
     show = [canonical(name) for name in measure or []]
-    asked = evaluation_words(
+    settings = evaluation_words(
         measures=show, hybrid=hybrid, rerank=rerank, dimensions=dimensions, precisions=precisions,
         without_prompts=without_prompts,
     )  # fmt: skip
-    config = make_config(merge(asked, parse_overrides(set_ or [])), where="the command line")
+    config = make_config(merge(settings, parse_overrides(set_ or [])), where="the command line")
     wanted = wanted_verdicts(fail_unless)
-    if llm_judge and not unjudged:
-        raise ConfigError("--llm-judge writes into a labelling file", "give one: --unjudged FILE")
-    columns, rows, said, outcome = evaluate_models(
-        config,
-        data,
-        split,
-        model or [],
-        bm25=bm25,
-        precision=precision,
-        json=json,
-        per_query=per_query,
-        report=report,
-        show=show,
-        train_data=train_data,
-        judgements=judgements or [],
-        unjudged=unjudged,
-        llm_judge=llm_judge,
-        general=general,
-        runs=run,
-        card=card,
+    asked = Asked(
+        data=data, split=split, models=tuple(model or ()), bm25=bm25, precision=precision, general=general,
+        train_data=train_data, judgements=tuple(judgements or ()),
+    )  # fmt: skip
+    files = Files(
+        json=json, per_query=per_query, report=report, unjudged=unjudged, llm_judge=llm_judge, runs=run, card=card
     )
+    columns, rows, said, outcome = evaluate_models(config, asked, files, show)
     say(said[0], style="bold")
     for sentence in said[1:]:
         say(sentence)
