@@ -81,9 +81,24 @@ def tiny_beir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def divided(tiny_beir: Path) -> Path:
+    """`tiny_beir` with train, dev and test by topic."""
+    qrels = tiny_beir / "qrels"
+    rows = (qrels / "all.tsv").read_text().splitlines()[1:]
+    sides: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for row in rows:
+        topic = int(row.split("\t")[1][1:]) % 20
+        sides["test" if topic < 5 else "dev" if topic < 8 else "train"].append(row)
+    for side, kept in sides.items():
+        (qrels / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
+    (qrels / "all.tsv").unlink()
+    return tiny_beir
+
+
+@pytest.fixture
 def serve_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
     """Start endpoints on loopback: `speak(number, body)` is the text of the number-th answer."""
-    monkeypatch.setattr("fieldtune.llm.client._FIRST_PAUSE", 0.005)
+    monkeypatch.setattr("fieldtune.llm.pace._FIRST_PAUSE", 0.005)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", "sk-key")
     started: list[Endpoint] = []
 

@@ -24,21 +24,6 @@ def call(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.fixture
-def divided(tiny_beir: Path) -> Path:
-    """`tiny_beir` with train, dev and test by topic."""
-    qrels = tiny_beir / "qrels"
-    rows = (qrels / "all.tsv").read_text().splitlines()[1:]
-    sides: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
-    for row in rows:
-        topic = int(row.split("\t")[1][1:]) % 20
-        sides["test" if topic < 5 else "dev" if topic < 8 else "train"].append(row)
-    for side, kept in sides.items():
-        (qrels / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(kept) + "\n")
-    (qrels / "all.tsv").unlink()
-    return tiny_beir
-
-
 TRAINING = ["--set", "training.epochs=6", "--set", "training.learning_rate=1e-3", "--set", "training.batch_size=8"]
 
 

@@ -11,7 +11,7 @@ import ir_measures
 import pytest
 
 from fieldtune.cli import main
-from fieldtune.standalone import trained_on
+from fieldtune.evaluating import trained_on
 
 
 def call(*words: str) -> int:

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from fake_endpoint import Answer, Endpoint, completion, refusal
 
-import fieldtune.llm.client as llm_client
 from fieldtune.config import Llm
 from fieldtune.errors import ConfigError, EndpointError
-from fieldtune.llm import LlmClient, Prompt, find_object
+from fieldtune.llm import LlmClient, Prompt, find_object, pace
 from fieldtune.llm.endpoint import remote_endpoint
 
 SECRET = "sk-very-secret-key"
@@ -36,7 +35,7 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm_client, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pace, "_FIRST_PAUSE", 0.01)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", SECRET)
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from fake_endpoint import Answer, Endpoint, completion, refusal
 
-import fieldtune.llm.client as llm_client
 from fieldtune.config import Llm
 from fieldtune.errors import ConfigError, EndpointError
-from fieldtune.llm import LlmClient, Prompt
+from fieldtune.llm import LlmClient, Prompt, pace
 from fieldtune.llm.failures import retry_after
 
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
@@ -29,7 +28,7 @@ def prompt(word: str) -> Prompt:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
-    monkeypatch.setattr(llm_client, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(pace, "_FIRST_PAUSE", 0.005)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", "sk-key")
     started: list[Endpoint] = []
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from fieldtune import cli, publish
+from fieldtune import cli
 from fieldtune.console import size
 from fieldtune.errors import EndpointError, InputError, ModelError
-from fieldtune.evaluation.card import PLACE
+from fieldtune.model_folder import PLACE
 from fieldtune.publish import plan_push, send
 
 GOOD = {
@@ -98,7 +98,6 @@ def test_sends_the_model_privately_and_names_the_repository_in_the_card(
     assert b'SentenceTransformer("me/model")' in hub.sent["README.md"]
     assert hub.sent["modules.json"] == (run / "model" / "modules.json").read_bytes()
     assert PLACE in (run / "model" / "README.md").read_text()
-    assert publish.PLACE == PLACE
 
 
 def test_the_model_folder_of_a_run_is_judged_by_the_run(run: Path) -> None:

@@ -11,9 +11,21 @@ import typer
 from fieldtune import __version__
 from fieldtune.cli_adapter import adapter
 from fieldtune.cli_dataset import dataset
-from fieldtune.cli_options import BeirFolder, ConfigFile, FailUnless, MaxCost, MaxTokens, Preset, RunFolder, Set
-from fieldtune.console import note, say, size, table
-from fieldtune.exits import NOT_GOOD_ENOUGH, status_of
+from fieldtune.cli_evaluate import compare, evaluate
+from fieldtune.cli_options import (
+    BeirFolder,
+    ConfigFile,
+    FailUnless,
+    MaxCost,
+    MaxTokens,
+    Preset,
+    RunFolder,
+    Set,
+    require_verdict,
+    wanted_verdicts,
+)
+from fieldtune.console import say, size, table
+from fieldtune.exits import status_of
 
 if TYPE_CHECKING:
     from fieldtune.config import Config
@@ -116,12 +128,12 @@ def run(
 
     resolved = load_config(config, _overrides(set_, max_cost, max_tokens))
     # Figures that an earlier run left in the folder are not this one's.
-    wanted = _wanted(fail_unless)
+    wanted = wanted_verdicts(fail_unless)
     if "evaluation" in _run(resolved, from_, until):
         outcome = print_summary(Path(resolved.out))
-        _require(outcome, wanted)
+        require_verdict(outcome, wanted)
     elif wanted:
-        _require("not compared", wanted)
+        require_verdict("not compared", wanted)
 
 
 @app.command()
@@ -168,84 +180,7 @@ def tune(
         say(line)
 
 
-@app.command()
-def evaluate(
-    data: BeirFolder,
-    model: Annotated[list[str] | None, typer.Option(help="Hub id, folder or builtin:NAME; may be repeated.")] = None,
-    split: Annotated[str, typer.Option(help="Which qrels.")] = "test",
-    bm25: Annotated[bool, typer.Option("--bm25", help="BM25 beside the models.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
-    per_query: Annotated[Path | None, typer.Option(help="Write a row per query and system to this CSV file.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or auto or bf16 for speed.")] = "fp32",
-    measure: Annotated[
-        list[str] | None, typer.Option(help="nDCG@10, Recall@100, R-precision …: the columns to show; may be repeated.")
-    ] = None,
-    hybrid: Annotated[bool, typer.Option("--hybrid", help="Each model together with BM25.")] = False,
-    rerank: Annotated[str, typer.Option(metavar="MODEL", help="A cross-encoder that reorders the first ranks.")] = "",
-    dimensions: Annotated[str, typer.Option(help="auto, or sizes such as 256,128: shorter vectors.")] = "",
-    precisions: Annotated[str, typer.Option(help="int8, binary or both, with a comma: smaller vectors.")] = "",
-    without_prompts: Annotated[
-        bool, typer.Option("--without-prompts", help="Each model also without its prompts: a common mistake.")
-    ] = False,
-    train_data: Annotated[
-        Path | None, typer.Option(help="Training rows (query, pos, neg) of a model, to be checked for leaks.")
-    ] = None,
-    judgements: Annotated[list[Path] | None, typer.Option(help="A filled-in labelling file; may be repeated.")] = None,
-    unjudged: Annotated[
-        Path | None, typer.Option(help="Write unjudged passages to this CSV file for labelling.")
-    ] = None,
-    llm_judge: Annotated[
-        bool, typer.Option("--llm-judge", help="Let the LLM of the settings propose grades in --unjudged.")
-    ] = False,
-    general: Annotated[
-        bool, typer.Option("--general", help="Also what the last model lost on everyday texts.")
-    ] = False,
-    run: Annotated[
-        Path | None, typer.Option(help="Write the rankings to this TREC run file; several systems, a file each.")
-    ] = None,
-    fail_unless: FailUnless = None,
-    set_: Set = None,
-) -> None:
-    """Measure models side by side on a BEIR folder; the first model is what the others are compared with."""
-    from fieldtune.config import evaluation_words, make_config, merge, parse_overrides
-    from fieldtune.errors import ConfigError
-    from fieldtune.measures import canonical
-    from fieldtune.standalone import evaluate_models
-
-    show = [canonical(name) for name in measure or []]
-    asked = evaluation_words(
-        measures=show, hybrid=hybrid, rerank=rerank, dimensions=dimensions, precisions=precisions,
-        without_prompts=without_prompts,
-    )  # fmt: skip
-    config = make_config(merge(asked, parse_overrides(set_ or [])), where="the command line")
-    wanted = _wanted(fail_unless)
-    if llm_judge and not unjudged:
-        raise ConfigError("--llm-judge writes into a labelling file", "give one: --unjudged FILE")
-    columns, rows, said, outcome = evaluate_models(
-        config,
-        data,
-        split,
-        model or [],
-        bm25=bm25,
-        precision=precision,
-        json=json,
-        per_query=per_query,
-        report=report,
-        show=show,
-        train_data=train_data,
-        judgements=judgements or [],
-        unjudged=unjudged,
-        llm_judge=llm_judge,
-        general=general,
-        runs=run,
-    )
-    say(said[0], style="bold")
-    for sentence in said[1:]:
-        say(sentence)
-    say()
-    table(columns, rows)
-    _require(outcome, wanted)
+app.command()(evaluate)
 
 
 @app.command()
@@ -315,24 +250,7 @@ def search(
     print_hits(Index.open(run, once=True).search(query, k), as_json=json)
 
 
-@app.command()
-def compare(
-    run_a: Annotated[Path, typer.Argument(help="The earlier run.")],
-    run_b: Annotated[Path, typer.Argument(help="The later run.")],
-    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
-    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit with 3 when B is worse.")] = False,
-) -> None:
-    """Two runs on the same test set, query by query, with paired tests; refused where the test sets differ."""
-    from fieldtune.standalone import compare_folders
-
-    found, columns, rows = compare_folders(run_a, run_b, json)
-    say(found.sentence, style="bold")
-    for sentence in found.notes:
-        say(sentence)
-    say()
-    table(columns, rows)
-    if fail_if_worse and found.outcome == "worse":
-        raise typer.Exit(NOT_GOOD_ENOUGH)
+app.command()(compare)
 
 
 @app.command()
@@ -370,21 +288,6 @@ def _overrides(pairs: list[str] | None, max_cost: float, max_tokens: int) -> dic
 
     limits = {name: value for name, value in (("max_cost", max_cost), ("max_tokens", max_tokens)) if value}
     return merge(parse_overrides(pairs or []), {"llm": limits} if limits else {})
-
-
-def _wanted(fail_unless: list[str] | None) -> tuple[str, ...]:
-    """The verdicts that were asked for, read before any work is done."""
-    if not fail_unless:
-        return ()
-    from fieldtune.evaluation import parse_outcomes
-
-    return parse_outcomes(fail_unless)
-
-
-def _require(outcome: str, wanted: tuple[str, ...]) -> None:
-    if wanted and outcome not in wanted:
-        note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
-        raise typer.Exit(NOT_GOOD_ENOUGH)
 
 
 def _run(config: Config, first: str, last: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands have."""
+"""Options and arguments that several commands have, and what --fail-unless does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fieldtune.console import note
+from fieldtune.exits import NOT_GOOD_ENOUGH
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
 Preset = Annotated[str, typer.Option(help="quick, balanced or best.")]
@@ -20,3 +23,19 @@ FailUnless = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
+
+
+def wanted_verdicts(fail_unless: list[str] | None) -> tuple[str, ...]:
+    """The verdicts that were asked for, read before any work is done."""
+    if not fail_unless:
+        return ()
+    from fieldtune.evaluation import parse_outcomes
+
+    return parse_outcomes(fail_unless)
+
+
+def require_verdict(outcome: str, wanted: tuple[str, ...]) -> None:
+    """End with status 3 where the verdict is none of those."""
+    if wanted and outcome not in wanted:
+        note(f"the verdict is {outcome!r}, wanted: {' or '.join(wanted)}", style="bold red")
+        raise typer.Exit(NOT_GOOD_ENOUGH)

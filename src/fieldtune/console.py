@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
-
-Item = TypeVar("Item")
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -92,14 +89,6 @@ class Progress:
         elif self.total and rate > 0:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         return ", ".join(parts + ([self._extra] if self._extra else []))
-
-
-def track(items: Sequence[Item], label: str, *, unit: str = "") -> Iterator[Item]:
-    """Yield the items, showing progress."""
-    with Progress(label, len(items), unit=unit) as progress:
-        for item in items:
-            yield item
-            progress.advance()
 
 
 def duration(seconds: float) -> str:

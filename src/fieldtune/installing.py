@@ -17,6 +17,7 @@ _RECORD = ".fieldtune-installed.json"
 # Without config.json (in older models: without modules.json) nothing loads: what a killed install leaves is no mixture
 # of two models.
 _LAST = ("modules.json", "config.json")
+_CARD = "README.md"
 _SHOWN = 5
 
 
@@ -27,9 +28,7 @@ def require_ours(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder", "give another --out", path=out)
-    known = _known(out)
-    foreign = [name for name, path in _files(out).items() if remembered_digest(path) not in known.get(name, ())]
-    if foreign:
+    if foreign := changed_files(out):
         listed = ", ".join(repr(name)[1:-1] for name in foreign[:_SHOWN])
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
         raise InputError(
@@ -37,6 +36,20 @@ def require_ours(out: Path) -> None:
             "give a new folder as --out, or move them away: they would be taken for parts of the model",
             path=out,
         )
+
+
+def changed_files(out: Path) -> list[str]:
+    """Files in `out` that no earlier install put there, or that were changed since."""
+    known = _known(out)
+    return [name for name, path in _files(out).items() if remembered_digest(path) not in known.get(name, ())]
+
+
+def install_card(model: Path, out: Path) -> None:
+    """Make the card of the saved model that of `out`, where the rest of the model already is."""
+    known, digest = _known(out), remembered_digest(model / _CARD)
+    _write_record(out, known | {_CARD: known.get(_CARD, set()) | {digest}})
+    _link(model / _CARD, out / _CARD)
+    _write_record(out, known | {_CARD: {digest}})
 
 
 def install_model(model: Path, out: Path) -> None:

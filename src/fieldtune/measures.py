@@ -20,6 +20,8 @@ Key = TypeVar("Key", bound=Hashable)
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+MAIN = "ndcg@10"
+"""The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
 _ALIASES = {"rr": "mrr", "r": "recall", "p": "precision", "ap": "map", "success": "hit", "rprec": "r-precision"}
 _WRITTEN = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
 _CELLS = 8_000_000  # comparisons of a judged passage with a rank made at once

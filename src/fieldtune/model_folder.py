@@ -10,7 +10,10 @@ from typing import Any
 
 from fieldtune.cache import remembered_digest
 from fieldtune.errors import ModelError
+from fieldtune.installing import RUN
 
+PLACE = "path/to/this/model"
+"""What stands in a model card's code for the model; `fieldtune push` puts the repository's name there."""
 _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Families whose positions are counted from behind the padding token, so that the last ones are never reached.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")
@@ -133,7 +136,7 @@ def fingerprint(folder: Path) -> str:
     """32 hex digits over the content of weights, tokenizer and settings, with their places in the folder."""
     whole = hashlib.sha256()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", *_BESIDE)))
+        folders[:] = sorted(name for name in folders if name != RUN and not name.startswith((".", *_BESIDE)))
         for name in sorted(files):
             path = Path(parent, name)
             if path.suffix in _DECISIVE and not name.startswith("."):

@@ -10,13 +10,13 @@ from typing import Any
 
 from fieldtune.cache import remembered_digest
 from fieldtune.errors import EndpointError, InputError, ModelError
-from fieldtune.model_folder import model_folder
+from fieldtune.installing import RUN
+from fieldtune.model_folder import PLACE, model_folder
 from fieldtune.workspace import read_json
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FORMATS = (".safetensors", ".bin", ".json", ".txt", ".model", ".py", ".md", ".onnx", ".xml", ".jinja", ".vocab")
 _NOT_SENT = ("report.html", "metrics.json", "per_query.csv", "run.json", "events.jsonl", "data", "documents", "queries")
-PLACE = "path/to/this/model"  # of the card's code; a test holds it to evaluation.card
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,9 @@ def _shortened(left_out: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _warnings(run: Path, files: list[Upload]) -> list[str]:
-    path = run / "metrics.json"
-    if not path.exists():
+    # Those of a model of `fieldtune train` lie in the run below it.
+    path = next((path for path in (run / "metrics.json", run / RUN / "metrics.json") if path.exists()), None)
+    if path is None:
         return ["The model was never measured."]
     metrics = read_json(path)
     verdict, general = metrics.get("verdict") or {}, metrics.get("general") or {}

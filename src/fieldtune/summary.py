@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fieldtune.console import say, table
+from fieldtune.measures import MAIN
 from fieldtune.types import Hit
 from fieldtune.workspace import read_json
 
-_SHOWN = ("accuracy@1", "mrr@10", "ndcg@10", "recall@10")
+_SHOWN = ("accuracy@1", "mrr@10", MAIN, "recall@10")
 
 
 def print_summary(folder: Path) -> str:
@@ -38,7 +39,7 @@ def print_summary(folder: Path) -> str:
     say()
     table(("system", *_SHOWN), rows, title=f"{metrics['queries']:,} {metrics['split']} queries, 95% intervals")
     for comparison in metrics["comparisons"]:
-        if comparison["metric"] == "ndcg@10" and {comparison["a"], comparison["b"]} == {"tuned", "base"}:
+        if comparison["metric"] == MAIN and {comparison["a"], comparison["b"]} == {"tuned", "base"}:
             ends = _interval(comparison["ci"], "+.3f")
             say(f"\ntuned against base, nDCG@10: {comparison['difference']:+.3f} {ends}, p = {comparison['p']:.4f}")
     risen = moved_up(folder / "per_query.csv", 5)

@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 from fieldtune.config import Config, make_config
 from fieldtune.evaluation import Evaluation, General, ModelFacts, languages_of, write_card, write_metrics
 from fieldtune.evaluation.ability import Change
-from fieldtune.evaluation.card import PLACE
 from fieldtune.evaluation.card_data import outcome_line
+from fieldtune.model_folder import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.types import Result
 from fieldtune.workspace import read_json

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from fake_endpoint import Answer, Endpoint, completion, refusal
 
-import fieldtune.llm.client as llm_client
 from fieldtune.cli import main
 from fieldtune.config import Config, Llm, Queries, Styles
 from fieldtune.errors import ConfigError, EndpointError
+from fieldtune.llm import pace
 from fieldtune.queries import gather_queries
 from fieldtune.queries.generate import generate_queries
 from fieldtune.queries.made import Made
@@ -45,7 +45,7 @@ def vectors() -> np.ndarray:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
-    monkeypatch.setattr(llm_client, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(pace, "_FIRST_PAUSE", 0.005)
     monkeypatch.setenv("FIELDTUNE_LLM_API_KEY", "sk-key")
     started: list[Endpoint] = []
 
@@ -260,7 +260,7 @@ def test_where_nothing_can_go_on_the_exit_is_2_with_a_cure(serve, project, capsy
 
 
 def test_a_dead_endpoint_exits_with_2(project, capsys, monkeypatch):
-    monkeypatch.setattr(llm_client, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(pace, "_FIRST_PAUSE", 0.005)
     config = project / "c.toml"
     config.write_text(config.read_text().replace("URL", "http://127.0.0.1:9/v1"))
     assert run("generate", str(config)) == 2

@@ -79,7 +79,7 @@ def outline(document: Document, cleaned: str, parts: Sequence[Segment], heading_
         stack.append(node)
         nodes.append(node)
         order.append(node)
-    return _settle(order, cleaned)
+    return _settle(order)
 
 
 def _with(above: tuple[str, ...], name: str, title: str) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def _is_bare(node: _Node) -> bool:
     return not items or (items == [node.segment] and node.label is not None and node.label.alone)
 
 
-def _settle(order: Sequence[Section | _Node], cleaned: str) -> Outline:
+def _settle(order: Sequence[Section | _Node]) -> Outline:
     """Decide what becomes of headings under which nothing stands, and drop empty sections."""
     last = {
         entry.name.casefold(): position

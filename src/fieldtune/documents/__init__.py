@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fieldtune.documents.headings import heading_level
 from fieldtune.documents.read import load_documents, read_documents
 
-__all__ = ["heading_level", "load_documents", "read_documents"]
+__all__ = ["load_documents", "read_documents"]

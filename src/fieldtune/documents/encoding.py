@@ -54,7 +54,7 @@ def detect_encoding(path: Path) -> Encoding:
     with path.open("rb") as stream:
         stream.seek(max(0, first - 256))
         sample = stream.read(_SAMPLE)
-    return _legacy(sample, invalid)
+    return _legacy(sample)
 
 
 def _utf16_without_mark(head: bytes) -> str | None:
@@ -99,7 +99,7 @@ def _first_invalid(block: bytes) -> int:
     return 0
 
 
-def _legacy(sample: bytes, invalid: int) -> Encoding:
+def _legacy(sample: bytes) -> Encoding:
     best, best_score = "", 0.0
     for name in ("gb18030", "big5"):
         score = _chinese_score(sample, name)

@@ -12,12 +12,10 @@ from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.evaluation.card_data import front_matter, hub_base, outcome_line
 from fieldtune.evaluation.card_figures import elsewhere, measured, training_data, trusted
-from fieldtune.model_folder import saved_prompts, transformer_folder
+from fieldtune.model_folder import PLACE, saved_prompts, transformer_folder
 from fieldtune.types import Result
 from fieldtune.workspace import atomic_file, read_json
 
-PLACE = "path/to/this/model"
-"""What stands in the card's code for the model; `fieldtune push` puts the repository's name there."""
 _HAN, _KANA, _HANGUL = "[\u4e00-\u9fff]", "[\u3040-\u30ff]", "[\uac00-\ud7a3]"
 _ENGLISH = {"the", "of", "and", "in", "to", "with", "is", "for", "or", "by", "on", "that", "are", "what", "how"}
 

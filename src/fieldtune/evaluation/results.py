@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from fieldtune.evaluation.rankings import Kind, Ranking
 from fieldtune.evaluation.statistics import Clusters
-
-MAIN = "ndcg@10"
-"""The measure that the verdict rests on: training selects its checkpoint by it, and it sees the whole first page."""
-
+from fieldtune.measures import MAIN as MAIN  # for the modules beside this one
 
 BM25_NAME = "BM25"
 """What keyword search is called in every table and file."""

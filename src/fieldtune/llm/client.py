@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,17 +20,13 @@ from fieldtune.llm.endpoint import Endpoint, is_openai, remote_endpoint
 from fieldtune.llm.failures import AGAIN, raise_if_final, retry_after, was_sent
 from fieldtune.llm.form import Form, plainer, read_body
 from fieldtune.llm.health import Health
+from fieldtune.llm.pace import Pace
 from fieldtune.llm.prompt import Prompt, Reply
 from fieldtune.llm.tokens import prompt_tokens
 from fieldtune.workspace import digest
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 60.0
-"""Of our own choosing; a longer one that the endpoint asks for is kept to."""
-_LONGEST_OBEYED = 3_600.0
-"""An endpoint that asks for more patience than this is done for today."""
 _TRIES_UNREACHED = 3
 """Tries, as long as the endpoint was never reached: a wrong address should be told at once."""
 _SECONDS_TO_CONNECT = 10.0
@@ -80,7 +75,7 @@ class LlmClient:
         self._lock = threading.Lock()
         self._room = threading.Condition()
         self._flying: dict[str, threading.Event] = {}
-        self._not_before = 0.0
+        self._pace = Pace(self._endpoint.address, settings.max_retries)
         self._form = Form()
         self._health = Health()
         self._counted: set[str] = set()
@@ -202,7 +197,7 @@ class LlmClient:
         tried, late, refused, before = 0, 0, False, self._health.answered
         tries = self._settings.max_retries + 1
         while tried < tries and not stop.is_set():
-            self._pause(stop)
+            self._pace.wait(stop)
             try:
                 reply = self._send(prompt, form)
                 self._health.reached = True
@@ -214,17 +209,17 @@ class LlmClient:
                 return reply
             except APIStatusError as error:
                 self._health.reached = True
-                reply = Reply("", self._told(error))
+                reply = Reply("", self._endpoint.told(error))
                 other = plainer(form, error.status_code, reply.error)
                 if other is not None:  # the same request in another form is no retry
                     form = other
                     continue
-                where, answered = self._address(), self._health.answered > 0
+                where, answered = self._endpoint.address, self._health.answered > 0
                 raise_if_final(error, reply.error, where, self.model, answered=answered)
                 refused = error.status_code in (400, 403, 413, 422)
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     break
-                self._hold(tried, retry_after(error.response.headers), stop, common=error.status_code == 429)
+                self._pace.hold(tried, retry_after(error.response.headers), stop, common=error.status_code == 429)
                 if error.status_code == 429 and self._health.answered > before:
                     tried, before = 0, self._health.answered  # slow, but going on: others were answered meanwhile
             except APIConnectionError as error:
@@ -237,22 +232,22 @@ class LlmClient:
                         self._answers.put(hashed, reply)
                         break
                     continue
-                reply = Reply("", self._hide(str(error.__cause__ or error)))
+                reply = Reply("", self._endpoint.hide(str(error.__cause__ or error)))
                 if not self._health.reached and tried + 1 >= (_TRIES_UNREACHED if not sent else tries):
                     raise EndpointError(
-                        f"the LLM endpoint {self._address()} cannot be reached ({reply.error})",
+                        f"the LLM endpoint {self._endpoint.address} cannot be reached ({reply.error})",
                         "check llm.base_url, and that the server runs; answers so far are kept",
                     ) from None
-                self._hold(tried, None, stop)
+                self._pace.hold(tried, None, stop)
             except (APIError, ValueError) as error:
-                reply = Reply("", f"not a chat completion ({self._hide(str(error))[:200]})")
-                self._hold(tried, None, stop)
+                reply = Reply("", f"not a chat completion ({self._endpoint.hide(str(error))[:200]})")
+                self._pace.hold(tried, None, stop)
             tried += 1
         if stop.is_set() or (refused and self._health.answered):
             return reply
         if count := self._health.bad(reply):
             raise EndpointError(
-                f"{count} requests in a row failed at {self._address()}; the last: {reply.error}",
+                f"{count} requests in a row failed at {self._endpoint.address}; the last: {reply.error}",
                 f"when the endpoint works again, {AGAIN}",
             )
         return reply if reply.paid or refused else replace(reply, passing=True)
@@ -283,36 +278,6 @@ class LlmClient:
                 problem = f"the answer broke off on the way ({type(error).__name__})"
                 return Reply("", problem, paid=True, prompt_tokens=prompt_tokens(prompt))
         return read_body(body, prompt)
-
-    def _pause(self, stop: threading.Event) -> None:
-        while (left := self._not_before - time.monotonic()) > 0 and not stop.is_set():
-            stop.wait(left)
-
-    def _hold(self, tried: int, asked: float | None, stop: threading.Event, *, common: bool = False) -> None:
-        """Wait before the next try; where the endpoint limits the rate or names a time, all requests wait."""
-        if asked is not None and asked > _LONGEST_OBEYED:
-            raise EndpointError(
-                f"the LLM endpoint {self._address()} asks to wait for {asked / 3600:.1f} hours",
-                f"when that time is over, {AGAIN}",
-            )
-        seconds = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tried) if asked is None else asked
-        if common or asked is not None:
-            with self._lock:
-                self._not_before = max(self._not_before, time.monotonic() + seconds)
-        elif tried < self._settings.max_retries:
-            stop.wait(seconds)
-
-    def _told(self, error: Any) -> str:
-        body = error.body if isinstance(error.body, dict) else {}
-        return self._hide(f"{error.status_code}: {body.get('message') or error.message}")[:300]
-
-    def _hide(self, text: str) -> str:
-        """Servers quote the key in what they complain about."""
-        key = self._endpoint.key
-        return " ".join((text.replace(key, "***") if key else text).split())
-
-    def _address(self) -> str:
-        return re.sub(r"//[^/@]*@", "//", self._endpoint.identity)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from fieldtune.config import Llm
@@ -28,6 +30,20 @@ class Endpoint:
     """Requests that it can work on; 0 leaves it to the config."""
     least_timeout: float = 0.0
     """Seconds; a slow machine needs more than a service does."""
+
+    @property
+    def address(self) -> str:
+        """As it may be told: without the password that an address can hold."""
+        return re.sub(r"//[^/@]*@", "//", self.identity)
+
+    def told(self, error: Any) -> str:
+        """What a refusal says, shortened; `error` is an openai.APIStatusError."""
+        body = error.body if isinstance(error.body, dict) else {}
+        return self.hide(f"{error.status_code}: {body.get('message') or error.message}")[:300]
+
+    def hide(self, text: str) -> str:
+        """Without the key, which servers quote in what they complain about; in one line."""
+        return " ".join((text.replace(self.key, "***") if self.key else text).split())
 
 
 def remote_endpoint(settings: Llm) -> Endpoint:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fieldtune.beir import RetrievalData
 from fieldtune.encoding import Encoder, top_k
-from fieldtune.measures import canonical, label, parse
+from fieldtune.measures import MAIN, canonical, label, parse
 from fieldtune.measures import measure as measures_of
 
 _HARD = 20  # of the base model's top passages per dev query: the ones a tuned model must learn to push down
@@ -27,7 +27,7 @@ class Development:
     whole: bool
     """Whether the sample is the whole corpus and every dev query."""
 
-    measure: str = "ndcg@10"
+    measure: str = MAIN
     """In the form of files; see measures.canonical."""
     dimension: int = 0
     """Leading dimensions that are measured; 0: all."""
