@@ -27,11 +27,6 @@ _COLOURS = {
 INK, QUIET, LINE, FIRST, LAST, LEXICAL, GAIN, LOSS, PAGE = _COLOURS
 
 
-def variable(placeholder: str) -> str:
-    """The style sheet's value for a placeholder."""
-    return _COLOURS[placeholder]
-
-
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 

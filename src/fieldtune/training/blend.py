@@ -116,9 +116,9 @@ def _sentence(chosen: Point, curve: Sequence[Point], limit: float, development: 
     moved = (
         f"{100 * chosen.general:+.2f} points over the probes' choosing half ({100 * plain.general:+.2f} with share 0)"
     )
-    dev = (
-        f", dev nDCG@10 {chosen.dev:.4f} ({plain.dev:.4f})" if chosen.dev is not None and plain.dev is not None else ""
-    )
+    dev = ""
+    if development is not None and chosen.dev is not None and plain.dev is not None:
+        dev = f", dev {development.label} {chosen.dev:.4f} ({plain.dev:.4f})"
     if chosen.general < -limit:
         return (
             f"No share of the base model's weights kept the loss of general ability within {100 * limit:g} points; "
