@@ -519,6 +519,15 @@ class Evaluation(Section):
     """Candidates found with small vectors that are scored again by a more exact product."""
     crossed: bool = False
     """Measure each of `precisions` at each of `dimensions`, not at the full size alone."""
+    m3: bool = False
+    """Dense, sparse and multi-vector search of each model, alone, in pairs and together, weights chosen on dev; a run
+    does it where training.m3 trained them."""
+    m3_depth: int = Field(100, ge=1)
+    """Ranks of dense and of sparse search whose passages are scored by token vectors and by sums."""
+    m3_tokens: Literal["float32", "float16", "int8"] = "float16"
+    """Number format of the passages' token vectors."""
+    m3_pool: int = Field(1, ge=1)
+    """Keep about this part of a passage's token vectors (2: half of them), like ones becoming their mean."""
     without_prompts: bool = False
     """Each model that has prompts also without them: what a search loses whose code forgets them."""
 

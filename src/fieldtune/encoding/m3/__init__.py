@@ -1,7 +1,7 @@
 """Dense, sparse and multi-vectors from one pass of one encoder, in the form of BGE-M3 (arXiv:2402.03216)."""
 
 from fieldtune.encoding.m3.encode import encode_m3, m3_heads
-from fieldtune.encoding.m3.heads import has_heads, load_heads, new_heads, save_heads, token_size
+from fieldtune.encoding.m3.heads import has_heads, heads_digest, load_heads, new_heads, save_heads, token_size
 from fieldtune.encoding.m3.scores import WEIGHTS, Scores, multi_scores, scores, sparse_scores
 from fieldtune.encoding.m3.search import find, sparse_top, three_scores
 from fieldtune.encoding.m3.signals import Signals, hidden_size, joined, signals_of, token_counts
@@ -17,6 +17,7 @@ __all__ = [
     "encode_m3",
     "find",
     "has_heads",
+    "heads_digest",
     "hidden_size",
     "joined",
     "load_heads",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.errors import ModelError
-from fieldtune.workspace import atomic_file
+from fieldtune.workspace import atomic_file, digest
 
 if TYPE_CHECKING:
     from torch.nn import ModuleDict
@@ -71,6 +72,12 @@ def load_heads(folder: Path, hidden: int) -> ModuleDict:
 def token_size(heads: ModuleDict) -> int:
     """Numbers of a token's vector."""
     return int(dict(heads.named_parameters())[f"{MULTI}.bias"].shape[0])
+
+
+def heads_digest(heads: ModuleDict) -> str:
+    """Names the weights of both layers."""
+    numbers = {name: weight.detach().float().cpu().numpy() for name, weight in heads.state_dict().items()}
+    return digest([[name, part.shape, sha256(part.tobytes()).hexdigest()] for name, part in numbers.items()])
 
 
 def save_heads(heads: ModuleDict, folder: Path) -> None:
