@@ -155,6 +155,22 @@ def test_queries_without_scores_are_left_out_of_the_mean(matrix: torch.Tensor, t
     assert m3_kd_loss(matrix, none, allowed, teacher_temperature=1.0).item() == 0
 
 
+def test_a_positive_without_a_score_is_not_pushed_down_by_the_others() -> None:
+    given = Targets(
+        torch.tensor([0]), torch.zeros(1, 4, dtype=torch.bool), torch.tensor([[0, 1, 2]]),
+        torch.tensor([[NAN, 2.0, 1.0]], dtype=torch.float64),
+    )  # fmt: skip
+    row = [2.0, 1.0, 0.5, -1.0]
+    scores = torch.tensor([row], dtype=torch.float64, requires_grad=True)
+    allowed = allowed_passages(given, in_batch=True)
+    teacher = softmax([2.0, 1.0])
+    expected = teacher[0] * entropy(row, [1, 2, 3], 1) + teacher[1] * entropy(row, [2, 3], 2)
+    found = m3_kd_loss(scores, given, allowed, teacher_temperature=1.0)
+    assert found.item() == pytest.approx(expected, abs=1e-12)
+    (gradient,) = torch.autograd.grad(found, scores)
+    assert gradient[0, 0] == 0
+
+
 def test_self_distillation(matrix: torch.Tensor, targets: Targets) -> None:
     ensemble = torch.from_numpy(np.random.default_rng(2).normal(scale=3, size=(4, 6))).requires_grad_()
     student = matrix.clone().requires_grad_()
