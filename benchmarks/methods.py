@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory import peak_memory
 
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config, make_config, merge, parse_overrides
@@ -157,7 +158,7 @@ def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             found = {
                 "parameters": result.counts["trainable parameters"],
                 "seconds": round(time.monotonic() - began, 1),
-                "memory": peak_memory(),
+                "memory": round(peak_memory(), 2),
                 "notes": list(result.notes),
             }
     for split in ("dev", "test"):
@@ -166,19 +167,6 @@ def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             scores = evaluate(data, split, [System(name, ranking)], config.evaluation, seed).system(name)
             found[split] = {"ndcg@10": scores.mean["ndcg@10"], "interval": list(scores.interval["ndcg@10"])}
     return found
-
-
-def peak_memory() -> float:
-    """GB that this process has held at most: of the GPU where it trains on one."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return float(round(torch.cuda.max_memory_allocated() / 1e9, 2))
-    return round(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2
-    )
 
 
 def lines(path: Path) -> dict[str, dict[str, Any]]:

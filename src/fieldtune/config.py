@@ -304,6 +304,35 @@ class QueryLayer(Section):
     """Width of the inner layer; 0 makes the change linear."""
 
 
+class M3(Section):
+    """Dense, sparse and multi-vectors from one encoder, trained together (BGE-M3, arXiv:2402.03216)."""
+
+    train: Literal["none", "both", "heads", "encoder"] = "none"
+    """What of it learns; none: an ordinary dense model is trained. Layers that the base's folder carries
+    (sparse_linear.pt, colbert_linear.pt) are trained on, else new ones are made. With training.loss mnrl or cached, or
+    kl where there are a teacher's scores."""
+    size: int = Field(0, ge=0)
+    """Numbers of a token's vector where the layer is new; 0: as many as the model's token states have."""
+    weights: tuple[
+        Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]
+    ] = (1.0, 0.3, 1.0)  # fmt: skip
+    """Of the dense, sparse and multi-vector score in their sum, which has a loss of its own and is the model's own
+    teacher."""
+    sparse_share: float = Field(0.1, ge=0)
+    """Of the sparse score's loss beside the others, which count as 1."""
+    in_batch: bool = True
+    """The batch's other passages are negatives too; without it a query's own hard negatives alone are."""
+    self_distillation: bool = True
+    """Each score also follows the sum of all three."""
+    self_distillation_from: int = Field(0, ge=0)
+    """From this optimizer step on, counted from 0: a new layer's scores are no teacher yet."""
+    distillation: Literal["kl_div", "m3_kd_loss"] = "m3_kd_loss"
+    """How a teacher's scores are followed (loss kl): within a query's own passages, or each of them against the whole
+    batch. teacher_temperature and contrastive_share hold here as well."""
+    head_rate: float = Field(10.0, gt=0)
+    """Learning rate of the two layers over that of the encoder: new ones have more to learn."""
+
+
 class Training(Section):
     """How the model is tuned."""
 
@@ -318,6 +347,8 @@ class Training(Section):
     """Of method adapter."""
     query: QueryLayer = QueryLayer()
     """Of method query."""
+    m3: M3 = M3()
+    """Sparse and multi-vectors beside the dense one."""
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
@@ -489,6 +520,15 @@ class Evaluation(Section):
     """Candidates found with small vectors that are scored again by a more exact product."""
     crossed: bool = False
     """Measure each of `precisions` at each of `dimensions`, not at the full size alone."""
+    m3: bool = False
+    """Dense, sparse and multi-vector search of each model, alone, in pairs and together, weights chosen on dev; a run
+    does it where training.m3 trained them."""
+    m3_depth: int = Field(100, ge=1)
+    """Ranks of dense and of sparse search whose passages are scored by token vectors and by sums."""
+    m3_tokens: Literal["float32", "float16", "int8"] = "float16"
+    """Number format of the passages' token vectors."""
+    m3_pool: int = Field(1, ge=1)
+    """Keep about this part of a passage's token vectors (2: half of them), like ones becoming their mean."""
     without_prompts: bool = False
     """Each model that has prompts also without them: what a search loses whose code forgets them."""
 

@@ -16,6 +16,7 @@ from fieldtune.workspace import read_json
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FORMATS = (".safetensors", ".bin", ".json", ".txt", ".model", ".py", ".md", ".onnx", ".xml", ".jinja", ".vocab")
+_LAYERS = ("sparse_linear.pt", "colbert_linear.pt")  # of a model that gives sparse and multi-vectors too
 _NOT_SENT = ("report.html", "metrics.json", "per_query.csv", "run.json", "events.jsonl", "data", "documents", "queries")
 
 
@@ -109,7 +110,7 @@ def _kept_back(name: str) -> str:
         return "hidden or half-written"
     if any(part == "run" or part.startswith("checkpoint") for part in parts[:-1]):
         return "from training"
-    if Path(name).suffix not in _FORMATS:
+    if Path(name).suffix not in _FORMATS and name not in _LAYERS:
         return "no part of a model"
     if parts[-1] in ("metrics.json", "run.json") or parts[-1].endswith((".jsonl", ".csv", ".html")):
         return "holds or may hold texts of yours"

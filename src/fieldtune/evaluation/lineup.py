@@ -15,6 +15,7 @@ from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusio
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
 from fieldtune.evaluation.rerank import Reranker
 from fieldtune.evaluation.results import BM25_NAME, MAIN, About, System, Variant
+from fieldtune.evaluation.signals import m3_systems
 from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
 from fieldtune.lexical import BM25
 from fieldtune.types import Result
@@ -32,10 +33,13 @@ class Lineup:
 
 
 def with_trained_sizes(config: settings.Evaluation, stages: Sequence[Result]) -> settings.Evaluation:
-    """Measure the dimensions that training made usable, unless others are asked for: they cost no encoding."""
+    """Measure what training made usable: the dimensions, unless others are asked for, and three kinds of vectors."""
+    details = next((one.details for one in stages if one.stage == "training"), {})
+    if "m3" in details:
+        config = config.model_copy(update={"m3": True})
     if config.dimensions not in ((), "auto"):
         return config
-    trained = next((one.details.get("dimensions", ()) for one in stages if one.stage == "training"), ())
+    trained = details.get("dimensions", ())
     # The largest is the full size, which is measured anyway.
     sizes = tuple(sorted(map(int, trained), reverse=True)[1:])
     return config.model_copy(update={"dimensions": sizes or config.dimensions})
@@ -122,6 +126,11 @@ def _of_model(
             systems.append(_bare(task, name, encoder, contents, passages))
         else:
             notes.append(f"{name} has no prompts that could be forgotten.")
+    if config.m3:
+        apart = task.split != "dev" and bool(data.positives("dev"))
+        made, said = m3_systems(data, task.split, encoder, name, task.vectors, config, task.depth, dev=apart)
+        systems += made
+        notes += said
     if config.hybrid and lexical is not None:
         systems.append(_hybrid(name, rank_fusion(run, lexical, config.rrf_k), "RRF", f"k = {config.rrf_k}.", full))
         if dev_lexical is not None:

@@ -17,7 +17,7 @@ from fieldtune.measures import MAIN as MAIN  # for the modules beside this one
 BM25_NAME = "BM25"
 """What keyword search is called in every table and file."""
 
-Variant = Literal["plain", "dimension", "precision", "prompts", "hybrid", "reranked"]
+Variant = Literal["plain", "dimension", "precision", "prompts", "hybrid", "signals", "reranked"]
 """What sets a derived system apart from those it is derived from; plain models and BM25 are derived from nothing."""
 
 

@@ -47,16 +47,15 @@ def sub_batches(
 def embed_part(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> torch.Tensor:
     """One forward pass in the encoder's precision, float32 out."""
     assert encoder.tokens is not None  # the training stage has checked
-    # Layers computed a second time in the backward pass must take the kernel that they took in the forward pass.
-    again = getattr(encoder.model.transformers_model, "is_activation_checkpointing", False)
-    kernel = nullcontext() if again else _attention(encoder.device, int(store.lengths[rows].max()))
-    with autocast(encoder.precision, encoder.device), kernel:
+    with autocast(encoder.precision, encoder.device), attention_for(encoder, int(store.lengths[rows].max())):
         return embed(encoder.model, store, rows, encoder.tokens.pad).float()
 
 
-def _attention(device: str, tokens: int) -> AbstractContextManager[Any]:
+def attention_for(encoder: Encoder, tokens: int) -> AbstractContextManager[Any]:
     """The attention kernel that is fastest forward and backward for texts of this length."""
-    if not device.startswith("cpu") or tokens >= _FUSED_FROM:
+    # Layers computed a second time in the backward pass must take the kernel that they took in the forward pass.
+    again = getattr(encoder.model.transformers_model, "is_activation_checkpointing", False)
+    if again or not encoder.device.startswith("cpu") or tokens >= _FUSED_FROM:
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

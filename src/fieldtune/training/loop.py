@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
-from fieldtune.training.batches import draw, lay_out, plan
+from fieldtune.training.batches import Batch, draw, lay_out, plan
 from fieldtune.training.checkpoint import (
     Progressed,
     State,
@@ -43,6 +43,18 @@ _LOG_EVERY = 10  # steps
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What an evaluation on dev found."""
+
+    scores: NDArray[np.float64]
+    """The measure of each query."""
+    vectors: NDArray[np.float32]
+    """(n, dim) of the passages, to see whether they are all alike."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """For the log."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What else takes part in the steps."""
 
@@ -50,6 +62,10 @@ class Hooks:
     """A term that is added to the loss once a step, such as the distance to the initial weights."""
     report: Callable[[dict[str, float]], None] | None = None
     """Called with every row of the log."""
+    gradient: Callable[[Session, Batch, float, int], float] | None = None
+    """Adds a batch's gradient times its weight at a step, and returns the loss, in place of the recipe's own loss."""
+    measured: Callable[[Encoder, Development], Measured] | None = None
+    """Measures dev in place of a search by dense vectors."""
 
 
 def train(
@@ -83,8 +99,9 @@ def train(
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
     if state.step == 0 and development is not None:
-        state.base_score = float(development.score(encoder).mean())
-        _log(state, hooks, {f"dev_{development.name}": state.base_score})
+        found = _measured(encoder, development, hooks)
+        state.base_score = float(found.scores.mean())
+        _log(state, hooks, {f"dev_{development.name}": state.base_score, **found.more})
     with Progress("training", len(steps), unit="steps") as progress:
         progress.resume(state.step)
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
@@ -125,21 +142,13 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     own = draw(session.pairs, rows, count, recipe.seed, number, scored=scored)
     places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
     batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
-    shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
+    plain = hooks.gradient is None
+    shares = np.array([terms(recipe.loss, batch) if plain else len(batch) for batch in batches], np.float64)
     shares = shares / max(1.0, shares.sum())
     total = 0.0
     try:
         for batch, share in zip(batches, shares, strict=True):
-            total += float(share) * add_gradient(
-                session.encoder,
-                batch,
-                session.queries,
-                session.passages,
-                session.objective,
-                weight=float(share),
-                cached=recipe.cached,
-                scaler=session.scaler,
-            )
+            total += float(share) * (hooks.gradient or _gradient)(session, batch, float(share), number)
     except torch.cuda.OutOfMemoryError:
         raise ModelError(
             f"the GPU's memory does not hold a batch of {settings.batch_size} queries with their passages",
@@ -160,16 +169,35 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     return total
 
 
+def _gradient(session: Session, batch: Batch, weight: float, number: int) -> float:
+    return add_gradient(
+        session.encoder,
+        batch,
+        session.queries,
+        session.passages,
+        session.objective,
+        weight=weight,
+        cached=session.recipe.cached,
+        scaler=session.scaler,
+    )
+
+
+def _measured(encoder: Encoder, development: Development, hooks: Hooks) -> Measured:
+    if hooks.measured is not None:
+        return hooks.measured(encoder, development)
+    return Measured(*development.measured(encoder))
+
+
 def _evaluate(encoder: Encoder, development: Development | None, state: Progressed, best: Path, hooks: Hooks) -> None:
     encoder.model.eval()
     if development is None:  # nothing to choose by: the last weights are the result
         state.best_step = state.step
         save_weights(best, encoder.model)
         return
-    scores, vectors = development.measured(encoder)
-    score = float(scores.mean())
-    _log(state, hooks, {f"dev_{development.name}": score})
-    if collapsed(vectors):
+    found = _measured(encoder, development, hooks)
+    score = float(found.scores.mean())
+    _log(state, hooks, {f"dev_{development.name}": score, **found.more})
+    if collapsed(found.vectors):
         state.collapsed_at = state.collapsed_at or state.step
     if score > state.best_score:
         state.best_score, state.best_step, state.misses = score, state.step, 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fieldtune.config import Training
 from fieldtune.training.lora import faster_b
+from fieldtune.training.m3.fitting import heads_apart
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ def parameter_groups(model: Any, settings: Training) -> list[dict[str, Any]]:
         {"params": matrices, "weight_decay": settings.weight_decay, "share": 1.0},
         {"params": others, "weight_decay": 0.0, "share": 1.0},
     ]
-    return faster_b(groups, model, settings)
+    return heads_apart(faster_b(groups, model, settings), model, settings)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: Training, step: int, steps: int) -> float:

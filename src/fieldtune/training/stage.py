@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fieldtune.beir import RetrievalData
 from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding.m3 import save_heads, token_size
 from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
@@ -26,6 +26,8 @@ from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.general import keep_share, pretrain_first, with_replay
 from fieldtune.training.loop import Hooks
+from fieldtune.training.m3.fitting import put_in, require_m3
+from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.query_side import train_query_side
@@ -66,6 +68,8 @@ def tune(
     require_reporters(config.training.report_to)
     require_method(config, encoder.device)
     settings = config.training
+    if settings.m3.train != "none":
+        require_m3(config)
     rows = read_examples(examples)
     replay = with_replay(config, rows, data)
     pairs = make_pairs([*rows, *replay.examples])
@@ -95,9 +99,13 @@ def tune(
     mined_anew: list[dict[str, Any]] = []
     details: dict[str, Any] = {}
     prepared = prepare(encoder, settings, config.seed)
+    m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
+    key += f"-{m3.digest}" if m3 else ""
     with reporting(settings.report_to, work, config) as report:
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
         hooks = Hooks(penalty=penalty, report=both(report, watch))
+        if m3 is not None:
+            hooks = with_m3(hooks, m3, recipe)
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
             seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
@@ -111,6 +119,8 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
+    if m3 is not None:
+        m3.take_out(encoder)
     tuned = finish(encoder, prepared)
     notes += state.notes + prepared.notes
     if rounds > 1:
@@ -125,10 +135,17 @@ def tune(
         notes += blended.notes
         details["base_share"] = {"chosen": blended.chosen.base_share, "curve": blended.rows()}
     after = probe.vectors(tuned)
-    require_change(before, after)
+    if m3 is None or settings.m3.train != "heads":
+        require_change(before, after)
     curve = [] if blended is None else blended.rows()
     write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
-    beside = partial(save_beside, prepared, share=0.0 if blended is None else blended.chosen.base_share)
+    share = 0.0 if blended is None else blended.chosen.base_share
+
+    def beside(folder: Path) -> None:
+        save_beside(prepared, folder, share=share)
+        if m3 is not None:
+            save_heads(m3.heads, folder)
+
     cosine = save_checked(tuned, work / "model", probe, after, beside)
     if blended is not None and settings.base_share == "auto":
         mark_chosen(work / "model", blended.chosen.base_share)
@@ -156,6 +173,9 @@ def tune(
         "device": tuned.device,
         "least cosine to the saved model": round(cosine, 6),
     }
+    if m3 is not None:
+        notes.append(m3.note)
+        details["m3"] = settings.m3.model_dump() | {"size": token_size(m3.heads)}
     if replay.broken:
         details["broken replay rows"] = replay.broken
     if mined_anew:

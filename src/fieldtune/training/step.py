@@ -43,7 +43,7 @@ def add_gradient(
         return _through_cache(encoder, batch, (queries, passages), objective, targets, weight, scaler)
     left, right = embed_rows(encoder, queries, batch.queries), embed_rows(encoder, passages, batch.passages)
     loss = objective.loss(left, right, targets)
-    _scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
+    scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
     return loss.item()
 
 
@@ -60,18 +60,18 @@ def _through_cache(
 
     sides = (batch.queries, batch.passages)
     parts = [sub_batches(encoder, store, rows, cached=True) for store, rows in zip(stores, sides, strict=True)]
-    states: list[list[_RandomState]] = []
+    states: list[list[RandomState]] = []
     leaves = []
     for store, rows, places in zip(stores, sides, parts, strict=True):
         leaf = torch.zeros(len(rows), encoder.dimension, device=encoder.model.device)
         states.append([])
         with torch.no_grad():
             for part in places:
-                states[-1].append(_RandomState(encoder.device))
+                states[-1].append(RandomState(encoder.device))
                 leaf[torch.from_numpy(part)] = embed_part(encoder, store, rows[part])
         leaves.append(leaf.requires_grad_())
     loss = objective.loss(leaves[0], leaves[1], targets)
-    _scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
+    scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
     for store, rows, places, leaf, before in zip(stores, sides, parts, leaves, states, strict=True):
         if leaf.grad is None:  # the loss does not depend on this side
             continue
@@ -85,11 +85,12 @@ def _again(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64], gradien
     embed_part(encoder, store, rows).backward(gradient)  # type: ignore[no-untyped-call]
 
 
-def _scaled(loss: torch.Tensor, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
+def scaled(loss: torch.Tensor, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
+    """The loss at the size that its gradients have in 16 bits."""
     return loss if scaler is None else scaler.scale(loss)
 
 
-class _RandomState:
+class RandomState:
     """The random state of the moment it is made in, to draw the same dropout once more."""
 
     def __init__(self, device: str) -> None:

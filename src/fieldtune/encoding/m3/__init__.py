@@ -1,0 +1,37 @@
+"""Dense, sparse and multi-vectors from one pass of one encoder, in the form of BGE-M3 (arXiv:2402.03216)."""
+
+from fieldtune.encoding.m3.encode import encode_m3, m3_heads
+from fieldtune.encoding.m3.heads import has_heads, heads_digest, load_heads, new_heads, save_heads, token_size
+from fieldtune.encoding.m3.scores import WEIGHTS, Scores, multi_scores, scores, sparse_scores
+from fieldtune.encoding.m3.search import find, sparse_top, three_scores
+from fieldtune.encoding.m3.signals import Signals, hidden_size, joined, signals_of, token_counts
+from fieldtune.encoding.m3.stored import M3Vectors, TokenFormat, TokenVectors, load_vectors, save_vectors
+
+__all__ = [
+    "WEIGHTS",
+    "M3Vectors",
+    "Scores",
+    "Signals",
+    "TokenFormat",
+    "TokenVectors",
+    "encode_m3",
+    "find",
+    "has_heads",
+    "heads_digest",
+    "hidden_size",
+    "joined",
+    "load_heads",
+    "load_vectors",
+    "m3_heads",
+    "multi_scores",
+    "new_heads",
+    "save_heads",
+    "save_vectors",
+    "scores",
+    "signals_of",
+    "sparse_scores",
+    "sparse_top",
+    "three_scores",
+    "token_counts",
+    "token_size",
+]

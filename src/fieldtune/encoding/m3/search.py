@@ -1,0 +1,80 @@
+"""Search with three kinds of vectors: dense and sparse find candidates, all three score them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.encoding.m3.stored import M3Vectors, TokenVectors
+from fieldtune.encoding.search import top_k
+
+_CELLS = 16_000_000  # sparse scores in memory at once
+
+
+def sparse_top(queries: Any, passages: Any, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k passages with the highest sparse score per query, best first, ties to the lower row: (n, min(k, m)) each.
+
+    Both are CSR matrices over the same words. A passage that shares no word is not found: row -1, score 0.
+    """
+    count = min(k, passages.shape[0])
+    scores = np.zeros((queries.shape[0], count), np.float32)
+    rows = np.full((queries.shape[0], count), -1, np.int64)
+    inverted = passages.T.tocsr()  # word -> passages: an inverted index
+    step = max(1, _CELLS // max(1, passages.shape[0]))
+    for begin in range(0, queries.shape[0], step):
+        block = np.round((queries[begin : begin + step] @ inverted).toarray(), 6)
+        order = np.argsort(-block, axis=1, kind="stable")[:, :count]
+        best = np.take_along_axis(block, order, axis=1)
+        scores[begin : begin + len(block)] = best
+        rows[begin : begin + len(block)] = np.where(best > 0, order, -1)
+    return scores, rows
+
+
+def candidates(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """(n, widest) the distinct rows that any of several (n, k) rankings found, ascending, -1 behind the last."""
+    unions = [np.unique(np.concatenate(each)) for each in zip(*found, strict=True)]
+    unions = [union[union >= 0] for union in unions]
+    out = np.full((len(unions), max(map(len, unions), default=0)), -1, np.int64)
+    for place, union in enumerate(unions):
+        out[place, : len(union)] = union
+    return out
+
+
+def find(queries: M3Vectors, passages: M3Vectors, depth: int) -> NDArray[np.int64]:
+    """Rows that dense or sparse search ranks among the first `depth`, as `candidates` gives them."""
+    return candidates(
+        [top_k(queries.dense, passages.dense, depth)[1], sparse_top(queries.sparse, passages.sparse, depth)[1]]
+    )
+
+
+def three_scores(queries: M3Vectors, passages: M3Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(3, n, c) dense, sparse and multi-vector score of each query with its candidate rows (n, c); 0 behind the last.
+
+    Rounded to 6 digits, so that equal passages stay equal on every machine.
+    """
+    out = np.zeros((3, *rows.shape), np.float64)
+    for place, candidate in enumerate(rows):
+        own = candidate[candidate >= 0]
+        if not len(own):
+            continue
+        out[0, place, : len(own)] = passages.dense[own].astype(np.float64) @ queries.dense[place].astype(np.float64)
+        out[1, place, : len(own)] = (passages.sparse[own] @ queries.sparse[place].T).toarray()[:, 0]
+        out[2, place, : len(own)] = multi_of(queries.tokens, place, passages.tokens, own)
+    return np.round(out, 6).astype(np.float32)
+
+
+def multi_of(queries: TokenVectors, query: int, passages: TokenVectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(len(rows),) the mean over one query's tokens of the best product with a passage's; 0 where there are none."""
+    asked = queries.of(slice(int(queries.starts[query]), int(queries.starts[query + 1])))
+    places, counts = passages.places(rows)
+    out = np.zeros(len(rows), np.float32)
+    if not len(asked) or not len(places):
+        return out
+    there = np.flatnonzero(counts)
+    similar = passages.of(places) @ asked.T
+    begins = (np.cumsum(counts) - counts)[there]
+    out[there] = np.maximum.reduceat(similar, begins, axis=0).mean(axis=1)
+    return out

@@ -1,0 +1,131 @@
+"""What one pass gives of a batch of texts: a dense vector, a weight and a vector for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.encoding.encoder import Encoder
+from fieldtune.encoding.m3.heads import MULTI, SPARSE
+from fieldtune.encoding.precision import autocast
+from fieldtune.encoding.tokens import TokenStore
+from fieldtune.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn import ModuleDict
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Of n texts with t tokens together, end to end without padding: texts of any lengths stand side by side."""
+
+    dense: torch.Tensor
+    """(n, dim) float32, unit length."""
+    weights: torch.Tensor
+    """(t,) float32, never below 0; 0 for special tokens."""
+    vectors: torch.Tensor
+    """(t, size) float32, unit length."""
+    ids: torch.Tensor
+    """(t,) int64 token ids."""
+    counts: torch.Tensor
+    """(n,) int64: tokens of each text, the CLS token not among them."""
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def owners(self) -> torch.Tensor:
+        """(t,) the text that each token is of."""
+        import torch
+
+        return torch.repeat_interleave(torch.arange(len(self), device=self.counts.device), self.counts)
+
+    def take(self, order: torch.Tensor) -> Signals:
+        """The texts of these places, in their order."""
+        import torch
+
+        starts = (self.counts.cumsum(0) - self.counts)[order]
+        counts = self.counts[order]
+        owners = torch.repeat_interleave(torch.arange(len(order), device=counts.device), counts)
+        inside = torch.arange(len(owners), device=counts.device) - (counts.cumsum(0) - counts)[owners]
+        tokens = starts[owners] + inside
+        return Signals(self.dense[order], self.weights[tokens], self.vectors[tokens], self.ids[tokens], counts)
+
+
+def joined(parts: Sequence[Signals]) -> Signals:
+    """One batch out of several."""
+    import torch
+
+    return Signals(
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("dense", "weights", "vectors", "ids", "counts")
+        )
+    )
+
+
+def signals_of(encoder: Encoder, heads: ModuleDict, store: TokenStore, rows: NDArray[np.int64]) -> Signals:
+    """All three of these rows in one forward pass in the encoder's precision; heads and lengths are in float32.
+
+    The dense vector is what the model's own pooling gives. Token vectors leave the CLS token out and keep the end
+    token, as BGE-M3's do; weights are 0 for every special token. Raises ModelError for a model that takes no token ids.
+    """
+    import torch
+
+    tokens = require_tokens(encoder)
+    ids, mask = (part.to(encoder.model.device) for part in store.padded(rows, tokens.pad))
+    with autocast(encoder.precision, encoder.device):
+        output: Any = encoder.model({"input_ids": ids, "attention_mask": mask})
+    inside = mask.bool()
+    inside[:, 0] &= ids[:, 0] != first_token(encoder)
+    flat_ids = ids[inside]
+    off = torch.autocast(encoder.device.split(":")[0], enabled=False) if encoder.precision != "fp32" else nullcontext()
+    with off:
+        states = output["token_embeddings"][inside].float()
+        weights = torch.relu(heads[SPARSE](states)).squeeze(-1)
+        weights = weights.masked_fill(torch.isin(flat_ids, special_ids(encoder)), 0.0)
+        vectors = torch.nn.functional.normalize(heads[MULTI](states), dim=-1)
+        dense = torch.nn.functional.normalize(output["sentence_embedding"].float(), dim=-1)
+    return Signals(dense, weights, vectors, flat_ids, inside.sum(dim=1))
+
+
+def token_counts(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(len(rows),) how many token vectors each text gives, known before any pass."""
+    lengths = store.lengths[rows]
+    firsts = store.ids[np.minimum(store.starts[rows], max(0, len(store.ids) - 1))] if len(store.ids) else lengths * 0
+    return np.asarray(lengths - ((firsts == first_token(encoder)) & (lengths > 0)), np.int64)
+
+
+def first_token(encoder: Encoder) -> int:
+    """Id of the token that stands for the whole text at its beginning; -1 where the model has none."""
+    tokenizer = encoder.model.tokenizer
+    found = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    return -1 if found is None else int(found)
+
+
+def special_ids(encoder: Encoder) -> torch.Tensor:
+    """Ids that are no word: begin, end, padding, mask and unknown, on the model's device."""
+    import torch
+
+    ids = sorted({int(token) for token in encoder.model.tokenizer.all_special_ids})
+    return torch.tensor(ids, dtype=torch.int64, device=encoder.model.device)
+
+
+def hidden_size(encoder: Encoder) -> int:
+    """Numbers of a token's state."""
+    return int(encoder.model.transformers_model.config.hidden_size)
+
+
+def require_tokens(encoder: Encoder) -> Any:
+    """The encoder's tokenizer; raises ModelError for a model whose single tokens cannot be had."""
+    if encoder.tokens is None or encoder.routed:
+        raise ModelError(
+            f"{encoder.name} is not a plain text encoder with a fast tokenizer",
+            "dense, sparse and multi-vectors come from one whose first module is a Transformer",
+        )
+    return encoder.tokens

@@ -1,0 +1,1 @@
+"""Training of one encoder for dense, sparse and multi-vectors together."""

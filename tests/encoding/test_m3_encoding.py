@@ -1,0 +1,164 @@
+"""One pass, three kinds of vectors: what is in them, what is kept of them, and search with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fieldtune.encoding import Encoder
+from fieldtune.encoding.m3 import (
+    M3Vectors,
+    TokenFormat,
+    encode_m3,
+    find,
+    hidden_size,
+    load_heads,
+    load_vectors,
+    new_heads,
+    save_heads,
+    save_vectors,
+    scores,
+    signals_of,
+    sparse_top,
+    three_scores,
+)
+from fieldtune.encoding.m3.stored import in_format, pooled
+from fieldtune.errors import ModelError
+
+QUERIES = ["what ends lease 3", "rent", "rent", "cough zzz fever fever"]
+PASSAGES = ["article 3 lease rent", "rent rent rent", "", "fever cough asthma lease ends notice 3 4 5 6", "bond"]
+
+
+def random_heads(hidden: int, size: int = 0) -> torch.nn.ModuleDict:
+    heads = new_heads(hidden, size)
+    torch.manual_seed(3)
+    for layer in heads.values():
+        torch.nn.init.normal_(layer.weight, std=0.3)  # type: ignore[arg-type]
+    torch.nn.init.constant_(heads["sparse_linear"].bias, 1.0)  # type: ignore[arg-type]  # some words above 0, some below
+    return heads
+
+
+@pytest.fixture
+def encoder(tiny_model: str) -> Encoder:
+    return Encoder.load(tiny_model, precision="fp32")
+
+
+def test_new_layers_leave_token_states_as_they_are_and_weigh_all_words_alike(encoder: Encoder) -> None:
+    assert encoder.tokens is not None
+    store = encoder.tokens.store(["rent ends lease"])
+    found = signals_of(encoder, new_heads(hidden_size(encoder), 8), store, np.array([0]))
+    ids, mask = store.padded(np.array([0]), encoder.tokens.pad)
+    states = encoder.model({"input_ids": ids, "attention_mask": mask})["token_embeddings"][0, 1:, :8]
+    torch.testing.assert_close(found.vectors, torch.nn.functional.normalize(states, dim=-1))
+    words, end = found.weights[:-1], found.weights[-1]
+    assert words.tolist() == pytest.approx([words[0].item()] * 3)
+    assert words[0] > 0
+    assert end == 0  # the end token is no word, but it has a vector
+    with pytest.raises(ModelError, match="33"):
+        new_heads(32, 33)
+
+
+def test_arrays_give_the_scores_of_the_definition(encoder: Encoder) -> None:
+    heads = random_heads(32, 16)
+    queries = encode_m3(encoder, heads, QUERIES, "query", form="float32")
+    passages = encode_m3(encoder, heads, PASSAGES, "passage", form="float32")
+    assert encoder.tokens is not None
+    with torch.no_grad():
+        sides = [
+            signals_of(encoder, heads, encoder.tokens.store(texts, encoder.prompts[side]), np.arange(len(texts)))
+            for texts, side in ((QUERIES, "query"), (PASSAGES, "passage"))  # type: ignore[index]
+        ]
+        found = scores(*sides)
+    rows = np.tile(np.arange(len(PASSAGES)), (len(QUERIES), 1))
+    dense, sparse, multi = three_scores(queries, passages, rows)
+    np.testing.assert_allclose(dense, found.dense, atol=1e-5)
+    np.testing.assert_allclose(sparse, found.sparse, atol=1e-5)
+    np.testing.assert_allclose(multi, found.multi, atol=1e-5)
+    assert sparse.any()
+    best, ranked = sparse_top(queries.sparse, passages.sparse, 3)
+    for query, row in enumerate(ranked):
+        own = row[row >= 0]
+        np.testing.assert_allclose(best[query, : len(own)], sparse[query, own], atol=1e-5)
+        assert sorted(sparse[query], reverse=True)[: len(own)] == pytest.approx(sparse[query, own].tolist(), abs=1e-5)
+        assert (sparse[query, np.setdiff1d(np.arange(5), own)] <= best[query].min() + 1e-5).all()
+    assert np.array_equal(queries.dense[1], queries.dense[2])  # equal texts, equal to the last bit
+    assert np.array_equal(queries.tokens.take(np.array([1])).values, queries.tokens.take(np.array([2])).values)
+
+
+def test_candidates_are_what_either_search_finds(encoder: Encoder) -> None:
+    heads = random_heads(32)
+    queries, passages = encode_m3(encoder, heads, QUERIES, "query"), encode_m3(encoder, heads, PASSAGES, "passage")
+    rows = find(queries, passages, 2)
+    _, by_words = sparse_top(queries.sparse, passages.sparse, 2)
+    similar = np.argsort(-(queries.dense @ passages.dense.T), axis=1)[:, :2]
+    for query in range(len(QUERIES)):
+        expected = {*similar[query].tolist(), *by_words[query].tolist()} - {-1}
+        assert set(rows[query].tolist()) - {-1} == expected
+    padded = three_scores(queries, passages, np.array([[0, -1, -1]] * 4))
+    assert not padded[:, :, 1:].any()
+
+
+@pytest.mark.parametrize(("form", "most"), [("float16", 1e-3), ("int8", 0.01)])
+def test_small_formats_stay_near(encoder: Encoder, form: TokenFormat, most: float) -> None:
+    heads = random_heads(32)
+    full = encode_m3(encoder, heads, PASSAGES, "passage", form="float32")
+    small = encode_m3(encoder, heads, PASSAGES, "passage", form=form)
+    assert np.abs(full.tokens.of(slice(None)) - small.tokens.of(slice(None))).max() < most
+    assert small.bytes_per_text()["multi"] < full.bytes_per_text()["multi"] * 0.65
+    assert small.bytes_per_text()["dense"] == 4 * encoder.dimension
+
+
+def test_pooling_joins_like_tokens() -> None:
+    one, other = np.eye(3, dtype=np.float32)[:2]
+    vectors = np.stack([one, other, one, other, one])
+    joined, starts = pooled(vectors, np.array([0, 4, 4, 5]), 2)
+    assert starts.tolist() == [0, 2, 2, 3]
+    np.testing.assert_allclose(sorted(joined[:2].tolist()), sorted([one.tolist(), other.tolist()]), atol=1e-6)
+    assert joined[2].tolist() == one.tolist()
+    whole, _ = pooled(vectors, np.array([0, 5]), 8)
+    assert whole.shape == (1, 3)
+    assert np.linalg.norm(whole[0]) == pytest.approx(1)
+
+
+def test_vectors_come_back_from_disk(encoder: Encoder, tmp_path: Path) -> None:
+    vectors = encode_m3(encoder, random_heads(32), PASSAGES, "passage", form="int8", pool=2)
+    save_vectors(vectors, tmp_path / "m3")
+    again = load_vectors(tmp_path / "m3")
+    assert isinstance(again, M3Vectors)
+    assert np.array_equal(again.dense, vectors.dense)
+    assert np.array_equal(again.sparse.toarray(), vectors.sparse.toarray())
+    assert np.array_equal(again.tokens.of(slice(None)), vectors.tokens.of(slice(None)))
+    assert len(again.tokens) == len(PASSAGES)
+    (tmp_path / "m3" / "tokens.npz").write_bytes(b"no")
+    with pytest.raises(ModelError, match="three kinds"):
+        load_vectors(tmp_path / "m3")
+
+
+def test_zero_vectors_survive_int8() -> None:
+    stored = in_format(np.zeros((2, 4), np.float32), np.array([0, 2]), "int8")
+    assert not stored.of(slice(None)).any()
+
+
+def test_layers_are_files_of_one_linear_layer_each(tmp_path: Path) -> None:
+    heads = random_heads(32, 16)
+    save_heads(heads, tmp_path)
+    state = torch.load(tmp_path / "colbert_linear.pt", weights_only=True)
+    assert {name: tuple(part.shape) for name, part in state.items()} == {"weight": (16, 32), "bias": (16,)}
+    state = torch.load(tmp_path / "sparse_linear.pt", weights_only=True)
+    assert {name: tuple(part.shape) for name, part in state.items()} == {"weight": (1, 32), "bias": (1,)}
+    torch.save({name: part.half() for name, part in state.items()}, tmp_path / "sparse_linear.pt")  # as some are
+    again = load_heads(tmp_path, 32)
+    for name, weight in again.state_dict().items():
+        torch.testing.assert_close(weight, heads.state_dict()[name], atol=1e-3, rtol=1e-3)
+        assert weight.dtype == torch.float32
+    with pytest.raises(ModelError, match="48"):
+        load_heads(tmp_path, 48)
+    (tmp_path / "sparse_linear.pt").write_bytes(b"not a file of torch")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_heads(tmp_path, 32)
+    (tmp_path / "sparse_linear.pt").unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_heads(tmp_path, 32)

@@ -1,0 +1,52 @@
+"""The benchmarks of three kinds of vectors run on small input and say what they found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import m3
+import m3_memory
+import pytest
+
+
+@pytest.fixture
+def data(tiny_beir: Path) -> Path:
+    rows = (tiny_beir / "qrels" / "all.tsv").read_text().splitlines()[1:]
+    for side, part in {"train": rows[:60], "dev": rows[60:90], "test": rows[90:]}.items():
+        (tiny_beir / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(part) + "\n")
+    (tiny_beir / "qrels" / "all.tsv").unlink()
+    return tiny_beir
+
+
+def test_all_modes_before_and_after(data: Path, tiny_model: str, tmp_path: Path) -> None:
+    settings = ["training.batch_size=8", "training.epochs=1", "training.precision=fp32", "training.evaluations=1"]
+    words = [
+        "--data", str(data), "--model", tiny_model, "--work", str(tmp_path), "--train", "40", "--tokens", "int8",
+        "--results", str(tmp_path / "RESULTS.md"), "--set", *settings, "training.m3.size=8",
+    ]  # fmt: skip
+    rows = m3.main(words)
+    names = [row[0] for row in rows]
+    assert {"BM25", "dense model, trained alone", "base dense", "M3 dense", "M3 all three", "base sparse"} <= set(names)
+    assert len(names) == 1 + 1 + 2 * 7
+    gains = dict(zip(names, (row[2] for row in rows), strict=True))
+    assert gains["M3 all three"].startswith(("+", "-"))
+    assert not gains["dense model, trained alone"]
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| M3 all three |" in text
+    assert "peak memory" in text
+    assert "chosen on 30 dev queries" in text
+    before = (tmp_path / "runs").stat().st_mtime_ns
+    m3.main(words)  # trains nothing again
+    assert (tmp_path / "runs").stat().st_mtime_ns == before
+
+
+def test_memory_of_each_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--passages", "4", "--tokens", "256", "--words", "20000", "--results", str(tmp_path / "RESULTS.md")]
+    rows = m3_memory.main(words)
+    assert [row[0] for row in rows] == ["naive", "vocabulary", "here"]
+    peaks = [float(row[2].split()[0].replace(",", "")) for row in rows]
+    assert peaks[0] > 60  # 82 MB for one copy of the tensor
+    assert peaks[2] < peaks[0] / 4
+    assert "agree" in capsys.readouterr().out
+    huge = m3_memory.computed(m3_memory.arguments(["--words", "250002"]))
+    assert huge == pytest.approx(2 * 16 * 2048 * 250_002 * 4 / 1e9)
