@@ -1,10 +1,11 @@
 """What made queries are worth: train on them alone and measure on the queries of people.
 
-    python benchmarks/generated.py --data BEIR_DIR [--generated FILE [--corpus BEIR_DIR]] [--structure] [--model M]
-        [--share 0.25 0.5 1.0] [--by-style] [--human] [--split test] [--set section.key=value ...]
+    python benchmarks/generated.py --data BEIR_DIR [--generated FILE [--corpus BEIR_DIR]] [--structure] [--llm]
+        [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--split test] [--set section.key=value ...]
 
---structure trains on queries made from the corpus without an LLM, --generated on those of a generator file (its
-passages are added from --corpus where --data lacks them), --human on the train labels as the reference. Made queries
+--structure trains on queries made from the corpus without an LLM, --llm on those that the LLM of the settings writes
+(--set llm.local=builtin:smollm2, or llm.base_url=...), --generated on those of a generator file (its passages are added
+from --corpus where --data lacks them), --human on the train labels as the reference. Made queries
 that have the very words of a query of the measured split are left out and counted. The best checkpoint is chosen on
 made queries that are held back, unless --choose-on human-dev is given. Prints a table and appends it to
 benchmarks/RESULTS.md; a model that an earlier call with the same settings left in --work is not trained again.
@@ -40,6 +41,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--generated", type=Path, help="JSON lines with corpus-id, style, query")
     parser.add_argument("--corpus", type=Path, help="BEIR folder that holds the passages the file names")
     parser.add_argument("--structure", action="store_true", help="also queries made without an LLM")
+    parser.add_argument("--llm", action="store_true", help="also queries that the LLM of the settings writes")
     parser.add_argument("--human", action="store_true", help="also the train labels, where the set has some")
     parser.add_argument("--by-style", action="store_true", help="also each style alone")
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="shares of the generated queries")
@@ -50,8 +52,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("generated-runs"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(words)
-    if not (given.generated or given.structure or given.human):
-        parser.error("nothing to train on: give --structure, --generated FILE or --human")
+    if not (given.generated or given.structure or given.llm or given.human):
+        parser.error("nothing to train on: give --structure, --llm, --generated FILE or --human")
     if not all(0 < share <= 1 for share in given.share):
         parser.error("--share takes numbers above 0, up to 1")
     if given.choose_on == "human-dev" and given.split == "dev":
@@ -70,7 +72,8 @@ def with_passages(data: RetrievalData, generated: Path, corpus: Path | None) -> 
 
 def made_queries(config: Config, data: RetrievalData, split: str, work: Path) -> tuple[RetrievalData, list[str]]:
     """The queries of `config.queries`, filtered, without those in the very words of a measured query."""
-    out = work / "queries" / digest([config.queries.model_dump(), config.seed, config.model.base, len(data.passages)])
+    how = [config.queries.model_dump(), config.llm.model_dump(), config.seed, config.model.base, len(data.passages)]
+    out = work / "queries" / digest(how)
     result = gather_queries(config, data.passages, out, out / "cache", work / "vectors")
     queries = read_queries(out / "queries.jsonl")
     rows, _ = read_qrels(out / "qrels" / "all.tsv", data.passages, queries)
@@ -95,10 +98,13 @@ def systems(
         made, lines = made_queries(config, data, given.split, given.work)
         said += ["structure", *lines]
         sets |= variants("structure", made, [1.0], given.by_style, config.seed)
+    if given.llm:
+        made, lines = made_queries(_asking(config, "llm"), data, given.split, given.work)
+        said += ["llm", *lines]
+        sets |= variants("llm", made, given.share, given.by_style, config.seed)
     if given.generated:
         whole = with_passages(data, given.generated, given.corpus)
-        queries = config.queries.model_copy(update={"source": str(given.generated)})
-        made, lines = made_queries(config.model_copy(update={"queries": queries}), whole, given.split, given.work)
+        made, lines = made_queries(_asking(config, str(given.generated)), whole, given.split, given.work)
         said += ["generated", *lines]
         sets |= variants("generated", made, given.share, given.by_style, config.seed)
     if given.choose_on == "human-dev":
@@ -107,6 +113,10 @@ def systems(
         rows = {side: data.qrels[side] for side in ("train", "dev") if side in data.qrels and side != given.split}
         sets["human labels"] = replace(data, qrels=rows)
     return sets, said
+
+
+def _asking(config: Config, source: str) -> Config:
+    return config.model_copy(update={"queries": config.queries.model_copy(update={"source": source})})
 
 
 def variants(
