@@ -43,7 +43,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--structure", action="store_true", help="also queries made without an LLM")
     parser.add_argument("--llm", action="store_true", help="also queries that the LLM of the settings writes")
     parser.add_argument("--human", action="store_true", help="also the train labels, where the set has some")
-    parser.add_argument("--by-style", action="store_true", help="also each style alone")
+    parser.add_argument("--by-style", action="store_true", help="also each style of --generated and --llm alone")
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="shares of the generated queries")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--choose-on", choices=("made", "human-dev"), default="made")
@@ -97,7 +97,7 @@ def systems(
     if given.structure:
         made, lines = made_queries(config, data, given.split, given.work)
         said += ["structure", *lines]
-        sets |= variants("structure", made, [1.0], given.by_style, config.seed)
+        sets |= variants("structure", made, [1.0], False, config.seed)
     if given.llm:
         made, lines = made_queries(_asking(config, "llm"), data, given.split, given.work)
         said += ["llm", *lines]
