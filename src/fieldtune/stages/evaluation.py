@@ -16,8 +16,8 @@ from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.labelling import labelled, write_labelling
+from fieldtune.metering import meter
 from fieldtune.stages.inputs import contents
-from fieldtune.stages.meter import meter
 from fieldtune.stages.record import learning_curve, versions
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
