@@ -117,7 +117,9 @@ def _write(
         "data": str(asked.data.resolve()),
     }
     if files.json:
-        write_metrics(files.json, evaluation, record)
+        # Where `fieldtune compare` finds the single queries, also after both files were moved together.
+        beside = {"per_query": os.path.relpath(files.per_query, files.json.parent)} if files.per_query else {}
+        write_metrics(files.json, evaluation, record | beside)
     if files.per_query:
         write_per_query(files.per_query, evaluation, data)
     if files.runs:
@@ -134,7 +136,7 @@ def _write(
         )
         write_report(files.report, evaluation, data, systems, proof, origin)
     if carded:
-        update_card(carded, evaluation, record)
+        update_card(carded, evaluation, record, data)
         said.append(f"The figures are on the model's card: {carded / 'README.md'}")
     return said
 
