@@ -92,7 +92,8 @@ def of_differences(found: Resampled, clusters: Clusters) -> Floats:
     low = np.where(still, found.means - missed * (1 + found.means), low)
     high = np.where(still, found.means + missed * (1 - found.means), high)
     # No measure leaves 0 to 1, so no difference leaves −1 to 1, however wide the interval of a few queries.
-    return np.clip(np.column_stack([low, high]), -1.0, 1.0)
+    bounds: Floats = np.clip(np.column_stack([low, high]), -1.0, 1.0)
+    return bounds
 
 
 def of_shares(found: Resampled, clusters: Clusters) -> Floats:
