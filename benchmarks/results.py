@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fieldtune.encoding.precision import processor_has_bf16
-from fieldtune.evaluation import versions
+from fieldtune.versions import versions
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -86,7 +86,7 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert f"value: {tuned_score}" in (out / "model" / "README.md").read_text()
     record = json.loads((out / "run.json").read_text())
     assert record["seed"] == 13
-    assert record["packages"]["torch"]
+    assert record["versions"]["torch"]
     assert record["config"]["training"]["epochs"] == 6
     hits = Index.open(out).search("when requires 7", 3)
     assert len(hits) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +17,7 @@ from fieldtune.config import Config
 from fieldtune.errors import ConfigError
 from fieldtune.evaluate_request import Asked, Files, require_sense
 from fieldtune.labelling import labelled, write_labelling
+from fieldtune.metering import meter
 from fieldtune.trained_card import require_card, update_card
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from fieldtune.encoding import Encoder
     from fieldtune.evaluation import Evaluation, General, Proof, System
+    from fieldtune.workspace import Cost
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -68,15 +72,24 @@ def evaluate_models(
             name, load = loaders[0]
             return cached_vectors(load(), texts, "query", Path(folder), label=f"encoding queries ({name})")
 
+        took = meter("audit for leaks")
         leakage = audit(given, split, config.evaluation, training=learnt, vectors=vectors if loaders else None)
+        costs = [took()]
         lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=asked.bm25)
-        ability = _general(config, loaders, named[-1][1], Path(folder)) if asked.general else None
+        costs += lineup.costs
+        ability = None
+        if asked.general:
+            took = meter("general ability, both models")
+            ability = _general(config, loaders, named[-1][1], Path(folder))
+            costs.append(took())
+    took = meter("intervals, tests and slices")
     evaluation = evaluate(loaded, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     chosen_on = split == "dev" and bool(named)
     proof = prove(loaded, evaluation, lineup.systems, leakage, config.evaluation, general=ability, chosen_on=chosen_on)
+    costs.append(took())
     if files.unjudged:
         notes += write_labelling(files.unjudged, config, loaded, split, lineup.systems, llm_judge=files.llm_judge)
-    notes += _write(files, config, asked, loaded, lineup.systems, evaluation, proof, notes, carded)
+    notes += _write(files, config, asked, loaded, lineup.systems, evaluation, proof, notes, carded, costs)
     columns, rows = comparison_table(evaluation, show)
     said = [*proof.lines(), *evaluation.notes, *(ability.notes if ability else ()), *notes]
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
@@ -92,6 +105,7 @@ def _write(
     proof: Proof,
     notes: Sequence[str],
     carded: Path | None,
+    costs: Sequence[Cost],
 ) -> list[str]:
     """Write what was found, `notes` into the report; returns what there is to say of the files."""
     from fieldtune.evaluation import Origin, digests, write_metrics, write_per_query, write_report, write_runs
@@ -103,7 +117,9 @@ def _write(
         "data": str(asked.data.resolve()),
     }
     if files.json:
-        write_metrics(files.json, evaluation, record)
+        # Where `fieldtune compare` finds the single queries, also after both files were moved together.
+        beside = {"per_query": os.path.relpath(files.per_query, files.json.parent)} if files.per_query else {}
+        write_metrics(files.json, evaluation, record | beside)
     if files.per_query:
         write_per_query(files.per_query, evaluation, data)
     if files.runs:
@@ -111,6 +127,8 @@ def _write(
     if files.report:
         origin = Origin(
             title=asked.data.resolve().name,
+            costs=costs,
+            machine=f"{platform.machine()} with {os.cpu_count()} processors",
             commands=(_evaluate_command(config, asked),),
             settings=config.model_dump(by_alias=True),
             examples=config.evaluation.examples,
@@ -118,7 +136,7 @@ def _write(
         )
         write_report(files.report, evaluation, data, systems, proof, origin)
     if carded:
-        update_card(carded, evaluation, record)
+        update_card(carded, evaluation, record, data)
         said.append(f"The figures are on the model's card: {carded / 'README.md'}")
     return said
 

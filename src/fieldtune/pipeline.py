@@ -16,9 +16,9 @@ from fieldtune import __version__
 from fieldtune.config import Config
 from fieldtune.console import duration, note, size
 from fieldtune.errors import ConfigError
+from fieldtune.metering import meter
 from fieldtune.models import require_length, resolve_model
 from fieldtune.stages import corpus, dataset, documents, evaluation, index, queries, training
-from fieldtune.stages.meter import meter
 from fieldtune.stages.record import write_run
 from fieldtune.stages.run import Run
 from fieldtune.types import Result

@@ -14,9 +14,10 @@ from fieldtune.types import Result
 from fieldtune.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
+    from fieldtune.beir import RetrievalData
     from fieldtune.evaluation import Evaluation
 
-_METRICS = "metrics.json"
+_METRICS, _PER_QUERY = "metrics.json", "per_query.csv"
 
 
 def write_trained_card(out: Path, config: Config, stages: Sequence[Result]) -> bool:
@@ -50,18 +51,20 @@ def require_card(model: str) -> Path:
     return out
 
 
-def update_card(out: Path, evaluation: Evaluation, extra: Mapping[str, Any]) -> None:
-    """Keep the figures of the model in `out` as `out/run/metrics.json`, and write its card again with them.
+def update_card(out: Path, evaluation: Evaluation, extra: Mapping[str, Any], data: RetrievalData) -> None:
+    """Keep the figures of the model in `out` as `out/run/metrics.json`, those of single queries beside them, as a run
+    does, and write its card again with them.
 
     `extra` is what stands beside the figures there. Raises BusyError while the model is being trained.
     """
-    from fieldtune.evaluation import write_metrics
+    from fieldtune.evaluation import write_metrics, write_per_query
     from fieldtune.pipeline import NAMES
     from fieldtune.stages.record import recorded_config
 
     work = out / RUN
     with Workspace(work) as workspace:
         write_metrics(work / _METRICS, evaluation, {**extra, "model": fingerprint(work / "model")})
+        write_per_query(work / _PER_QUERY, evaluation, data)
         stages = [result for result, _ in workspace.results(NAMES)]
         write_trained_card(out, make_config(recorded_config(work)), stages)
         install_card(work / "model", out)
@@ -76,4 +79,5 @@ def _measured(model: Path) -> dict[str, Any]:
     if metrics.get("model") == fingerprint(model):
         return metrics
     path.unlink()
+    (model.parent / _PER_QUERY).unlink(missing_ok=True)
     return {}

@@ -24,6 +24,7 @@ from fieldtune.evaluation import (
     write_per_query,
 )
 from fieldtune.types import Passage, Query
+from fieldtune.workspace import read_json
 
 Make = Callable[..., Path]
 
@@ -69,7 +70,7 @@ def changed(data: RetrievalData, **parts: object) -> RetrievalData:
 def test_a_run_against_itself_differs_in_nothing(make: Make) -> None:
     found = compare_runs(make("a", 0.9), make("b", 0.9))
     assert found.outcome == "same"
-    assert all(row.difference == 0 and row.p == 1 and row.interval == (0, 0) for *_, row in found.rows)
+    assert all(row.difference == 0 and row.p == 1 and row.interval[0] == -row.interval[1] for *_, row in found.rows)
     assert {system for system, *_ in found.rows} == {"base", "tuned"}
     assert "cannot be told apart" in found.sentence
     assert not any("smallest" in note or "was judged" in note for note in found.notes)
@@ -209,7 +210,7 @@ def test_data_that_were_measured_elsewhere_are_found_again(
 
 def test_broken_files_are_named_with_their_line(make: Make, tmp_path: Path) -> None:
     a, b = make("a", 0.9), make("b", 0.9)
-    with pytest.raises(InputError, match=r"absent/metrics\.json"):
+    with pytest.raises(InputError, match=r"absent: no such file or folder"):
         compare_runs(a, tmp_path / "absent")
     path = b / "per_query.csv"
     lines = path.read_text().splitlines()
@@ -228,3 +229,38 @@ def test_systems_of_one_run_alone_are_named(make: Make, evaluation: Evaluation, 
     write_per_query(a / "per_query.csv", evaluation, collection)
     assert "Only in A: BM25." in compare_runs(a, b).notes
     assert len(asked(load_beir(b / "data"), "test")) == 36
+
+
+def test_a_trained_model_and_the_files_of_an_evaluation_are_runs_too(make: Make, tmp_path: Path) -> None:
+    a, b = make("a", 0.6), make("b", 0.9)
+    trained = tmp_path / "model"
+    trained.mkdir()
+    b.rename(trained / "run")
+    found = compare_runs(a, trained)
+    assert found.as_json() == compare_runs(a / "metrics.json", trained / "run" / "metrics.json").as_json()
+    metrics = read_json(a / "metrics.json") | {"per_query": "queries.csv"}
+    (a / "metrics.json").write_text(json.dumps(metrics))
+    (a / "per_query.csv").rename(a / "queries.csv")
+    assert compare_runs(a, trained).as_json() == found.as_json()
+
+
+def test_what_is_no_measured_run_is_told_with_the_cure(make: Make, tmp_path: Path) -> None:
+    a = make("a", 0.6)
+    with pytest.raises(InputError, match="no such file or folder"):
+        compare_runs(a, tmp_path / "absent")
+    trained = tmp_path / "model"
+    (trained / "run").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no metrics\.json"):
+        compare_runs(a, trained)
+    (trained / "run" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="trained, but not measured") as caught:
+        compare_runs(a, trained)
+    assert "--card" in caught.value.hint
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "per_query.csv").write_text("query\n")
+    with pytest.raises(InputError, match="no figures of systems"):
+        compare_runs(a, tmp_path / "list.json")
+    (a / "per_query.csv").unlink()
+    with pytest.raises(InputError, match="single queries") as caught:
+        compare_runs(a, a)
+    assert "--per-query" in caught.value.hint

@@ -6,20 +6,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fieldtune.evaluation.bootstrap import of_differences, of_shares, resample
 from fieldtune.evaluation.statistics import (
     Clusters,
+    Floats,
     cluster,
     detectable,
     holm,
-    intervals,
     resamples_of,
     sign_flip,
     singles,
     smallest_p,
-    standard_errors,
 )
 
 RECORDED = (0.049705139378145614, 0.053946053946053944)
+
+
+def intervals(values: Floats, clusters: Clusters, *, resamples: int, seed: int, share: bool = False) -> Floats:
+    found = resample(values, clusters, resamples=resamples, seed=seed)
+    return of_shares(found, clusters) if share else of_differences(found, clusters)
+
+
+def standard_errors(values: Floats, clusters: Clusters, *, resamples: int, seed: int) -> Floats:
+    return resample(values, clusters, resamples=resamples, seed=seed).errors
 
 
 def test_queries_cluster_by_group_and_groups_join_by_a_query() -> None:
@@ -182,3 +191,44 @@ def test_intervals_cover_and_tests_err_about_as_often_as_they_say() -> None:
     assert 0.93 <= near / rounds <= 0.98
     assert naive / rounds < 0.88  # what clustering is for
     assert 0.02 <= wrong / rounds <= 0.08
+
+
+def test_a_skewed_mean_is_covered_where_the_even_interval_fails_it() -> None:
+    generator = np.random.default_rng(3)
+    rounds, covered, even = 300, 0, 0
+    for seed in range(rounds):
+        gains = (generator.exponential(0.1, 50) * (generator.random(50) < 0.3))[:, None]
+        found = resample(gains, singles(50), resamples=400, seed=seed)
+        low, high = of_differences(found, singles(50))[0]
+        covered += low <= 0.03 <= high
+        even += abs(found.means[0] - 0.03) <= 2.01 * found.errors[0]
+    assert 0.93 <= covered / rounds <= 0.985
+    assert even / rounds <= 0.92
+
+
+def test_a_few_queries_that_differ_do_not_send_an_end_to_infinity() -> None:
+    values = np.r_[np.ones(3), np.zeros(47)][:, None]
+    low, high = of_differences(resample(values, singles(50), resamples=1_000, seed=1), singles(50))[0]
+    assert low < 0 < 0.12 < high < 0.5  # one resample in twenty holds none of the three
+
+
+def test_differences_that_never_vary_prove_no_more_than_so_many_documents_can() -> None:
+    values = np.column_stack([np.full(30, 0.25), np.zeros(30)])
+    found = of_differences(resample(values, singles(30), resamples=200, seed=1), singles(30))
+    missed = 1 - 0.025 ** (1 / 30)  # this share of documents is overlooked in one of forty test sets
+    assert found[1].tolist() == pytest.approx([-missed, missed])
+    assert found[0].tolist() == pytest.approx([0.25 - 1.25 * missed, 0.25 + 0.75 * missed])
+
+
+def test_no_difference_leaves_what_measures_can_differ_by() -> None:
+    wild = np.array([[1.0], [-1.0], [1.0]])
+    assert np.abs(of_differences(resample(wild, singles(3), resamples=200, seed=1), singles(3))).max() == 1
+
+
+def test_the_interval_turns_with_the_sign() -> None:
+    values = np.random.default_rng(1).exponential(0.1, (40, 1))
+    ends = [
+        of_differences(resample(sign * values, singles(40), resamples=999, seed=2), singles(40)) for sign in (1, -1)
+    ]
+    np.testing.assert_allclose(ends[0][0], -ends[1][0][::-1], atol=1e-12)
+    assert ends[0][0, 1] - values.mean() > values.mean() - ends[0][0, 0]  # the long side is where the long tail is

@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_endpoint import Answer, Endpoint, completion
 
 from fieldtune.beir import read_qrels, read_queries, write_corpus
 from fieldtune.config import Config, Llm, Queries, Styles
@@ -40,31 +39,15 @@ class Server:
 
     def __init__(self, speak: Callable[[int, int], str]) -> None:
         self.paid: list[tuple[int, int]] = []
-        server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                number = int(re.search(r"Fact number (\d+)", body["messages"][1]["content"])[1])
-                text = speak(number, len(body["messages"]))
-                server.paid.append((number, len(body["messages"])))
-                choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-                usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-                reply = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-                data = json.dumps({**reply, "usage": usage}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+        def script(_: int, body: dict) -> Answer:
+            number = int(re.search(r"Fact number (\d+)", body["messages"][1]["content"])[1])
+            text = speak(number, len(body["messages"]))
+            self.paid.append((number, len(body["messages"])))
+            return 200, {}, completion(text)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.endpoint = Endpoint(script)
+        self.url = self.endpoint.url
 
 
 def good(number: int, _: int = 2) -> str:
@@ -86,8 +69,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in started:
-        server.http.shutdown()
-        server.http.server_close()
+        server.endpoint.server.shutdown()
+        server.endpoint.server.server_close()
 
 
 def config(server: Server, **llm: object) -> Config:
@@ -102,7 +85,7 @@ def test_each_passage_is_asked_about_once(serve, tmp_path):
     by_text = {query.text: (query.style, qrels[query.id]) for query in queries.values()}
     assert by_text["What is fact 3?"] == ("llm-formal", {"p3": 1})
     assert by_text["tell me 5"] == ("llm-colloquial", {"p5": 1})
-    assert result.counts["queries"] == 16 and result.counts["prompt tokens"] == 40
+    assert result.counts["queries"] == 16 and result.counts["prompt tokens"] == 56
     assert json.loads((tmp_path / "meta.json").read_text())["made_by"] == "llm"
     assert any("test set is made the same way" in note for note in result.notes)
     before = (tmp_path / "queries.jsonl").read_bytes()

@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 
 from fieldtune.errors import InputError
+from fieldtune.evaluation.paired import paired
 from fieldtune.evaluation.past_runs import PastRun, read_run, set_changes
 from fieldtune.evaluation.results import BM25_NAME, MAIN, Comparison
 from fieldtune.evaluation.rounding import json_ready
-from fieldtune.evaluation.statistics import (
-    Clusters,
-    around,
-    clusters_of,
-    detectable,
-    holm,
-    sign_flip,
-    singles,
-    standard_errors,
-    tally,
-)
+from fieldtune.evaluation.statistics import Clusters, clusters_of, holm, singles
 from fieldtune.evaluation.verdict import bounds, outcome_of, p_value, signed
 from fieldtune.measures import label
 
@@ -131,29 +122,10 @@ def _rows(
     named = [(name, measure) for name in systems for measure in one.values[name] if measure in other.values[name]]
     before = np.column_stack([one.values[name][measure] for name, measure in named])
     after = np.column_stack([other.values[name][measure][order] for name, measure in named])
-    clusters = _clusters(one)
-    change = after - before
-    means = change.mean(axis=0)
-    errors = standard_errors(change, clusters, resamples=resamples, seed=seed)
-    ends, least = np.clip(around(means, errors, clusters), -1, 1), detectable(errors, clusters)
-    p = sign_flip(change, clusters, permutations=permutations, seed=seed)
-    out = []
-    for column, (name, measure) in enumerate(named):
-        wins, ties, losses = tally(change[:, column])
-        row = Comparison(
-            a="B",
-            b="A",
-            measure=measure,
-            difference=float(means[column]),
-            interval=(float(ends[column, 0]), float(ends[column, 1])),
-            p=float(p[column]),
-            wins=wins,
-            ties=ties,
-            losses=losses,
-            detectable=float(least[column]),
-        )
-        out.append((name, float(before[:, column].mean()), float(after[:, column].mean()), row))
-    return out
+    columns = [("B", "A", measure) for _, measure in named]
+    found = paired(columns, after - before, _clusters(one), resamples=resamples, permutations=permutations, seed=seed)
+    means = zip(before.mean(axis=0).tolist(), after.mean(axis=0).tolist(), strict=True)
+    return [(name, *mean, row) for (name, _), mean, row in zip(named, means, found, strict=True)]
 
 
 def _clusters(run: PastRun) -> Clusters:

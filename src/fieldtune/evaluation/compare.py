@@ -10,22 +10,11 @@ import numpy as np
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.errors import InputError
+from fieldtune.evaluation.bootstrap import of_shares, resample
+from fieldtune.evaluation.paired import paired
 from fieldtune.evaluation.rankings import asked, judged
 from fieldtune.evaluation.results import MAIN, Comparison, Evaluation, Scores, System
-from fieldtune.evaluation.statistics import (
-    Clusters,
-    Floats,
-    around,
-    cluster,
-    detectable,
-    holm,
-    intervals,
-    sign_flip,
-    singles,
-    smallest_p,
-    standard_errors,
-    tally,
-)
+from fieldtune.evaluation.statistics import Clusters, Floats, cluster, holm, singles, smallest_p
 from fieldtune.measures import Judgements, first_relevant, measure, needed_depth
 
 FEW = 10  # effective clusters below which an interval is called rough
@@ -73,7 +62,7 @@ def evaluate(
     units = clusters if clusters.count > 1 else singles(len(queries))
     scored = [_score(system, names, table) for system in systems]
     values = np.hstack([np.column_stack([one.values[name] for name in names]) for one in scored])
-    found = intervals(values, units, resamples=config.bootstrap, seed=seed, share=True)
+    found = of_shares(resample(values, units, resamples=config.bootstrap, seed=seed), units)
     bounds = found.reshape(len(systems), len(names), 2)
     return Evaluation(
         split=split,
@@ -131,31 +120,11 @@ def _compare(
     if not pairs:
         return []
     differences = np.hstack([np.column_stack([a.values[name] - b.values[name] for name in names]) for a, b in pairs])
-    means = differences.mean(axis=0)
-    errors = standard_errors(differences, clusters, resamples=config.bootstrap, seed=seed)
-    # No measure leaves 0 to 1, so no difference leaves −1 to 1, however wide the interval of a few queries.
-    bounds, least = np.clip(around(means, errors, clusters), -1, 1), detectable(errors, clusters)
-    p = sign_flip(differences, clusters, permutations=config.permutations, seed=seed)
-    adjusted = np.column_stack([holm(family) for family in p.reshape(len(pairs), len(names)).T]).ravel()
-    out = []
-    for column, (a, b, name) in enumerate((a, b, name) for a, b in pairs for name in names):
-        wins, ties, losses = tally(differences[:, column])
-        out.append(
-            Comparison(
-                a=a.name,
-                b=b.name,
-                measure=name,
-                difference=float(means[column]),
-                interval=(float(bounds[column, 0]), float(bounds[column, 1])),
-                p=float(p[column]),
-                wins=wins,
-                ties=ties,
-                losses=losses,
-                p_adjusted=float(adjusted[column]),
-                detectable=float(least[column]),
-            )
-        )
-    return out
+    named = [(a.name, b.name, name) for a, b in pairs for name in names]
+    rows = paired(named, differences, clusters, resamples=config.bootstrap, permutations=config.permutations, seed=seed)
+    families = np.array([row.p for row in rows]).reshape(len(pairs), len(names)).T
+    adjusted = np.column_stack([holm(family) for family in families]).ravel().tolist()
+    return [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def _notes(data: RetrievalData, split: str, queries: Sequence[str], clusters: Clusters, units: Clusters) -> list[str]:

@@ -78,7 +78,7 @@ def _scored(name: str, measure: str, items: int, base: float, tuned: float) -> C
 
 
 def _judged(change: Change, moved: Floats, clusters: int, limit: float, level: float) -> Change:
-    """Give a change its interval (percentile, widened for few clusters as in `statistics.intervals`) and its state."""
+    """Give a change its interval (percentile, widened for few clusters as in `bootstrap.resample`) and its state."""
     from scipy import stats
 
     if clusters < 2:

@@ -18,7 +18,9 @@ from fieldtune.evaluation.results import BM25_NAME, MAIN, About, System, Variant
 from fieldtune.evaluation.signals import m3_systems
 from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
 from fieldtune.lexical import BM25
+from fieldtune.metering import meter
 from fieldtune.types import Result
+from fieldtune.workspace import Cost
 
 SMALLEST = 64
 """Where halving stops when dimensions are chosen automatically."""
@@ -30,6 +32,8 @@ class Lineup:
 
     systems: tuple[System, ...]
     notes: tuple[str, ...]
+    costs: tuple[Cost, ...] = ()
+    """What each model took with all that is made of it, and BM25 and the reranker."""
 
 
 def with_trained_sizes(config: settings.Evaluation, stages: Sequence[Result]) -> settings.Evaluation:
@@ -77,6 +81,7 @@ def line_up(
     derived from those. `vectors` is the folder of encoded texts. A hybrid brings BM25 along. Raises InputError or
     ModelError naming the model whose vectors or scores are not finite.
     """
+    took = meter(BM25_NAME)
     task = _Task(
         data,
         split,
@@ -89,11 +94,17 @@ def line_up(
     plain, derived, notes = [], [], []
     lexical = []
     dev_lexical = None
+    costs = []
     if task.lexical is not None:
         lexical.append(System(BM25_NAME, bm25_ranking(data, split, task.depth, task.lexical)))
         dev_lexical = bm25_ranking(data, "dev", task.depth, task.lexical) if task.dev else None
+        costs.append(took())
     for name, load in models:
-        made, said = _of_model(task, name, load(), lexical[0].run if lexical else None, dev_lexical)
+        took = meter(name)
+        encoder = load()
+        made, said = _of_model(task, name, encoder, lexical[0].run if lexical else None, dev_lexical)
+        costs.append(replace(took(), stage=f"{name}, {encoder.precision} on {encoder.device}"))
+        del encoder  # not two in memory while the next is loaded
         plain.append(made[0])
         derived += made[1:]
         notes += said
@@ -101,8 +112,10 @@ def line_up(
         why = "the dev split is what is measured" if split == "dev" else "there are no dev queries"
         notes.append(f"No weighted hybrid: its weight is chosen on dev, and {why}. Reciprocal rank fusion needs none.")
     if config.rerank:
+        took = meter(f"reranking by {config.rerank}")
         derived += _reranked(task, [*plain, *lexical, *(one for one in derived if one.about.variant == "hybrid")])
-    return Lineup((*plain, *lexical, *derived), tuple(notes))
+        costs.append(took())
+    return Lineup((*plain, *lexical, *derived), tuple(notes), tuple(costs))
 
 
 def _of_model(

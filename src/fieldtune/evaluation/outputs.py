@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,28 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune import __version__
 from fieldtune.beir import RetrievalData
 from fieldtune.errors import InputError
 from fieldtune.evaluation.results import Evaluation, System
 from fieldtune.evaluation.rounding import json_ready
 from fieldtune.evaluation.verdict import bounds, display, p_value, signed
 from fieldtune.measures import label
+from fieldtune.versions import versions
 from fieldtune.workspace import atomic_file, write_json
 
 _FIRST = ("ndcg@10", "mrr@10", "recall@10", "accuracy@1")
-_PACKAGES = ("torch", "sentence-transformers", "transformers", "numpy", "scipy", "bm25s")
-
-
-def versions() -> dict[str, str]:
-    """Python, fieldtune, and the packages that the numbers depend on."""
-    found = {"python": platform.python_version(), "fieldtune": __version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:

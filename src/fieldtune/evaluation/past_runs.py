@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fieldtune.beir import RetrievalData, corpus_file, load_beir
 from fieldtune.errors import InputError
 from fieldtune.evaluation.test_set import digests
+from fieldtune.installing import RUN
 from fieldtune.workspace import read_json
 
 _NAMED = 5  # ids named in a sentence
@@ -34,15 +35,16 @@ class PastRun:
 
 
 def read_run(folder: Path) -> PastRun:
-    """Read a run's folder, or one with the two files that `fieldtune evaluate` writes.
+    """Read a run's folder, that of `fieldtune train --out`, one with the two files that `fieldtune evaluate` writes, or
+    the file of its --json.
 
     Raises InputError naming file and line for a missing file, a missing row or a value that is not a number.
     """
-    path = folder / "per_query.csv"
-    for part in (folder / "metrics.json", path):
-        if not part.exists():
-            raise InputError("no such file", "give the folder of a run that was evaluated", path=part)
-    metrics = read_json(folder / "metrics.json")
+    figures, path = _files(folder)
+    metrics = read_json(figures)
+    if not isinstance(metrics, dict) or "systems" not in metrics:
+        raise InputError("holds no figures of systems", "give what fieldtune evaluate --json wrote", path=figures)
+    folder = figures.parent
     texts: dict[str, str] = {}
     clusters: dict[str, int] = {}
     found: dict[str, dict[str, list[float]]] = {}
@@ -71,6 +73,35 @@ def read_run(folder: Path) -> PastRun:
             raise InputError(f"{system} lacks queries or has some twice", "evaluate the run again", path=path)
     values = {system: {name: np.array(column) for name, column in rows.items()} for system, rows in found.items()}
     return PastRun(folder, metrics, texts, np.array(list(clusters.values()), np.int64), values)
+
+
+def _files(given: Path) -> tuple[Path, Path]:
+    """The figures of a run and those of its single queries. Raises InputError saying what is missing, and why."""
+    if not given.exists():
+        raise InputError("no such file or folder", "give the folder of a run that was evaluated", path=given)
+    if given.is_file():
+        figures = given
+    else:
+        places = [folder / "metrics.json" for folder in (given, given / RUN)]
+        figures = next((place for place in places if place.exists()), places[0])
+        if not figures.exists():
+            trained = (given / RUN / "run.json").exists()
+            measure = f"fieldtune evaluate --data DATA --model BASE --model {given} --card"
+            raise InputError(
+                "this model was trained, but not measured" if trained else "no figures in it: no metrics.json",
+                measure if trained else "give the folder of a run that was evaluated, or the file of evaluate --json",
+                path=given,
+            )
+    metrics = read_json(figures)
+    named = metrics.get("per_query") if isinstance(metrics, dict) else None
+    path = figures.parent / (named or "per_query.csv")
+    if not path.exists():
+        raise InputError(
+            "no such file: without the figures of single queries nothing can be compared",
+            f"measure again: fieldtune evaluate ... --json {figures} --per-query {path}",
+            path=path,
+        )
+    return figures, path
 
 
 def set_changes(a: PastRun, b: PastRun) -> list[str]:

@@ -15,12 +15,12 @@ from fieldtune.evaluation.examples import examples_of
 from fieldtune.evaluation.highlight import script
 from fieldtune.evaluation.origin import Origin, changed, cost_rows, toml
 from fieldtune.evaluation.outcome import RULES
-from fieldtune.evaluation.outputs import versions
 from fieldtune.evaluation.proof import Proof
 from fieldtune.evaluation.results import MAIN, Evaluation, System
 from fieldtune.evaluation.test_set import digests
 from fieldtune.evaluation.verdict import display, p_value, percent, signed
 from fieldtune.measures import label
+from fieldtune.versions import versions
 from fieldtune.workspace import atomic_file
 
 if TYPE_CHECKING:

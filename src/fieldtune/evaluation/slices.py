@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
+from fieldtune.evaluation.bootstrap import of_differences, resample
 from fieldtune.evaluation.facets import Labels, facets
 from fieldtune.evaluation.results import MAIN, Evaluation
-from fieldtune.evaluation.statistics import Clusters, clusters_of, holm, intervals, sign_flip, singles
+from fieldtune.evaluation.statistics import Clusters, clusters_of, holm, sign_flip, singles
 
 FEW_CLUSTERS = 10
 """A slice of fewer document groups proves nothing about documents not seen here."""
@@ -112,7 +113,7 @@ def _slice(
     # Of one document, only its queries can be drawn anew; what comes out holds for that document.
     alone = way == "document"
     units = singles(len(rows)) if alone else subset(clusters, rows)
-    low, high = intervals(each, units, resamples=config.bootstrap, seed=seed)[0]
+    low, high = of_differences(resample(each, units, resamples=config.bootstrap, seed=seed), units)[0]
     flips = min(config.permutations, _PERMUTATIONS)
     return Slice(
         by=way,

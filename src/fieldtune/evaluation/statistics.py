@@ -1,8 +1,8 @@
-"""How sure the numbers are: intervals and tests that treat a document group, not a query, as one observation.
+"""How sure the numbers are: clusters and tests that treat a document group, not a query, as one observation.
 
-Queries about one law or one filing succeed and fail together, so resampling single queries gives intervals that are
-too narrow. Everything here works on sums by cluster; all systems and measures share the same resamples. Random bits are
-the raw output of PCG64 (O'Neill, 2014), whose stream is fixed, so that each machine and each numpy draws the same.
+Queries about one law or one filing succeed and fail together, so counting single queries gives intervals that are too
+narrow and tests that find too much. Random bits are the raw output of PCG64 (O'Neill, 2014), whose stream is fixed, so
+that each machine and each numpy draws the same.
 """
 
 from __future__ import annotations
@@ -70,72 +70,11 @@ def singles(queries: int) -> Clusters:
     return clusters_of(np.arange(queries, dtype=np.int64))
 
 
-def standard_errors(values: Floats, clusters: Clusters, *, resamples: int, seed: int) -> Floats:
-    """Bootstrap standard error of the mean of each column of `(queries, columns)`: `(columns,)`.
-
-    Clusters are drawn with replacement and the mean is taken over the queries drawn; the result is widened by
-    sqrt(n / (n - 1)) for n clusters, which the bootstrap is too narrow by (Hesterberg, "What Teachers Should Know About
-    the Bootstrap", 2015, section 5.3). NaN for fewer than two clusters.
-    """
-    if clusters.count < 2:
-        return np.full(values.shape[1], np.nan)
-    size, count = clusters.sums(np.column_stack([values, np.ones(len(values))])), clusters.count
-    source = np.random.PCG64(seed)
-    means = np.empty((resamples, values.shape[1]))
-    block = max(1, _CELLS // count)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = _numbers(source, rows * count, count).reshape(rows, count) + np.arange(rows)[:, None] * count
-        weights = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        totals = weights @ size
-        means[start : start + rows] = totals[:, :-1] / totals[:, -1:]
-    errors: Floats = means.std(axis=0, ddof=1) * np.sqrt(count / (count - 1))
-    # What floating point leaves of a spread of nothing is nothing.
-    return np.where(errors <= 1e-12 * np.maximum(np.abs(values).max(axis=0), 1e-300), 0.0, errors)
-
-
-def intervals(values: Floats, clusters: Clusters, *, resamples: int, seed: int, share: bool = False) -> Floats:
-    """95% bootstrap intervals of the mean of each column of `(queries, columns)`: `(columns, 2)`, low and high.
-
-    `share` says that the values lie between 0 and 1; see `around`. NaN for fewer than two clusters.
-    """
-    errors = standard_errors(values, clusters, resamples=resamples, seed=seed)
-    return around(values.mean(axis=0), errors, clusters, share=share)
-
-
-def around(means: Floats, errors: Floats, clusters: Clusters, *, share: bool = False) -> Floats:
-    """95% intervals `(columns, 2)` from means and their `standard_errors`, both `(columns,)`; NaN where these are NaN.
-
-    The interval of a difference is symmetric, mean ± t * error with one degree of freedom less than the clusters are
-    worth: where systems are alike, their differences are as likely to have the other sign. With `share`, for means of
-    values between 0 and 1, it is Wilson's (1927) for as many trials as would give this error, which leans away from
-    the ends 0 and 1 as the true distribution does (for clustered samples: Dean and Pagano, "Evaluating Confidence
-    Interval Methods for Binomial Proportions in Clustered Surveys", 2015). `benchmarks/intervals.py` measures how
-    often both cover the truth: 93 to 97% where documents differ evenly about the mean; only 85 to 93%, at up to 100
-    documents, where a tenth of them gain much and the rest lose a little, or where the gain goes with a document's
-    number of queries. The test by sign flips, which takes gains and losses for mirror images, errs likewise there.
-    """
-    if clusters.count < 2:
-        return np.full((len(means), 2), np.nan)
-    t = _t((1 + LEVEL) / 2, clusters)
-    if not share:
-        return np.column_stack([means - t * errors, means + t * errors])
-    inner = means * (1 - means)
-    varied = (errors > 0) & (inner > 0)
-    # Values that are all equal give no error; the clusters are then the trials.
-    trials = np.divide(inner, errors**2, out=np.full(len(means), clusters.effective), where=varied)
-    shrink = 1 + t * t / trials
-    centre = (means + t * t / (2 * trials)) / shrink
-    half = t / shrink * np.sqrt(np.maximum(inner, 0) / trials + (t / (2 * trials)) ** 2)
-    bounds = np.clip(np.column_stack([centre - half, centre + half]), 0.0, 1.0)
-    return np.column_stack([np.minimum(bounds[:, 0], means), np.maximum(bounds[:, 1], means)])
-
-
 def resamples_of(clusters: Clusters, times: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """How often each cluster is drawn, `(clusters,)`, in each of so many bootstrap samples."""
     source = np.random.PCG64(seed)
     for _ in range(times):
-        yield np.bincount(_numbers(source, clusters.count, clusters.count), minlength=clusters.count)
+        yield np.bincount(draws(source, clusters.count, clusters.count), minlength=clusters.count)
 
 
 def detectable(errors: Floats, clusters: Clusters) -> Floats:
@@ -146,7 +85,7 @@ def detectable(errors: Floats, clusters: Clusters) -> Floats:
     """
     if smallest_p(clusters) > 1 - LEVEL:
         return np.full(len(errors), np.nan)
-    factor = _t((1 + LEVEL) / 2, clusters) + _t(POWER, clusters)
+    factor = quantile_t((1 + LEVEL) / 2, clusters) + quantile_t(POWER, clusters)
     return np.where(errors > 0, factor * errors, np.nan)
 
 
@@ -197,18 +136,19 @@ def clusters_of(labels: NDArray[np.int64]) -> Clusters:
     return Clusters(labels, len(sizes), float(sizes.sum() ** 2 / (sizes**2).sum()))
 
 
-def _t(probability: float, clusters: Clusters) -> float:
+def quantile_t(probability: float, clusters: Clusters) -> float:
+    """Student's t for one degree of freedom less than the clusters are worth."""
     from scipy import stats
 
     # Degrees of freedom by what the clusters are worth: one that holds a third of the queries leaves few.
     return float(stats.t.ppf(probability, max(clusters.effective - 1, 1.0)))
 
 
-def _numbers(source: np.random.PCG64, count: int, below: int) -> NDArray[np.int64]:
+def draws(source: np.random.PCG64, count: int, below: int) -> NDArray[np.int64]:
     """Evenly drawn whole numbers from 0 to `below` - 1, each the high half of a 32-bit draw times `below`."""
     words = np.asarray(source.random_raw((count + 1) // 2), np.uint64)
-    draws = np.column_stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)]).ravel()[:count]
-    return ((draws * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
+    halves = np.column_stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)]).ravel()[:count]
+    return ((halves * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
 
 
 def _bits(source: np.random.PCG64, rows: int, columns: int) -> NDArray[np.uint8]:

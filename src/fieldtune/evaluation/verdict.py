@@ -79,7 +79,7 @@ def _main(evaluation: Evaluation, contest: tuple[str, str], measure: str = MAIN)
 
 
 def _headline(evaluation: Evaluation, contest: tuple[str, str], rule: str) -> str:
-    a, b = (_model(evaluation, name) for name in contest)
+    a, b = map(_model, contest)
     if rule == "lower":
         return f"{a} is worse than {b}: do not ship it."
     if rule == "lost elsewhere":
@@ -108,8 +108,8 @@ def _sentences(evaluation: Evaluation, contest: tuple[str, str]) -> list[str]:
     main, first = _main(evaluation, contest), _main(evaluation, contest, "accuracy@1")
     one, other = evaluation.system(a).mean, evaluation.system(b).mean
     sentences = [
-        f"{_model(evaluation, a)} puts a right passage first for {percent(one['accuracy@1'])} of {_count(evaluation)}, "
-        f"{_model(evaluation, b)} for {percent(other['accuracy@1'])}: {points(first)}.",
+        f"{_model(a)} puts a right passage first for {percent(one['accuracy@1'])} of {_count(evaluation)}, "
+        f"{_model(b)} for {percent(other['accuracy@1'])}: {points(first)}.",
         f"Over the first ten results, nDCG@10 is {one[MAIN]:.3f} against {other[MAIN]:.3f} "
         f"({signed(main.difference)}{bounds(main)}, {p_value(main.p)}).",
     ]
@@ -178,14 +178,14 @@ def _against_lexical(evaluation: Evaluation, a: str, b: str) -> str:
         name = f"keyword search ({display(other.name)})"
         outcome = outcome_of(row)
         if outcome == "better":
-            return f"{name}, which needs no model, stays behind {_model(evaluation, a)}: {gap}."
+            return f"{name}, which needs no model, stays behind {_model(a)}: {gap}."
         if outcome == "worse":
             return f"{name}, which needs no model, is still better: {gap}. Use both together, or keyword search alone."
-        return f"{name}, which needs no model, cannot be told apart from {_model(evaluation, a)}: {gap}."
+        return f"{name}, which needs no model, cannot be told apart from {_model(a)}: {gap}."
     return ""
 
 
-def _model(evaluation: Evaluation, name: str) -> str:
+def _model(name: str) -> str:
     """`the tuned model` for the usual names, else the name itself."""
     return f"the {name} model" if name in ("base", "tuned") else display(name)
 

@@ -11,16 +11,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldtune import __version__
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.labelling import labelled, write_labelling
+from fieldtune.metering import meter
 from fieldtune.stages.inputs import contents
-from fieldtune.stages.meter import meter
-from fieldtune.stages.record import learning_curve, versions
+from fieldtune.stages.record import learning_curve
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
+from fieldtune.versions import versions
 from fieldtune.workspace import read_json
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def run(run: Run) -> Result:
             f"fieldtune compare {shlex.quote(config.out)} ANOTHER_RUN   # a later run against this one",
         ),
         settings=config.model_dump(by_alias=True),
-        packages={"python": platform.python_version(), "fieldtune": __version__, **versions()},
+        packages=versions(),
         machine=f"{platform.machine()} with {os.cpu_count()} processors, {_device(funnel)}",
         examples=config.evaluation.examples,
         notes=notes,

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from pathlib import Path
 from typing import Any
 
-from fieldtune import __version__
 from fieldtune.errors import InputError
 from fieldtune.stages.run import Run
+from fieldtune.versions import versions
 from fieldtune.workspace import read_json, read_jsonl, write_json
-
-PACKAGES = ("torch", "sentence-transformers", "transformers", "tokenizers", "numpy", "scipy", "lancedb", "liteparse")
 
 
 def write_run(run: Run) -> None:
     """The resolved config with versions and seeds, beside the results they lead to."""
     record = {
-        "fieldtune": __version__,
         "seed": run.config.seed,
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions(),
+        "versions": versions(),
         "config": run.config.model_dump(by_alias=True),
     }
     write_json(run.path("run.json"), record)
-
-
-def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def recorded_config(folder: Path) -> dict[str, Any]:

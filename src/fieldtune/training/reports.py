@@ -55,7 +55,7 @@ Send = Callable[[Mapping[str, float], int], None]
 
 
 @contextmanager
-def _tensorboard(folder: Path, config: Config) -> Iterator[Send]:
+def _tensorboard(folder: Path) -> Iterator[Send]:
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter(str(folder / "training" / "tensorboard"))
@@ -96,7 +96,7 @@ def _plain(key: str) -> str:
 
 
 _OPEN: dict[str, Callable[[Path, Config], Any]] = {
-    "tensorboard": _tensorboard,
+    "tensorboard": lambda folder, _: _tensorboard(folder),
     "trackio": lambda folder, config: _run_of("trackio", folder, config),
     "wandb": lambda folder, config: _run_of("wandb", folder, config),
     "mlflow": _mlflow,
