@@ -32,6 +32,7 @@ ABOVE = (
     "cli_dataset",
     "cli_evaluate",
     "cli_adapter",
+    "cli_serve",
     "cli_options",
     "adapters",
     "demo",
@@ -56,6 +57,8 @@ HEAVY = [
     "liteparse",
     "pypdfium2",
     "bm25s",
+    "fastapi",
+    "uvicorn",
 ]
 
 

@@ -24,6 +24,7 @@ from fieldtune.cli_options import (
     require_verdict,
     wanted_verdicts,
 )
+from fieldtune.cli_serve import ask, serve
 from fieldtune.console import say, size, table
 from fieldtune.exits import status_of
 
@@ -248,6 +249,10 @@ def search(
     from fieldtune.summary import print_hits
 
     print_hits(Index.open(run, once=True).search(query, k), as_json=json)
+
+
+app.command()(serve)
+app.command()(ask)
 
 
 app.command()(compare)
