@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from fieldtune.errors import InputError, ModelError
 from fieldtune.index.build import FORMAT
 from fieldtune.index.table import nearest, passage_of
 from fieldtune.models import resolve_model
-from fieldtune.types import Hit
+from fieldtune.types import Hit, Passage
 from fieldtune.workspace import read_json
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 50_000
 """Characters of a query that are looked at; no model reads nearly as much."""
+Where = Mapping[str, Any]
+"""Column -> a value, a list of values, or {"from": x, "to": y} with either end left out."""
 _REBUILD = "build it again: fieldtune index RUN"
 
 
@@ -84,20 +86,59 @@ class Index:
             self._encoder = Encoder.load(self.model)
         return self._encoder
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The k passages nearest to the query by cosine, best first.
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What `mode` may be besides "auto"."""
+        return ("dense",)
 
-        Raises InputError for a query without text and for k below 1.
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Columns that `where` may name, with their types: text, texts, number, date, yes/no."""
+        return {"source": "text", "group": "text", "page": "number", "title": "text"}
+
+    @property
+    def base(self) -> Index | None:
+        """The same passages searched with the base model; None where its vectors are not in the index."""
+        return None
+
+    def refresh(self) -> bool:
+        """Take up a newer table if there is one, and say whether there was."""
+        return False
+
+    def search(
+        self, query: str, k: int = 10, *, mode: str = "auto", where: Where | None = None, rerank: bool = False
+    ) -> list[Hit]:
+        """The k best passages, best first.
+
+        Raises InputError for a query without text, k below 1, a mode or column that is not there.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], k, mode=mode, where=where, rerank=rerank)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search_many(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: str = "auto",
+        where: Where | None = None,
+        rerank: bool = False,
+    ) -> list[list[Hit]]:
         """As `search`, for several queries encoded together."""
         texts = [_clean(query) for query in queries]
-        return self.search_vectors(self.encoder.encode(texts, "query"), k) if texts else []
+        if not texts:
+            return []
+        return self.search_vectors(self.encoder.encode(texts, "query"), k, queries=texts, mode=mode, where=where)
 
-    def search_vectors(self, vectors: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
-        """As `search_many`, from unit vectors (m, dim) of the index's own model."""
+    def search_vectors(
+        self,
+        vectors: NDArray[np.float32],
+        k: int = 10,
+        *,
+        queries: Sequence[str] | None = None,
+        mode: str = "auto",
+        where: Where | None = None,
+    ) -> list[list[Hit]]:
+        """As `search_many`, from unit vectors (m, dim) of the index's own model; `queries` are their texts."""
         if k < 1:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
         if vectors.ndim != 2 or vectors.shape[1] != self.meta["dimension"]:
@@ -105,10 +146,35 @@ class Index:
                 f"query vectors of shape {vectors.shape} do not fit an index of {self.meta['dimension']} dimensions",
                 _REBUILD,
             )
-        return [
-            [Hit(passage_of(row), row["score"], rank) for rank, row in enumerate(self._nearest(vector, k), 1)]
-            for vector in vectors
-        ]
+        unknown = set(where or ()) - set(self.columns)
+        if unknown:
+            raise InputError(f"no column {sorted(unknown)[0]!r}", f"there are: {', '.join(self.columns)}")
+        found = []
+        for vector in vectors:
+            rows = self._nearest(vector, len(self) if where else k)
+            rows = [row for row in rows if all(_meets(row[name], wanted) for name, wanted in (where or {}).items())]
+            found.append(
+                [
+                    Hit(passage_of(row), row["score"], rank, {"dense": row["score"], "dense_rank": rank})
+                    for rank, row in enumerate(rows[:k], 1)
+                ]
+            )
+        return found
+
+    def passages(self, ids: Sequence[str]) -> list[Passage]:
+        """The passages of these ids, in their order. Raises InputError for an id that is not there."""
+        known = {row["id"]: row for row in self._table.search().limit(len(self)).to_list()}
+        if missing := [key for key in ids if key not in known]:
+            raise InputError(f"there is no passage {missing[0]!r}", "take an id from a search")
+        return [passage_of(known[key]) for key in ids]
+
+    def around(self, passage_id: str, n: int = 2) -> list[Passage]:
+        """The passage with up to n before and n after it in its document, in the document's order."""
+        (one,) = self.passages([passage_id])
+        every = [passage_of(row) for row in self._table.search().limit(len(self)).to_list()]
+        inside = [other for other in every if (other.source, other.group) == (one.source, one.group)]
+        place = inside.index(one)
+        return inside[max(0, place - n) : place + n + 1]
 
     def _nearest(self, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
         try:
@@ -147,3 +213,9 @@ def _clean(query: str) -> str:
     if not text:
         raise InputError("the query is empty", "ask with at least one word")
     return text
+
+
+def _meets(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return value is not None and wanted.get("from", value) <= value <= wanted.get("to", value)
+    return value in wanted if isinstance(wanted, list) else bool(value == wanted)
