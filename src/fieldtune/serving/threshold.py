@@ -19,8 +19,8 @@ from fieldtune.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_MOST = 400
-"""Questions of each side; the standard error of a share near 0.05 is then about 0.01."""
+_MOST = 200
+"""Questions of each side; the standard error of a share near 0.05 is then below 0.02."""
 _FEWEST = 20
 _REFUSED = 0.05
 """The most questions with an answer that may be told that there is none."""
@@ -97,7 +97,8 @@ def foreign_questions(language: str) -> list[str]:
     this language ("en", "zh"), or all, for those in another would be told apart too easily."""
     sets = [probe for probe in builtin_probes() if isinstance(probe, RetrievalProbe)]
     sets = [probe for probe in sets if probe.language == language] or sets
-    return [probe.data.queries[query].text for probe in sets for query in sorted(probe.data.positives(probe.split))]
+    texts = [probe.data.queries[query].text for probe in sets for query in sorted(probe.data.positives(probe.split))]
+    return texts[:: max(1, len(texts) // _MOST)][:_MOST]
 
 
 def _dev_questions(data: Path, seed: int) -> list[str]:
