@@ -581,10 +581,27 @@ class Evaluation(Section):
 class Index(Section):
     """The LanceDB table that search runs on."""
 
-    ann_above: int = Field(100_000, ge=0)
+    vectors: Literal["float32", "int8"] = "float32"
+    """float32: results are those of exact search. int8: fewer candidates are settled by full vectors (rescore); what
+    that costs is measured."""
+    dimensions: int = Field(0, ge=0)
+    """Vectors are cut to these first dimensions, for a model trained with training.matryoshka; 0 keeps all. With
+    int8, candidates are found in them and settled by full vectors."""
+    rescore: int = Field(10, ge=1, le=1000)
+    """Of int8: candidates per result that full vectors score again."""
+    base: Literal["auto"] | bool = "auto"
+    """Keep the base model's vectors too, to compare its results with the tuned model's; auto: where evaluation has
+    made them."""
+    reranker: str = ""
+    """A cross-encoder, hub id or folder, that orders the first results anew where a search asks for it."""
+    rerank_depth: int = Field(50, ge=1, le=1000)
+    """Results that it reads."""
+    ann_above: int = Field(1_000_000, ge=0)
     """From this many passages on an approximate index is built and measured against exact search."""
-    min_recall: float = Field(0.95, ge=0, le=1)
+    min_recall: float = Field(0.99, ge=0, le=1)
     """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
+    uri: str = ""
+    """Where the LanceDB table lies, if not in the run's folder: s3://, gs:// or az:// with a path of its own."""
 
 
 class Serving(Section):
