@@ -649,7 +649,7 @@ class Serving(Section):
     refresh_seconds: float = Field(2, gt=0)
     """How often the server looks whether the index was rebuilt."""
     rerank: str = ""
-    """A cross-encoder (hub id or folder) for /v1/rerank and for searches that ask for it; empty for none."""
+    """A cross-encoder (hub id or folder) for /v1/rerank and for searches that ask for it; empty takes the index's."""
     answer_passages: int = Field(6, ge=1, le=50)
     """Passages that an answer is made from."""
     answer_seconds: float = Field(120, gt=0)

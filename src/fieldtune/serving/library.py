@@ -126,8 +126,8 @@ class Library:
         engine = engine_of(index.encoder, single=bool(index.meta.get("single")))
 
         def top(queries: Sequence[str]) -> Any:
-            hits = index.search_vectors(engine.many.encode(queries, "query"), 1, queries=queries, mode="dense")
-            return np.array([similarity(found[0]) if found else -1.0 for found in hits], np.float32)
+            found = index.search_vectors(engine.many.encode(queries, "query"), 1, mode="dense")
+            return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
 
         fingerprint = f"{index.meta['model_fingerprint']} {index.meta.get('table')} {index.meta.get('count')}"
         kept = index.path.parent / "serving" / "threshold.json"
@@ -135,6 +135,6 @@ class Library:
         return Volume(index, engine, threshold)
 
 
-def similarity(hit: Hit) -> float:
-    """The cosine of query and passage, where the hit knows it."""
-    return float(hit.parts.get("dense", hit.score))
+def similarity(hits: Sequence[Hit]) -> float | None:
+    """The highest cosine of query and passage among the hits; None where they were found by words alone."""
+    return max((float(hit.parts["dense"]) for hit in hits if "dense" in hit.parts), default=None)

@@ -29,12 +29,13 @@ def open_service(run: Path, config: Config) -> Iterator[Service]:
 
             endpoint = stack.enter_context(local_endpoint(config.llm)) if config.llm.local else None
             llm = ChatStream(config.llm, endpoint, seconds=settings.answer_seconds, stall=settings.stall_seconds)
+        library = Library(run, seed=config.seed)
         reranker = None
-        if settings.rerank:
+        name = settings.rerank or str(library.volume.index.meta.get("reranker") or "")
+        if name:
             from fieldtune.serving.rerank import CrossEncoder
 
-            reranker = CrossEncoder.load(settings.rerank)
-        library = Library(run, seed=config.seed)
+            reranker = CrossEncoder.load(name)
         yield Service(
             name=settings.name or run.resolve().name,
             settings=settings,

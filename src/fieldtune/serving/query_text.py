@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 
+from fieldtune.errors import InputError
+from fieldtune.index.search import clean
 from fieldtune.serving.problems import ApiError
 
 
 def clean_query(text: str, longest: int, field: str = "query") -> str:
     """The text on one line without control characters and broken Unicode. Raises ApiError 400 for none or too much."""
     require_short(text, longest, field)
-    line = " ".join("".join(" " if _breaks(mark) else mark for mark in text).split())
+    try:
+        line = clean(text)
+    except InputError:
+        line = ""
     if not any(unicodedata.category(mark)[0] in "LNPS" for mark in line):
         raise ApiError(400, f"{field}: holds nothing to search for", param=field, code="empty")
     return line
@@ -28,7 +33,3 @@ def require_short(text: str, longest: int, field: str) -> None:
     if len(text) > longest:
         raise ApiError(400, f"{field}: {len(text):,} characters; at most {longest:,} are allowed", param=field,
                        code="too_long")  # fmt: skip
-
-
-def _breaks(mark: str) -> bool:
-    return unicodedata.category(mark) in ("Cc", "Cs")

@@ -67,10 +67,8 @@ async def find(
 
 def is_found(service: Service, hits: list[Hit]) -> bool | None:
     """Whether the best of these hits is as similar as right passages are; None where that is not known."""
-    threshold = service.volume.threshold
-    if threshold is None:
-        return None
-    return max((similarity(hit) for hit in hits), default=-1.0) >= threshold.cut
+    threshold, best = service.volume.threshold, similarity(hits)
+    return None if threshold is None or best is None else best >= threshold.cut
 
 
 def where_of(where: Any) -> dict[str, Any] | None:

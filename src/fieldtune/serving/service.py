@@ -110,7 +110,10 @@ class Service:
         if mode not in modes:
             raise ApiError(400, f"mode: this index has {', '.join(modes)}", param="mode", code="invalid_request")
         model = str(self.volume.index.meta["model_fingerprint"])
-        vector = await self.query_vector(text)
+        if mode == "words":
+            vector = np.zeros((1, self.volume.engine.dimension), np.float32)
+        else:
+            vector = await self.query_vector(text)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 
