@@ -58,12 +58,7 @@ def serve(
         server = Server(
             service, ready=lambda address: say(f"serving {len(service.volume.index):,} passages at {address}")
         )
-        server.run()
-    if not server.started:
-        from fieldtune.errors import FieldtuneError
-
-        where = f"{resolved.serving.host}:{resolved.serving.port}"
-        raise FieldtuneError(f"cannot listen on {where}", "another process may; choose another --port, 0 for any")
+        server.run_until_stopped()
 
 
 def ask(

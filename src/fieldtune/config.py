@@ -632,7 +632,7 @@ class Serving(Section):
     """Texts in one request for embeddings."""
     max_results: int = Field(100, gt=0)
     """Passages in one answer to a search."""
-    request_seconds: float = Field(30, gt=0)
+    request_seconds: float = Field(60, gt=0)
     """A request that is not answered by then ends with an error; answers of an LLM have limits of their own."""
     read_seconds: float = Field(20, gt=0)
     """A client that takes longer to send its request, or to take what it asked for, is cut off."""

@@ -89,7 +89,7 @@ def serving(run: Path, **settings: Any) -> Iterator[tuple[str, Any]]:
             assert not thread.is_alive()
 
 
-def eventually(what: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not happen in time"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.errors import ConfigError
+from fieldtune.evaluation.highlight import sought, spans
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
 from fieldtune.serving.grounding import check_answer, citations
@@ -20,7 +21,7 @@ from fieldtune.serving.keys import VARIABLE, KeyRing, hash_of, new_key
 from fieldtune.serving.problems import ApiError
 from fieldtune.serving.prompting import answer_messages
 from fieldtune.serving.rate import RateLimit
-from fieldtune.serving.sentences import best_sentence, content_words, sentence_spans
+from fieldtune.serving.sentences import best_sentence, sentence_spans
 from fieldtune.serving.threshold import calibrate
 from fieldtune.types import Passage
 
@@ -164,11 +165,11 @@ def test_sentences_and_the_best_of_them() -> None:
         "See § 12 No. 4 of the Act.", "Notice takes 3.5 months [1].", "It ends.[2]", "第一条 通知期为三个月。",
         "解除合同须书面通知。",
     ]  # fmt: skip
-    best = best_sentence(text, content_words("how many months of notice"))
+    best = best_sentence(text, spans(text, sought("how many months of notice")))
     assert best is not None and text[slice(*best)] == "Notice takes 3.5 months [1]."
-    best = best_sentence(text, content_words("如何解除合同"))
+    best = best_sentence(text, spans(text, sought("如何解除合同")))
     assert best is not None and text[slice(*best)] == "解除合同须书面通知。"
-    assert best_sentence(text, content_words("zebra")) is None
+    assert best_sentence(text, spans(text, sought("zebra"))) is None
 
 
 PASSAGES = [

@@ -35,7 +35,7 @@ def test_with_keys_only_their_owners_get_in_and_only_so_often(tiny_run: Path, tm
     file = tmp_path / "keys.jsonl"
     key, other = new_key(file, "one"), new_key(file, "two")
     with (
-        serving(tiny_run, keys=str(file), rate_per_minute=20) as (address, _),
+        serving(tiny_run, keys=str(file), rate_per_minute=4) as (address, _),
         httpx.Client(base_url=address) as client,
     ):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": key}, {"X-Api-Key": "é" * 600}):
@@ -44,10 +44,10 @@ def test_with_keys_only_their_owners_get_in_and_only_so_often(tiny_run: Path, tm
             assert refused.headers["www-authenticate"] == "Bearer"
         assert client.get("/metrics").status_code == 401
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
-        codes = [client.post("/v1/search", json=QUESTION, headers={"Authorization": f"Bearer {key}"}) for _ in range(6)]
-        assert [one.status_code for one in codes] == [200] * 5 + [429]
+        codes = [client.post("/v1/search", json=QUESTION, headers={"Authorization": f"Bearer {key}"}) for _ in range(2)]
+        assert [one.status_code for one in codes] == [200, 429]
         assert codes[-1].json()["error"]["type"] == "rate_limit_error"
-        assert 1 <= int(codes[-1].headers["retry-after"]) <= 3
+        assert 1 <= int(codes[-1].headers["retry-after"]) <= 15
         assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": other}).status_code == 200
 
 
@@ -77,7 +77,7 @@ def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Pa
 
 
 def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) -> None:
-    with serving(tiny_run, read_seconds=0.8, request_seconds=1.0) as (address, service):
+    with serving(tiny_run, read_seconds=1.5, request_seconds=2.5) as (address, service):
         host, port = address.removeprefix("http://").split(":")
         head = f"POST /v1/search HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 50\r\n"
         lines = {}
@@ -92,12 +92,11 @@ def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) 
         assert got["nothing"] == b"" and got["half a head"] == b""
         assert b" 408 " in got["no body"].splitlines()[0]
         search = service.searcher._work
-        service.searcher._work = lambda kind, items: (time.sleep(2.5), search(kind, items))[1]
+        service.searcher._work = lambda kind, items: (time.sleep(4), search(kind, items))[1]
         late = httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30)
         assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
         service.searcher._work = search
-        time.sleep(2)
-        assert httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code == 200
+        eventually(lambda: httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code == 200)
 
 
 def test_a_fault_is_told_without_its_inside_and_logged_without_the_query(
@@ -196,7 +195,7 @@ def teller() -> Iterator[Teller]:
 @pytest.fixture(scope="module")
 def answering(tiny_run: Path, teller: Teller) -> Iterator[Callable[..., httpx.Response]]:
     llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
-    with serving(tiny_run, llm=llm, stall_seconds=0.6, answer_seconds=5) as (address, service):
+    with serving(tiny_run, llm=llm, stall_seconds=2, answer_seconds=30) as (address, service):
         service.library.volume = type(service.volume)(service.volume.index, service.volume.engine, None)
 
         def ask(script: list[str | float | None], **body: Any) -> httpx.Response:
@@ -229,8 +228,8 @@ def test_an_answer_is_streamed_checked_and_fenced(answering: Any, teller: Teller
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        (["Notice ", 3.0, "late"], "silent"),
-        ([3.0], "silent"),
+        (["Notice ", 60.0, "late"], "silent"),
+        ([60.0], "silent"),
         (["Notice ", None], "broke off"),
         ([], "empty"),
     ],
@@ -238,7 +237,7 @@ def test_an_answer_is_streamed_checked_and_fenced(answering: Any, teller: Teller
 def test_an_llm_that_stalls_or_dies_ends_in_a_clear_event(answering: Any, script: Any, says: str) -> None:
     began = time.monotonic()
     got = events(answering(script, stream=True).text)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 25
     assert got[0][0] == "passages" and got[-1][0] == "error"
     assert says in got[-1][1]["error"]["message"] and got[-1][1]["error"]["code"] == "llm_failed"
     failed = answering(script)

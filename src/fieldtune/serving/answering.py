@@ -68,7 +68,7 @@ async def pieces(service: Service, asked: Asked) -> AsyncIterator[str]:
 
 def checked(service: Service, asked: Asked, text: str) -> AnswerAnswer:
     """What the LLM wrote with each sentence checked against the passages that it cites."""
-    if NOT_FOUND in text.replace("NOT FOUND", NOT_FOUND)[:200]:
+    if text.strip("*`\"'. ").replace(" ", "_").startswith(NOT_FOUND):
         service.metrics.answers.labels("not found").inc()
         answer = _from_passages(asked, says("not found", asked.question), says("model", asked.question))
         return answer.model_copy(update={"found": False, "by": "llm"})

@@ -41,7 +41,13 @@ def make_app(service: Service) -> FastAPI:
 
     # Their pages load scripts from elsewhere; /openapi.json is for the reader's own tools.
     app = FastAPI(
-        title="fieldtune", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="fieldtune",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.service = service
     for part in (search, answer, embeddings, rerank, state):

@@ -74,12 +74,12 @@ class Engine:
             return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-def engine_of(encoder: Encoder | SingleEncoder, *, single: bool) -> Engine:
+def engine_of(model: str, *, single: bool) -> Engine:
     """The fastest way that gives the vectors of the index; `single` says that `SingleEncoder` was found to do so.
 
     Raises ModelError when the model cannot be loaded.
     """
-    many = encoder if isinstance(encoder, Encoder) else Encoder.load(str(encoder))
+    many = Encoder.load(model)
     one = None
     if single:
         try:

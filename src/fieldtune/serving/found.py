@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fieldtune.evaluation.highlight import sought, spans
-from fieldtune.serving.sentences import best_sentence, content_words
+from fieldtune.serving.sentences import best_sentence
 from fieldtune.serving.shapes import Found
 from fieldtune.types import Hit
 
@@ -17,6 +17,7 @@ def found(hit: Hit, query: str = "") -> Found:
     """With a query its words and the sentence that shares most with them are marked."""
     passage = hit.passage
     text = passage.text[:_READ]
+    words = spans(text, sought(query)) if query else []
     return Found(
         rank=hit.rank,
         score=round(float(hit.score), 6),
@@ -30,8 +31,8 @@ def found(hit: Hit, query: str = "") -> Found:
         end=passage.end,
         metadata=dict(passage.metadata),
         parts={name: round(float(value), 6) for name, value in hit.parts.items()},
-        words=spans(text, sought(query)) if query else [],
-        sentence=best_sentence(text, content_words(query)) if query else None,
+        words=words,
+        sentence=best_sentence(text, words),
     )
 
 

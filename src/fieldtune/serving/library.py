@@ -49,7 +49,7 @@ class Library:
     def __init__(self, run: Path, *, seed: int) -> None:
         """Raises FieldtuneError when there is no index, or no model for it."""
         self.run, self._seed = run, seed
-        self.volume = self._open()
+        self.volume = self._open(None)
         self.fault = ""
         """Why searching does not work at the moment; empty where it does."""
         self._lock = threading.Lock()
@@ -78,8 +78,14 @@ class Library:
             raise self._lost(error.message) from None
         except FieldtuneError as error:
             raise self._lost(error.message) from None
-        except Exception as error:  # of LanceDB and the file system: a file is gone, a disk is full
-            raise self._lost(type(error).__name__) from error
+        except Exception as error:  # a file is gone, a disk is full; or a filter that nobody thought of
+            if not self._works():
+                raise self._lost(type(error).__name__) from error
+            if where:
+                raise ApiError(
+                    400, "where: this filter cannot be used", param="where", code="invalid_request"
+                ) from None
+            raise
 
     def refresh(self) -> bool:
         """Take up what was built meanwhile, and say whether there was anything; faults are kept in `fault`."""
@@ -92,7 +98,7 @@ class Library:
         except Exception as error:
             # Another model, or a folder that was away: everything is opened anew.
             try:
-                self.volume = self._open()
+                self.volume = self._open(self.volume)
                 changed = True
             except Exception as again:
                 self._blame(again if isinstance(again, FieldtuneError) else error)
@@ -101,6 +107,13 @@ class Library:
             log.warning("the index works again")
         self.fault = ""
         return changed
+
+    def _works(self) -> bool:
+        try:
+            self._probe()
+        except Exception:
+            return False
+        return self._is_there()
 
     def _probe(self) -> None:
         vector = np.zeros((1, self.volume.engine.dimension), np.float32)
@@ -121,9 +134,12 @@ class Library:
     def _is_there(self) -> bool:
         return (self.volume.index.path / "meta.json").exists()
 
-    def _open(self) -> Volume:
+    def _open(self, before: Volume | None) -> Volume:
         index = Index.open(self.run)
-        engine = engine_of(index.encoder, single=bool(index.meta.get("single")))
+        if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
+            engine = before.engine  # the model need not be loaded again
+        else:
+            engine = engine_of(index.model, single=bool(index.meta.get("single")))
 
         def top(queries: Sequence[str]) -> Any:
             found = index.search_vectors(engine.many.encode(queries, "query"), 1, mode="dense")

@@ -68,7 +68,8 @@ def explain(errors: list[Any]) -> ApiError:
     first = None
     for error in errors:
         # Alternatives of one field (a string or a list) are tried in turn, and each says what it misses.
-        name = field_of(tuple(part for part in error["loc"] if not _is_alternative(part)))
+        place = () if error["type"] == "json_invalid" else error["loc"]
+        name = field_of(tuple(part for part in place if not _is_alternative(part)))
         first = first if first is not None else (name or None)
         line = f"{name or 'body'}: {_sentence(error)}"
         if line not in lines:

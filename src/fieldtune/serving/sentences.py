@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import regex
 
 from fieldtune.lexical import STOP_WORDS, tokenize
@@ -32,14 +34,15 @@ def content_words(text: str) -> frozenset[str]:
     return frozenset(tokenize(text)) - STOP_WORDS
 
 
-def best_sentence(text: str, wanted: frozenset[str]) -> tuple[int, int] | None:
-    """The sentence with most of the wanted words, the earliest of equals; None where no word is shared."""
+def best_sentence(text: str, marks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The sentence with most different marked words, the shortest and then the earliest of equals; None without marks.
+
+    `marks` are (start, end) in order, as `highlight.spans` gives them.
+    """
     best: tuple[int, int] | None = None
-    most = 0.0
-    for start, end in sentence_spans(text):
-        words = content_words(text[start:end])
-        shared = len(words & wanted)
-        score = shared + shared / (1 + len(words))  # of equals the one that says little else
-        if score > most:
-            best, most = (start, end), score
+    most = (0, 0)
+    for start, end in sentence_spans(text) if marks else ():
+        shared = len({text[left:right].lower() for left, right in marks if start <= left < end})
+        if shared and (shared, start - end) > most:
+            best, most = (start, end), (shared, start - end)
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fieldtune.errors import FieldtuneError
 from fieldtune.serving.app import make_app
 from fieldtune.serving.service import Service
 
@@ -92,6 +94,22 @@ class Server(uvicorn.Server):
         sockets = [one for server in self.servers for one in server.sockets]
         host, port = sockets[0].getsockname()[:2] if sockets else (self.config.host, self.config.port)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run_until_stopped(self) -> None:
+        """Serve until SIGTERM or SIGINT, let what is under way end, and return. Raises FieldtuneError for a port that
+        is taken."""
+        # uvicorn raises the signal anew when it is done; the process should end as one that did its work.
+        kept = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.run()
+        except SystemExit:
+            log.debug("uvicorn gave up")
+        finally:
+            for one, handler in kept.items():
+                signal.signal(one, handler)
+        if not self.started:
+            where = f"{self.config.host}:{self.config.port}"
+            raise FieldtuneError(f"cannot listen on {where}", "another process may; choose another --port, 0 for any")
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._service.stopping = True
