@@ -271,7 +271,8 @@ def test_another_host_name_is_not_served(client: httpx.Client) -> None:
 def test_many_at_once_get_each_its_own_answer(served: tuple[str, Any]) -> None:
     service = served[1]
     questions = [f"notice {number} for the {word}" for number in range(12) for word in ("lease", "fever", "audit")]
-    expected = {one: [h.passage.id for h in service.volume.index.search(one, 3, mode="dense")] for one in questions}
+    index = service.volume.index
+    expected = {one: {hit.passage.id: hit.score for hit in index.search(one, 60, mode="dense")} for one in questions}
     service.cache.clear()
     service.encoder.sizes.clear()
     wrong: list[str] = []
@@ -280,8 +281,11 @@ def test_many_at_once_get_each_its_own_answer(served: tuple[str, Any]) -> None:
         with httpx.Client(base_url=served[0], timeout=30) as client:
             for one in mine:
                 body = {"query": one, "k": 3, "mode": "dense"}
-                got = [hit["id"] for hit in client.post("/v1/search", json=body).json()["results"]]
-                if got != expected[one]:
+                got = {hit["id"]: hit["score"] for hit in client.post("/v1/search", json=body).json()["results"]}
+                right = expected[one]
+                # In a batch the last bits of a vector differ, and passages of nearly equal score may change places.
+                near = all(abs(score - right[key]) < 0.01 for key, score in got.items())
+                if not near or min(got.values()) < sorted(right.values())[-3] - 0.01:
                     wrong.append(one)
 
     threads = [threading.Thread(target=ask, args=(questions[start::12],)) for start in range(12)]
