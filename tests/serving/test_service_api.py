@@ -65,9 +65,6 @@ def test_a_filter_is_kept_to_and_an_unknown_column_is_named(client: httpx.Client
 @pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_queries_are_searched_like_any_other(client: httpx.Client, query: str) -> None:
     response = client.post("/v1/search", content=json.dumps({"query": query, "k": 3}), headers=JSON)
-    if "\ud83d" in query:  # half a character is no JSON text
-        problem(response, 400)
-        return
     assert response.status_code == 200, response.text
     assert len(response.json()["results"]) == 3
 

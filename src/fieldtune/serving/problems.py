@@ -54,10 +54,10 @@ def unavailable(why: str) -> ApiError:
 def field_of(location: tuple[Any, ...]) -> str:
     """`where.date.from`, `documents[3]`: a place in the request's body as a client's programmer would write it."""
     out = ""
-    for part in location:
+    for part in location[1:]:  # the first says where it was sent: body, query, path, header
         if isinstance(part, int):
             out += f"[{part}]"
-        elif not (part in ("body", "query", "path", "header") and not out):
+        else:
             out += f".{part}" if out else str(part)
     return out
 
