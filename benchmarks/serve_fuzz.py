@@ -40,6 +40,7 @@ def fuzz(app: Any, cases: int, seed: int) -> tuple[Counter[tuple[str, int]], lis
         status_code_conformance,
     )
 
+    checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
     load_all_checks()
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
@@ -50,31 +51,32 @@ def fuzz(app: Any, cases: int, seed: int) -> tuple[Counter[tuple[str, int]], lis
         # An endpoint without a body has little to vary.
         each = max(1, cases // (2 * len(posts))) if operation in posts else 5
         for mode in GenerationMode:
-
-            @hypothesis.seed(seed)
-            @hypothesis.settings(
+            strategy = operation.as_strategy(generation_mode=mode)
+            judge = _judge(operation.label, seen, failed, checks)
+            test = hypothesis.given(case=strategy)(judge)
+            test = hypothesis.settings(
                 max_examples=each, deadline=None, database=None, phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
-            )  # fmt: skip
-            @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-            def one(case: Any, operation: Any = operation) -> None:
-                response = case.call(headers={"Host": "127.0.0.1"})
-                seen[operation.label, response.status_code] += 1
-                if response.status_code >= 500 and response.status_code not in ALLOWED:
-                    failed.append(f"{operation.label}: {response.status_code} for {case.body!r:.300}")
-                try:
-                    case.validate_response(
-                        response,
-                        checks=[status_code_conformance, content_type_conformance, response_schema_conformance],
-                    )
-                except Exception as error:
-                    failed.append(f"{operation.label}: {str(error)[:600]}")
-
+            )(test)  # fmt: skip
             try:
-                one()
+                hypothesis.seed(seed)(test)()
             except hypothesis.errors.Unsatisfiable:
                 continue  # nothing invalid can be sent where nothing is taken
     return seen, failed
+
+
+def _judge(label: str, seen: Counter[tuple[str, int]], failed: list[str], checks: list[Any]) -> Any:
+    def one(case: Any) -> None:
+        response = case.call(headers={"Host": "127.0.0.1"})
+        seen[label, response.status_code] += 1
+        if response.status_code >= 500 and response.status_code not in ALLOWED:
+            failed.append(f"{label}: {response.status_code} for {case.body!r:.300}")
+        try:
+            case.validate_response(response, checks=checks)
+        except Exception as error:
+            failed.append(f"{label}: {str(error)[:600]}")
+
+    return one
 
 
 def main(words: list[str] | None = None) -> int:

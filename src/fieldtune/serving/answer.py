@@ -17,7 +17,18 @@ from fieldtune.serving.shapes import AnswerAnswer, AnswerBody
 router = APIRouter(tags=["answers"])
 _EVENTS = {
     "description": "The answer, or with `stream: true` server-sent events `passages`, `delta`…, `final` or `error`.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "event": {"type": "string", "enum": ["passages", "delta", "final", "error"]},
+                    "data": {"type": "string", "description": "JSON on one line."},
+                },
+                "required": ["event", "data"],
+            }
+        }
+    },
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {200: _EVENTS, **problems(501, 502)}
 
