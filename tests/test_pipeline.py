@@ -347,23 +347,24 @@ def test_the_preset_best_ends_where_dev_no_longer_gains(tiny_beir: Path, tiny_mo
     assert patience == {"quick": 0, "balanced": 0, "best": 3}
 
 
-def test_an_approximate_index_is_measured_with_real_queries(
+def test_search_is_chosen_by_dev_queries_and_knows_the_base(
     tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fieldtune.index
 
-    given: list[int] = []
+    given: list[tuple[int, bool]] = []
 
-    def noticed(*args: object, query_vectors: np.ndarray | None = None, **rest: object) -> Result:
-        given.append(0 if query_vectors is None else len(query_vectors))
+    def noticed(*args: object, dev: fieldtune.index.Dev, base: object, **rest: object) -> Result:
+        given.append((len(dev.texts), base is not None))
+        assert len(dev.vectors) == dev.judged.queries == len(dev.texts)
         return Result("index", {})
 
     monkeypatch.setattr(fieldtune.index, "build_index", noticed)
     out = tmp_path / "run"
-    run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"ann_above": 60}}))
-    run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"ann_above": 61}}))
+    run_pipeline(make_config(settings(tiny_beir, tiny_model, out)))
+    run_pipeline(make_config(settings(tiny_beir, tiny_model, out) | {"index": {"base": False}}))
     dev = {line.split("\t")[0] for line in (out / "data" / "qrels" / "dev.tsv").read_text().splitlines()[1:]}
-    assert given == [len(dev), 0]
+    assert given == [(len(dev), True), (len(dev), False)]
 
 
 def test_a_share_of_the_base_weights_is_kept_when_asked(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from fieldtune.cli_options import (
     require_verdict,
     wanted_verdicts,
 )
+from fieldtune.cli_serve import ask, serve
 from fieldtune.console import say, size, table
 from fieldtune.exits import status_of
 
@@ -222,17 +223,42 @@ app.add_typer(adapter)
 
 
 @app.command()
-def index(run: RunFolder) -> None:
-    """Build a finished run's index again from its corpus and tuned model."""
-    from fieldtune.config import make_config
+def index(
+    run: RunFolder,
+    docs: Annotated[
+        list[str] | None,
+        typer.Option("--docs", metavar="FOLDER", help="Index these documents; encode only what is new in them."),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="DOCS", help="Add these documents to those that are indexed, or replace them."),
+    ] = None,
+    set_: Set = None,
+) -> None:
+    """Build a finished run's index again from its corpus and tuned model, or bring it up to date with documents."""
+    from fieldtune.config import make_config, merge, parse_overrides
     from fieldtune.errors import ConfigError
     from fieldtune.pipeline import outlook
     from fieldtune.stages.record import recorded_config
 
-    config = make_config(recorded_config(run))
+    config = make_config(merge(recorded_config(run), parse_overrides(set_ or [])))
+    if docs or add:
+        from fieldtune.stages.reindex import reindex
+        from fieldtune.summary import print_result
+
+        if docs and add:
+            raise ConfigError(
+                "--docs and --add contradict each other", "--docs names all documents, --add more of them"
+            )
+        print_result(reindex(config, tuple(docs or add or ()), add=bool(add)))
+        return
     waiting = [name for name, state, _ in outlook(config) if state != "done" and name != "index"]
     if waiting:
-        raise ConfigError(f"{run}: the stage {waiting[0]} is not finished", "fieldtune run CONFIG goes on from there")
+        raise ConfigError(
+            f"{run}: the stage {waiting[0]} is not finished",
+            "fieldtune run CONFIG goes on from there; fieldtune index RUN --docs FOLDER takes changed documents into "
+            "the index alone",
+        )
     _run(config, "index", "index")
 
 
@@ -241,13 +267,27 @@ def search(
     run: RunFolder,
     query: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
+    mode: Annotated[str, typer.Option(help="dense, words, hybrid, or auto: the best of them on dev.")] = "auto",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="COLUMN=VALUE", help="Only these; COLUMN=FROM..TO for numbers and dates."),
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Let the reranker of the index order the first ones.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")] = False,
 ) -> None:
     """Ranked passages of a finished run, with document and page."""
-    from fieldtune.index import Index
+    from fieldtune.index import Index, parse_where
     from fieldtune.summary import print_hits
 
-    print_hits(Index.open(run, once=True).search(query, k), as_json=json)
+    opened = Index.open(run, once=True)
+    limits = parse_where(where or [], opened.columns)
+    print_hits(opened.search(query, k, mode=mode, where=limits, rerank=rerank), as_json=json)
+
+
+app.command()(serve)
+app.command()(ask)
 
 
 app.command()(compare)

@@ -581,10 +581,83 @@ class Evaluation(Section):
 class Index(Section):
     """The LanceDB table that search runs on."""
 
-    ann_above: int = Field(100_000, ge=0)
+    vectors: Literal["float32", "int8"] = "float32"
+    """float32: results are those of exact search. int8: fewer candidates are settled by full vectors (rescore); what
+    that costs is measured."""
+    dimensions: int = Field(0, ge=0)
+    """Vectors are cut to these first dimensions, for a model trained with training.matryoshka; 0 keeps all. With
+    int8, candidates are found in them and settled by full vectors."""
+    rescore: int = Field(10, ge=1, le=1000)
+    """Of int8: candidates per result that full vectors score again."""
+    base: Literal["auto"] | bool = "auto"
+    """Keep the base model's vectors too, to compare its results with the tuned model's; auto: where evaluation has
+    made them."""
+    reranker: str = ""
+    """A cross-encoder, hub id or folder, that orders the first results anew where a search asks for it."""
+    rerank_depth: int = Field(50, ge=1, le=1000)
+    """Results that it reads."""
+    ann_above: int = Field(1_000_000, ge=0)
     """From this many passages on an approximate index is built and measured against exact search."""
-    min_recall: float = Field(0.95, ge=0, le=1)
+    min_recall: float = Field(0.99, ge=0, le=1)
     """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
+    uri: str = ""
+    """Where the LanceDB table lies, if not in the run's folder: s3://, gs:// or az:// with a path of its own."""
+
+
+class Serving(Section):
+    """The service that `fieldtune serve` starts."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; any other than this machine's own wants API keys, or a proxy that asks for them."""
+    port: int = Field(8765, ge=0, le=65_535)
+    """0 takes a free one and says which."""
+    name: str = ""
+    """What the model is called in /v1/models and by clients; empty takes the name of the run's folder."""
+    hosts: tuple[str, ...] = ()
+    """Host names that requests may come under, beside those of this machine; ("*",) takes all. Without API keys it
+    keeps pages of other sites from reading the documents through a visitor's browser."""
+    keys: str = ""
+    """A file of API keys' hashes; empty takes serving/keys.jsonl in the run's folder, where there is one."""
+    rate_per_minute: int = Field(0, ge=0)
+    """Requests of one key (without keys: of one address) in a minute; 0 sets no limit."""
+    log_queries: bool = False
+    """Write what was asked into the log, not only that something was."""
+    max_body_bytes: int = Field(4_000_000, gt=0)
+    """A larger request is refused without being read."""
+    max_query: int = Field(4_000, gt=0)
+    """Characters of a query."""
+    max_text: int = Field(50_000, gt=0)
+    """Characters of a text to embed or to compare."""
+    max_texts: int = Field(2_048, gt=0)
+    """Texts in one request for embeddings."""
+    max_results: int = Field(100, gt=0)
+    """Passages in one answer to a search."""
+    request_seconds: float = Field(60, gt=0)
+    """A request that is not answered by then ends with an error; answers of an LLM have limits of their own."""
+    read_seconds: float = Field(20, gt=0)
+    """A client that takes longer to send its request, or to take what it asked for, is cut off."""
+    stop_seconds: float = Field(20, gt=0)
+    """When told to stop, what is under way gets this long to end."""
+    max_requests: int = Field(256, gt=0)
+    """Requests under way at once; more are refused with 503 at once, so that those under way end in time."""
+    batch: int = Field(32, gt=0)
+    """Queries encoded and searched in one pass."""
+    waiting_texts: int = Field(8_192, gt=0)
+    """Texts that may wait for the encoder; more are refused with 503."""
+    cached_queries: int = Field(10_000, ge=0)
+    """Query vectors that are remembered; one takes 4 bytes for each of its dimensions."""
+    refresh_seconds: float = Field(2, gt=0)
+    """How often the server looks whether the index was rebuilt."""
+    rerank: str = ""
+    """A cross-encoder (hub id or folder) for /v1/rerank and for searches that ask for it; empty takes the index's."""
+    answer_passages: int = Field(6, ge=1, le=50)
+    """Passages that an answer is made from."""
+    answer_seconds: float = Field(120, gt=0)
+    """The most that the LLM may take for one answer."""
+    stall_seconds: float = Field(20, gt=0)
+    """An LLM that is silent for so long is given up."""
+    answers_at_once: int = Field(8, gt=0)
+    """Answers that the LLM works on; more are refused with 503."""
 
 
 class Card(Section):
@@ -628,6 +701,7 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     card: Card = Card()
     index: Index = Index()
+    serving: Serving = Serving()
 
 
 # What a preset changes against the defaults above ("balanced"): how long the model is trained and how often it is

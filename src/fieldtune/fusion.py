@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +46,16 @@ def add_gains(rankings: Sequence[Rows], gains: Sequence[Floats], depth: int) -> 
         np.pad(np.where(there, rows, -1), short, constant_values=-1),
         np.pad(np.where(there, sums, 0.0), short),
     )
+
+
+def spread(rows: Rows, scores: NDArray[np.floating[Any]]) -> Floats:
+    """The scores of each ranking spread over 0 to 1; 0 where there is none (row -1), and for the lowest ranked."""
+    there = rows >= 0
+    scores = scores.astype(np.float64)
+    low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    high = np.where(there, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    with np.errstate(invalid="ignore"):  # nothing ranked: inf - inf
+        width = np.where(np.isfinite(high - low), high - low, 0)
+    # A single passage, or several of one score, are all the best there is.
+    spread_out = np.divide(scores - low, width, out=np.ones_like(scores), where=(width > 0) & there)
+    return np.where(there, spread_out, 0.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import regex
@@ -79,6 +80,9 @@ def _singular(word: str) -> str:
     return word[:-1]
 
 
+_PARTS = ("values", "passages", "ends")
+
+
 class BM25:
     """A BM25 index in memory (Lucene's variant and its constants; Robertson and Zaragoza, 2009).
 
@@ -96,17 +100,38 @@ class BM25:
             for text in texts
         ]
         self.size = len(rows)
-        self._index: Any = None
+        self._postings = (np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64))
         if words:  # bm25s cannot index a corpus without a word
-            self._index = bm25s.BM25(k1=k1, b=b)
-            self._index.index((rows, words), create_empty_token=False, show_progress=False)
+            index = bm25s.BM25(k1=k1, b=b)
+            index.index((rows, words), create_empty_token=False, show_progress=False)
+            made = index.scores
+            self._postings = (made["data"], made["indices"], np.asarray(made["indptr"], np.int64))
+
+    def save(self, folder: Path) -> None:
+        """Write the words and what each gives to which passage into an existing folder."""
+        for name, part in zip(_PARTS, self._postings, strict=True):
+            np.save(folder / f"{name}.npy", part)
+        (folder / "words.json").write_text(json.dumps([self.size, *self._words], ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> BM25:
+        """What `save` wrote, mapped into memory. Raises OSError or ValueError where it is damaged."""
+        loaded = cls.__new__(cls)
+        loaded.size, *words = json.loads((folder / "words.json").read_text("utf-8"))
+        loaded._words = {word: place for place, word in enumerate(words)}
+        values, passages, ends = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _PARTS)
+        loaded._postings = (values, passages, np.asarray(ends))
+        return loaded
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """The score of each passage, 0 where no word is shared: `(passages,)`."""
-        known = [self._words[token] for token in tokenize(query) if token in self._words]
-        if not known:
-            return np.zeros(self.size, np.float32)
-        scores: NDArray[np.float32] = self._index.get_scores_from_ids(known)
+        values, passages, ends = self._postings
+        scores = np.zeros(self.size, np.float32)
+        for token in tokenize(query):
+            place = self._words.get(token)
+            if place is not None:
+                part = slice(ends[place], ends[place + 1])
+                scores[passages[part]] += values[part]  # no passage stands twice among those of one word
         return scores
 
     def top_k(self, queries: Sequence[str], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -118,10 +143,15 @@ class BM25:
         indices = np.full((len(queries), k), -1, np.int64)
         for row, query in enumerate(queries):
             scores = self.scores(query)
-            found = np.flatnonzero(scores > 0)
-            if len(found) > k:
-                least = np.partition(scores[found], len(found) - k)[len(found) - k]
-                found = found[scores[found] >= least]
-            best = found[np.argsort(-scores[found], kind="stable")][:k]
+            best = best_of(scores, k)
             top[row, : len(best)], indices[row, : len(best)] = scores[best], best
         return top, indices
+
+
+def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The passages with the k highest scores above 0, best first, ties by lower index."""
+    found = np.flatnonzero(scores > 0)
+    if len(found) > k:
+        least = np.partition(scores[found], len(found) - k)[len(found) - k]
+        found = found[scores[found] >= least]
+    return found[np.argsort(-scores[found], kind="stable")][:k]

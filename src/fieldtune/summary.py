@@ -11,7 +11,7 @@ from typing import Any
 
 from fieldtune.console import say, table
 from fieldtune.measures import MAIN
-from fieldtune.types import Hit
+from fieldtune.types import Hit, Result
 from fieldtune.workspace import read_json
 
 _SHOWN = ("accuracy@1", "mrr@10", MAIN, "recall@10")
@@ -91,6 +91,7 @@ def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
                 "text": passage.text,
                 "source": passage.source,
                 "page": passage.page,
+                "parts": {name: round(value, 6) for name, value in hit.parts.items()},
             }
             say(json.dumps(row, ensure_ascii=False))
             continue
@@ -100,3 +101,12 @@ def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
         say(f"   {place}", style="dim")
         text = " ".join(passage.text.split())
         say(f"   {text[:300]}{' …' if len(text) > 300 else ''}\n")
+
+
+def print_result(result: Result) -> None:
+    """What a stage that ran alone has to say."""
+    say(f"{result.stage}: " + ", ".join(f"{name} {value:,}" for name, value in result.counts.items()))
+    for reason, count in result.dropped.items():
+        say(f"  left out, {reason}: {count:,}", style="dim")
+    for sentence in result.notes:
+        say(f"  {sentence}")

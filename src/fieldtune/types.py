@@ -99,6 +99,8 @@ class Hit:
     passage: Passage
     score: float
     rank: int
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Why it was found: of "dense" (cosine), "words" (BM25), "dense_rank", "words_rank" and "rerank" what is known."""
 
 
 @dataclass(frozen=True, slots=True)

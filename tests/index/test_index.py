@@ -9,7 +9,8 @@ import pytest
 
 from fieldtune.config import Index as Settings
 from fieldtune.errors import InputError, ModelError
-from fieldtune.index import Index, build_index
+from fieldtune.index import Dev, Index, build_index
+from fieldtune.measures import judgements
 from fieldtune.models import resolve_model
 from fieldtune.types import Passage
 
@@ -53,6 +54,12 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def asked(passages, query_vectors) -> Dev:
+    place = {passage.id: row for row, passage in enumerate(passages)}
+    qrels = [{passages[row % len(passages)].id: 1} for row in range(len(query_vectors))]
+    return Dev(tuple(f"query {row}" for row in range(len(qrels))), query_vectors, judgements(qrels, place, 1))
+
+
 def build(run: Path, passages, vectors, settings: Settings | None = None, query_vectors=None):
     return build_index(
         settings or Settings(),
@@ -62,7 +69,7 @@ def build(run: Path, passages, vectors, settings: Settings | None = None, query_
         model_fingerprint=resolve_model(str(run)).fingerprint,
         model=run / "model",
         seed=1,
-        query_vectors=query_vectors,
+        dev=None if query_vectors is None else asked(passages, query_vectors),
     )
 
 
@@ -103,12 +110,12 @@ def test_more_results_than_passages_gives_all(run: Path) -> None:
         index.search("0", k=0)
 
 
-def test_equal_passages_are_ranked_by_id(run: Path) -> None:
+def test_equal_passages_are_ranked_by_their_place(run: Path) -> None:
     vectors = np.repeat(unit(np.ones((1, DIM))), 6, axis=0)
     passages = list(reversed(some_passages(6)))
     build(run, passages, vectors)
     hits = Index.open(run, encoder=WordEncoder(vectors)).search("0", k=6)
-    assert [hit.passage.id for hit in hits] == [f"p{row}" for row in range(6)]
+    assert [hit.passage.id for hit in hits] == [f"p{row}" for row in reversed(range(6))]
 
 
 def clusters(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -121,8 +128,8 @@ def test_an_approximate_index_is_measured_and_good(run: Path) -> None:
     vectors = clusters(5_000, rng)
     queries = unit(vectors[::50] + 0.2 * rng.normal(size=(100, DIM)))
     result = build(run, some_passages(5_000), vectors, Settings(ann_above=1_000, min_recall=0.95), queries)
-    assert "approximate index: recall@10" in result.notes[0]
-    assert "100 queries" in result.notes[0]
+    assert "approximate index: recall@10" in result.notes[1]
+    assert "100 queries" in result.notes[1]
     index = Index.open(run, encoder=WordEncoder(queries))
     assert 0 < index.meta["nprobes"] < 71  # of sqrt(5000) lists
     found = index.search_vectors(queries)
@@ -141,8 +148,8 @@ def test_an_approximate_index_that_is_never_good_enough_is_thrown_away(run: Path
     # Without structure each list holds its share of the neighbours, and half of the lists about half of them.
     vectors = unit(np.random.default_rng(3).normal(size=(2_000, 96)))
     result = build(run, some_passages(2_000), vectors, Settings(ann_above=1_000, min_recall=1.0))
-    assert "thrown away" in result.notes[0]
-    assert "sampled passages" in result.notes[0]
+    assert "thrown away" in result.notes[1]
+    assert "sampled passages" in result.notes[1]
     index = Index.open(run, encoder=WordEncoder(vectors))
     assert index.meta["nprobes"] == 0
     for row in (5, 1_999):
@@ -171,7 +178,7 @@ def test_missing_and_damaged_indexes_are_named_with_a_cure(run: Path) -> None:
         Index.open(run)
     assert "fieldtune index" in caught.value.hint
     build(run, some_passages(3), unit(np.eye(3, DIM)))
-    shutil.rmtree(run / "index" / "passages-1.lance")
+    shutil.rmtree(run / "index" / "files-1")
     with pytest.raises(InputError, match="gone or damaged"):
         Index.open(run)
     (run / "index" / "meta.json").write_text('{"format": 99}')
@@ -195,7 +202,8 @@ def test_a_build_that_dies_leaves_the_old_index_whole(run: Path, monkeypatch: py
     monkeypatch.undo()
     assert len(Index.open(run, encoder=WordEncoder(vectors)).search("1", k=10)) == 3
     build(run, some_passages(4), vectors[:4])
-    assert len(list((run / "index").glob("*.lance"))) == 1
+    kept = sorted(path.name for path in (run / "index").glob("*-*"))
+    assert kept == ["files-1", "files-3", "passages-1.lance", "passages-3.lance"]  # of the killed build nothing
     assert len(Index.open(run, encoder=WordEncoder(vectors)).search("1", k=10)) == 4
 
 

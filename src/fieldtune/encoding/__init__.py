@@ -7,8 +7,9 @@ from fieldtune.encoding.precision import Precision, resolve_precision
 from fieldtune.encoding.query_adapter import QueryAdapter
 from fieldtune.encoding.query_model import with_query_adapter
 from fieldtune.encoding.search import top_k
+from fieldtune.encoding.shorter import shortened
 from fieldtune.encoding.single import SingleEncoder, agrees
-from fieldtune.encoding.vectors import cached_vectors
+from fieldtune.encoding.vectors import cached_vectors, is_cached
 
 __all__ = [
     "AdaptedModel",
@@ -19,9 +20,11 @@ __all__ = [
     "SingleEncoder",
     "agrees",
     "cached_vectors",
+    "is_cached",
     "load_adapters",
     "read_both",
     "resolve_precision",
+    "shortened",
     "top_k",
     "with_query_adapter",
 ]

@@ -55,6 +55,12 @@ def cached_vectors(
     return vectors
 
 
+def is_cached(encoder: Encoder, texts: Sequence[str], side: Side, folder: Path) -> bool:
+    """Whether `cached_vectors` would find all of them there."""
+    mark = folder / f"{_key(encoder, texts, side)}.json"
+    return mark.exists() and mark.with_suffix(".npy").exists() and int(read_json(mark)["done"]) >= len(texts)
+
+
 def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
     model = encoder.fingerprint if side == "query" else encoder.passage_fingerprint
     sha = hashlib.sha256(f"{model}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.evaluation.rankings import Ranking
-from fieldtune.fusion import CONSTANT, Floats, add_gains, reciprocal_rank_fusion
+from fieldtune.fusion import CONSTANT, Floats, add_gains, reciprocal_rank_fusion, spread
 from fieldtune.measures import Judgements, measure
 
 WEIGHTS = tuple(step / 20 for step in range(1, 20))
@@ -23,7 +23,8 @@ def weighted_fusion(a: Ranking, b: Ranking, weight: float) -> Ranking:
 
     0 stands for the lowest score ranked, and for passages that a ranking does not hold.
     """
-    return _ranking(a, *add_gains([a.rows, b.rows], [weight * _spread(a), (1 - weight) * _spread(b)], _depth(a, b)))
+    gains = [weight * spread(a.rows, a.values), (1 - weight) * spread(b.rows, b.values)]
+    return _ranking(a, *add_gains([a.rows, b.rows], gains, _depth(a, b)))
 
 
 def best_weight(a: Ranking, b: Ranking, judged: Judgements, measure_name: str) -> tuple[float, float]:
@@ -34,17 +35,6 @@ def best_weight(a: Ranking, b: Ranking, judged: Judgements, measure_name: str) -
         means[weight] = round(float(np.nanmean(values)), 9)
     chosen = max(means, key=lambda weight: (means[weight], -abs(weight - 0.5), weight))
     return chosen, means[chosen]
-
-
-def _spread(ranking: Ranking) -> Floats:
-    there = ranking.rows >= 0
-    scores = ranking.values.astype(np.float64)
-    low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    high = np.where(there, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    width = np.where(np.isfinite(high - low), high - low, 0)
-    # A single passage, or several of one score, are all the best there is.
-    spread = np.divide(scores - low, width, out=np.ones_like(scores), where=(width > 0) & there)
-    return np.where(there, spread, 0.0)
 
 
 def _ranking(a: Ranking, rows: NDArray[np.int64], sums: Floats) -> Ranking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import regex
@@ -36,8 +37,7 @@ def spans(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
             end = min(start + 2, run.end())
             if wanted.intersection(tokenize(text[start:end])):
                 found.append((start, end))
-    words = (word for word in _WORD.finditer(text) if not _UNSPACED.search(word[0]))
-    found += [word.span() for word in words if wanted.intersection(tokenize(word[0]))]
+    found += [word.span() for word in _WORD.finditer(text) if not wanted.isdisjoint(_tokens(word[0]))]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if merged and start <= merged[-1][1]:
@@ -45,6 +45,12 @@ def spans(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
+
+
+@lru_cache(maxsize=1 << 16)
+def _tokens(word: str) -> frozenset[str]:
+    """Nothing for a word of an unspaced script, whose pairs are looked at by themselves."""
+    return frozenset() if _UNSPACED.search(word) else frozenset(tokenize(word))
 
 
 def highlighted(text: str, wanted: frozenset[str]) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,30 +63,49 @@ class Reranker:
         return [reordered(ranking, self._scores(ranking, depth)) for ranking in rankings]
 
     def _score(self, data: RetrievalData, pairs: list[tuple[str, str]]) -> None:
-        # Pairs of like length share a batch, so that little is padded; longest first shows at once if memory suffices.
         texts = [(data.queries[query].text, data.passages[passage].content) for query, passage in pairs]
+        with Progress(f"reranking with {self.name}", len(pairs), unit="pairs") as progress:
+            scores = self.scores(texts, names=pairs, advance=progress.advance)
+        self._known.update(zip(pairs, scores.tolist(), strict=True))
+
+    def scores(
+        self,
+        texts: Sequence[tuple[str, str]],
+        *,
+        names: Sequence[tuple[str, str]] | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float64]:
+        """The score of each pair of query and passage; `names` say in an error which pair it was.
+
+        Raises ModelError for a score that is not a number.
+        """
         import torch
 
+        # Pairs of like length share a batch, so that little is padded; longest first shows at once if memory suffices.
         order = np.argsort([-len(query) - len(passage) for query, passage in texts], kind="stable").tolist()
-        with Progress(f"reranking with {self.name}", len(pairs), unit="pairs") as progress:
-            for start in range(0, len(order), _CHUNK):
-                part = order[start : start + _CHUNK]
-                scores = self.model.predict(
+        out = np.zeros(len(texts))
+        for start in range(0, len(order), _CHUNK):
+            part = order[start : start + _CHUNK]
+            out[part] = np.asarray(
+                self.model.predict(
                     [texts[n] for n in part],
                     batch_size=_BATCH,
                     show_progress_bar=False,
                     # Without the sigmoid that many models end in: in float32 it makes all sure answers equal.
                     activation_fn=torch.nn.Identity(),
-                )
-                for n, score in zip(part, np.asarray(scores, np.float64).ravel().tolist(), strict=True):
-                    if not np.isfinite(score):
-                        query, passage = pairs[n]
-                        raise ModelError(
-                            f"{self.name}: the score of query {query!r} and passage {passage!r} is not a number",
-                            "the reranker's weights are damaged; fetch it again",
-                        )
-                    self._known[pairs[n]] = score
-                progress.advance(len(part))
+                ),
+                np.float64,
+            ).ravel()
+            for n in part:
+                if not np.isfinite(out[n]):
+                    query, passage = (names or texts)[n]
+                    raise ModelError(
+                        f"{self.name}: the score of query {query[:80]!r} and passage {passage[:80]!r} is not a number",
+                        "the reranker's weights are damaged; fetch it again",
+                    )
+            if advance is not None:
+                advance(len(part))
+        return out
 
     def _scores(self, ranking: Ranking, depth: int) -> NDArray[np.float32]:
         rows = ranking.rows[:, :depth]

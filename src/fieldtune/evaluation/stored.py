@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding import shortened
+
 Floats32 = NDArray[np.float32]
 VectorPrecision = Literal["float32", "int8", "binary"]
 _BLOCK = 16_384
@@ -70,15 +72,6 @@ def stored(vectors: Floats32, dimension: int, precision: VectorPrecision) -> Sto
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
     step = np.where(high > low, (high - low) / np.float32(_LEVELS), np.float32(1)).astype(np.float32)
     return Stored(vectors, dimension, precision, low, step)
-
-
-def shortened(vectors: Floats32, dimension: int) -> Floats32:
-    """The first dimensions of unit vectors, brought back to unit length: how a Matryoshka model is meant to be cut."""
-    if dimension >= vectors.shape[1]:
-        return np.asarray(vectors, np.float32)
-    cut = np.asarray(vectors[:, :dimension], np.float32)
-    length = np.sqrt(np.einsum("nd,nd->n", cut, cut))[:, None]
-    return np.asarray(np.divide(cut, length, out=np.zeros_like(cut), where=length > 0))
 
 
 def rescored(queries: Floats32, passages: Stored, rows: NDArray[np.int64], *, block: int = 64) -> Floats32:

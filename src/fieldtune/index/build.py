@@ -1,11 +1,13 @@
-"""Write passages and vectors to a LanceDB table; one small file, replaced last, decides which table counts."""
+"""Write an index: passages, vectors, words and columns as files, and a table; one file, replaced last, names them."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,96 +15,240 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Index as Settings
-from fieldtune.index.approximate import Approximate, build_approximate
-from fieldtune.index.table import batches, printable, schema
+from fieldtune.encoding import shortened
+from fieldtune.index.approximate import Approximate, Measured, build_approximate, sample
+from fieldtune.index.choose import Choice, Dev, choose
+from fieldtune.index.columns import columns_of, write_columns
+from fieldtune.index.dense import Dense, write_codes
+from fieldtune.index.meta import FORMAT
+from fieldtune.index.snapshot import DEPTH
+from fieldtune.index.store import write_passages
+from fieldtune.index.table import batches, connect, own_columns, schema
+from fieldtune.lexical import BM25
 from fieldtune.types import Passage, Result
-from fieldtune.workspace import write_json
+from fieldtune.workspace import read_json, write_json
 
-FORMAT = 1
-"""Of meta.json and the table's columns; search refuses another."""
+Floats = NDArray[np.float32]
+_NAMES = re.compile(r"(?:passages|files)-(\d+)(?:\.lance)?")
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base model's vectors of the same passages, for a look at before and after."""
+
+    vectors: Floats
+    model: str
+    fingerprint: str
+    dimension: int = 0
+    """Of the model, where the vectors are cut already."""
 
 
 def build_index(
     config: Settings,
     passages: Sequence[Passage],
-    vectors: NDArray[np.float32],
+    vectors: Floats,
     path: Path,
     *,
     model_fingerprint: str,
     model: str | Path,
     seed: int,
-    query_vectors: NDArray[np.float32] | None = None,
+    dev: Dev | None = None,
+    chosen: Choice | None = None,
+    base: Base | None = None,
     single: bool = False,
+    model_dimension: int = 0,
 ) -> Result:
     """Make the index of `passages` with their unit vectors (n, dim) in the folder `path`.
 
     `model` is the builtin name, hub id or folder that made the vectors, and `model_fingerprint` its
-    `ResolvedModel.fingerprint`; a folder is kept relative to `path`, so that a run can be moved as a whole. A new
-    table is written beside the old one, and `meta.json` changes over to it in one step: a reader, or a build killed at
-    any moment, leaves and finds a whole index. `query_vectors` (m, dim) are what recall is measured with;
-    `single` says that `SingleEncoder` was found to give the model's very vectors.
+    `ResolvedModel.fingerprint`; a folder is kept relative to `path`, so that a run can be moved as a whole. New files
+    are written beside the old ones, and `meta.json` changes over to them in one step: a reader, or a build killed at
+    any moment, leaves and finds a whole index; the version before stays until the next build. On `dev` the mode and
+    the weight of hybrid search are chosen (unless `chosen` says them) and recall is measured; `single` says that
+    `SingleEncoder` was found to give the model's very vectors. Vectors taken from an index may be cut already, of a
+    model of `model_dimension`.
 
     Raises ValueError for vectors that do not fit the passages or are not finite and of unit length.
     """
-    import lancedb
-    import pyarrow as pa
-
-    vectors = np.asarray(vectors, np.float32)
     _check(passages, vectors)
     path.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(old.stem.rpartition("-")[2]) for old in path.glob("passages-*.lance")), default=0)
-    name = f"passages-{number}"
-    columns = schema(vectors.shape[1])
-    reader = pa.RecordBatchReader.from_batches(columns, batches(passages, vectors))
-    table = lancedb.connect(str(path)).create_table(name, data=reader, schema=columns)
-    approximate: Approximate | None = None
+    old = _old_meta(path)
+    number = 1 + max([int(old.get("version", 0)), *_numbers(path, config.uri)])
+    files, name = path / f"files-{number}", f"passages-{number}"
+    files.mkdir()
+    kept = _write_vectors(config, files, "vectors", vectors)
+    if base is not None:
+        _write_vectors(config, files, "base", base.vectors)
+    write_passages(files, passages)
+    columns = columns_of(passages)
+    write_columns(files, columns)
+    (files / "words").mkdir()
+    BM25(passage.content for passage in passages).save(files / "words")
+    words, dense = BM25.load(files / "words"), Dense(files, "vectors", rescore=_rescore(config))
+    asked = None if dev is None else shortened(dev.vectors, kept.shape[1])
+    choice = chosen or choose(dense, words, dev, asked, DEPTH)
+    table = _write_table(path, config.uri, name, passages, kept, columns)
+    approximate, costs = None, None
     if len(passages) >= max(2, config.ann_above):
-        approximate = build_approximate(table, vectors, query_vectors, min_recall=config.min_recall, seed=seed)
+        approximate = build_approximate(table, kept, sample(kept, asked, seed), min_recall=config.min_recall)
+    elif config.vectors == "int8" and len(passages) > 1:
+        costs = sample(kept, asked, seed).recall(lambda vector, k: dense.best(vector[None], k)[1][0], kept)
+    measured = approximate.measured if approximate and approximate.nprobes else costs
     meta = {
         "format": FORMAT,
+        "version": number,
+        "previous": old.get("version"),
         "table": name,
+        "files": files.name,
+        "uri": config.uri,
         "count": len(passages),
-        "dimension": vectors.shape[1],
+        "dimension": kept.shape[1],
+        "model_dimension": model_dimension or vectors.shape[1],
+        "vectors": config.vectors,
+        "rescore": _rescore(config),
+        "bytes_per_passage": {"scanned": dense.scanned_bytes, "on disk": 4 * kept.shape[1]},
         "model": _portable(model, path),
         "model_fingerprint": model_fingerprint,
         "single": single,
+        "mode": choice.mode,
+        "weight": choice.weight,
+        "dev": choice.record,
         "nprobes": approximate.nprobes if approximate else 0,
-        "recall@10": round(approximate.recall, 4) if approximate and approximate.nprobes else 1.0,
+        "recall@10": round(measured.recall, 4) if measured else 1.0,
+        "recall_measured": None if measured is None else f"{measured.queries} {measured.queries_are}",
+        "columns": {column.name: column.kind for column in columns},
+        "reranker": config.reranker,
+        "rerank_depth": config.rerank_depth,
+        "base": None
+        if base is None
+        else {
+            "model": _portable(base.model, path),
+            "fingerprint": base.fingerprint,
+            "dimension": base.dimension or int(base.vectors.shape[1]),
+        },
         "made_with": {package: importlib.metadata.version(package) for package in ("fieldtune", "lancedb")},
     }
+    for part in files.rglob("*.*"):
+        _to_disk(part)
     write_json(path / "meta.json", meta)
-    for old in path.glob("passages-*.lance"):  # the table before, and what killed builds left
-        if old.stem != name:
-            shutil.rmtree(old, ignore_errors=True)
-    return _result(config, passages, approximate, meta)
+    _clear(path, config.uri, {number, old.get("version")})
+    return _result(config, passages, approximate, costs, choice, meta)
+
+
+def _write_vectors(config: Settings, files: Path, name: str, vectors: Floats) -> Floats:
+    """Write vectors and codes; returns the vectors that decide: full ones where int8 codes are settled by them."""
+    cut = config.dimensions if 0 < config.dimensions < vectors.shape[1] else vectors.shape[1]
+    width = vectors.shape[1] if config.vectors == "int8" else cut
+    out = np.lib.format.open_memmap(files / f"{name}.npy", "w+", np.float32, (len(vectors), width))
+    for begin in range(0, len(vectors), _BLOCK):
+        out[begin : begin + _BLOCK] = shortened(np.asarray(vectors[begin : begin + _BLOCK], np.float32), width)
+    out.flush()
+    del out
+    write_codes(files, name, vectors, cut)
+    kept: Floats = np.load(files / f"{name}.npy", mmap_mode="r")
+    return kept
+
+
+def _rescore(config: Settings) -> int:
+    return config.rescore if config.vectors == "int8" else 0
+
+
+def _write_table(
+    path: Path, uri: str, name: str, passages: Sequence[Passage], vectors: Floats, columns: Sequence[Any]
+) -> Any:
+    import pyarrow as pa
+
+    made = schema(vectors.shape[1], own_columns(columns))
+    reader = pa.RecordBatchReader.from_batches(made, batches(passages, vectors, columns))
+    return connect(path, uri).create_table(name, data=reader, schema=made)
+
+
+def _to_disk(path: Path) -> None:
+    """meta.json must never name files that a power cut could still take back."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _old_meta(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path / "meta.json")
+    except Exception:  # none, or damaged: nothing to keep
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbers(path: Path, uri: str) -> list[int]:
+    names = [entry.name for entry in path.iterdir()] + (_tables(path, uri) if uri else [])
+    return [int(match[1]) for name in names if (match := _NAMES.fullmatch(name))]
+
+
+def _tables(path: Path, uri: str) -> list[str]:
+    return list(connect(path, uri).table_names(limit=10_000))
+
+
+def _clear(path: Path, uri: str, kept: set[int | None]) -> None:
+    """Remove versions that no reader can still have opened lately, and what killed builds left."""
+    for entry in path.iterdir():
+        match = _NAMES.fullmatch(entry.name)
+        if match and int(match[1]) not in kept:
+            shutil.rmtree(entry, ignore_errors=True)
+    if uri:
+        database = connect(path, uri)
+        for name in _tables(path, uri):
+            match = _NAMES.fullmatch(name)
+            if match and int(match[1]) not in kept:
+                database.drop_table(name)
 
 
 def _result(
-    config: Settings, passages: Sequence[Passage], approximate: Approximate | None, meta: dict[str, Any]
+    config: Settings,
+    passages: Sequence[Passage],
+    approximate: Approximate | None,
+    costs: Measured | None,
+    choice: Choice,
+    meta: dict[str, Any],
 ) -> Result:
-    notes = []
-    if approximate is None:
+    size = meta["bytes_per_passage"]
+    notes = [f"a passage takes {size['scanned']:,} bytes of memory in a scan, its vector {size['on disk']:,} on disk"]
+    if costs is not None:
+        notes.append(
+            f"int8: the first {config.rescore} candidates per result are scored by full vectors; {_said(costs)}"
+        )
+    elif approximate is None:
         notes.append(f"search compares with all {len(passages):,} passages (exact)")
+    elif approximate.nprobes:
+        notes.append(
+            f"approximate index: {_said(approximate.measured)}, reading {approximate.nprobes} of "
+            f"{approximate.partitions} lists"
+        )
     else:
-        measured = f"recall@10 {approximate.recall:.3f} against exact search on {approximate.queries}"
-        measured += f" {approximate.queries_are}"
-        if approximate.nprobes:
-            notes.append(
-                f"approximate index: {measured}, reading {approximate.nprobes} of {approximate.partitions} lists"
-            )
-        else:
-            notes.append(
-                f"the approximate index was thrown away ({measured} with half of its lists, wanted "
-                f"{config.min_recall}); search stays exact"
-            )
-    broken = sum(printable(passage.content) != passage.content for passage in passages)
+        notes.append(
+            f"the approximate index was thrown away ({_said(approximate.measured)} with half of its lists, wanted "
+            f"{config.min_recall}); search stays exact"
+        )
+    if choice.note:
+        notes.append(choice.note)
+    broken = sum(not _is_utf8(passage.content) for passage in passages)
     if broken:
         notes.append(f"{broken} passages held characters that are no valid Unicode; the index shows them as ?")
     counts = {"passages": len(passages), "dimensions": meta["dimension"], "recall@10": meta["recall@10"]}
     return Result("index", counts, notes=tuple(notes), details={"meta": meta})
 
 
-def _check(passages: Sequence[Passage], vectors: NDArray[np.float32]) -> None:
+def _said(measured: Measured) -> str:
+    return f"recall@10 {measured.recall:.3f} against exact search on {measured.queries} {measured.queries_are}"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check(passages: Sequence[Passage], vectors: Floats) -> None:
     if vectors.ndim != 2 or len(vectors) != len(passages) or not len(passages) or not vectors.shape[1]:
         raise ValueError(f"{len(passages)} passages cannot be indexed with vectors of shape {vectors.shape}")
     for begin in range(0, len(vectors), 65_536):  # in blocks: vectors may be a memory-mapped file

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding import Encoder, SingleEncoder, shortened
 from fieldtune.errors import InputError, ModelError
-from fieldtune.index.build import FORMAT
-from fieldtune.index.table import nearest, passage_of
+from fieldtune.index.meta import REBUILD, index_folder, stamp
+from fieldtune.index.reranking import reranked
+from fieldtune.index.snapshot import Snapshot, open_snapshot
+from fieldtune.index.where import Where
 from fieldtune.models import resolve_model
-from fieldtune.types import Hit
-from fieldtune.workspace import read_json
+from fieldtune.types import Hit, Passage
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 50_000
 """Characters of a query that are looked at; no model reads nearly as much."""
-_REBUILD = "build it again: fieldtune index RUN"
 
 
 class Index:
@@ -32,18 +33,22 @@ class Index:
     def __init__(
         self,
         path: Path,
-        meta: dict[str, Any],
+        snapshot: Snapshot,
         model: str,
         encoder: Encoder | SingleEncoder | None,
         *,
         once: bool = False,
+        of_base: bool = False,
     ) -> None:
         self.path = path
-        self.meta = meta
         self.model = model
+        self._snapshot = snapshot
         self._encoder = encoder
         self._once = once
-        self._table = _open_table(path, meta)
+        self._of_base = of_base
+        self._base: Index | None = None
+        self._reranker: Any = None
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: str | Path, *, encoder: Encoder | None = None, once: bool = False) -> Index:
@@ -54,96 +59,228 @@ class Index:
 
         Raises InputError when there is no whole index, ModelError when the model is gone or not the one indexed.
         """
-        folder = Path(path).expanduser()
-        if not (folder / "meta.json").exists() and (folder / "index").is_dir():
-            folder /= "index"
-        if not (folder / "meta.json").exists():
-            raise InputError("no index in it", "give a finished run's folder, or " + _REBUILD, path=Path(path))
-        meta = _read_meta(folder)
-        stored = meta["model"]
-        model = str((folder / stored).resolve()) if stored.startswith(".") else stored
-        found = resolve_model(model)
-        if found.fingerprint != meta["model_fingerprint"]:
-            raise ModelError(
-                f"the model {model} is not the one that the index {folder} was made with",
-                "vectors of two models cannot be compared; " + _REBUILD,
-            )
-        return cls(folder, meta, model, encoder, once=once)
+        folder = index_folder(path)
+        snapshot = open_snapshot(folder)
+        model = _required(folder, snapshot.meta["model"], snapshot.meta["model_fingerprint"])
+        return cls(folder, snapshot, model, encoder, once=once)
 
     def __len__(self) -> int:
-        return int(self.meta["count"])
+        return len(self._snapshot.store)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What meta.json says of the version that is searched."""
+        return self._snapshot.meta
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What `mode` may be besides "auto"."""
+        return ("dense", "words", "hybrid")
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Columns that `where` may name, with their types: text, texts (several each), number, date, yes/no."""
+        return dict(self._snapshot.columns.kinds)
+
+    @property
+    def base(self) -> Index | None:
+        """The same passages searched with the base model; None where its vectors are not in the index.
+
+        Raises ModelError when the base model is gone or not the one indexed.
+        """
+        about = self._snapshot.meta["base"]
+        if not about or self._of_base:
+            return None
+        with self._lock:
+            if self._base is None:
+                model = _required(self.path, about["model"], about["fingerprint"])
+                self._base = Index(self.path, self._snapshot, model, None, of_base=True)
+        self._base._snapshot = self._snapshot  # always the same passages
+        return self._base
 
     @property
     def encoder(self) -> Encoder | SingleEncoder:
-        if self._encoder is None and self._once and self.meta.get("single"):
-            try:
-                self._encoder = SingleEncoder(Path(self.model))
-            except Exception as error:  # a GPU came, a library changed: the usual way is there
-                log.info("%s is loaded with the library (%s)", self.model, error)
-        if self._encoder is None:
-            self._encoder = Encoder.load(self.model)
-        return self._encoder
+        with self._lock:
+            if self._encoder is None and self._once and self.meta.get("single"):
+                try:
+                    self._encoder = SingleEncoder(Path(self.model))
+                except Exception as error:  # a GPU came, a library changed: the usual way is there
+                    log.info("%s is loaded with the library (%s)", self.model, error)
+            if self._encoder is None:
+                self._encoder = Encoder.load(self.model)
+            return self._encoder
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The k passages nearest to the query by cosine, best first.
+    def refresh(self) -> bool:
+        """Take up a newer table if there is one, and say whether there was; searches do so by themselves.
 
-        Raises InputError for a query without text and for k below 1.
+        Where the index was deleted, what is open goes on. Raises ModelError when it was rebuilt with another model.
         """
-        return self.search_many([query], k)[0]
+        now = self._snapshot
+        mark = stamp(self.path)
+        if mark is None or mark == now.stamp:
+            return False
+        fresh = open_snapshot(self.path)
+        if self._of_base and fresh.base is None:
+            raise ModelError("the index was rebuilt without the base model", "open it again")
+        if _made_by(fresh, self._of_base) != _made_by(now, self._of_base):
+            raise ModelError("the index was rebuilt with another model meanwhile", "open it again")
+        self._snapshot = fresh
+        log.info("index %s was rebuilt, reading the new one", self.path)
+        return True
 
-    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search(
+        self, query: str, k: int = 10, *, mode: str = "auto", where: Where | None = None, rerank: bool = False
+    ) -> list[Hit]:
+        """The k best passages, best first.
+
+        `mode` is dense (cosine), words (BM25), hybrid (both), or auto: what found most on the dev queries when the
+        index was built. `where` limits the search to passages whose columns have these values. With `rerank` the
+        cross-encoder of `index.reranker` orders the first ones anew.
+
+        Raises InputError for a query without text, k below 1, a mode or column that is not there, and a value that is
+        not of its column's type.
+        """
+        return self.search_many([query], k, mode=mode, where=where, rerank=rerank)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: str = "auto",
+        where: Where | None = None,
+        rerank: bool = False,
+    ) -> list[list[Hit]]:
         """As `search`, for several queries encoded together."""
-        texts = [_clean(query) for query in queries]
-        return self.search_vectors(self.encoder.encode(texts, "query"), k) if texts else []
+        texts = [clean(query) for query in queries]
+        snapshot, mode = self._asked(k, mode)
+        if not texts:
+            return []
+        vectors = None if mode == "words" else self.encoder.encode(texts, "query")
+        deep = max(k, int(snapshot.meta["rerank_depth"])) if rerank else k
+        found = self._hits(snapshot, vectors, texts, deep, mode, where)
+        if rerank:
+            found = [one[:k] for one in reranked(self._cross_encoder(snapshot), texts, found)]
+        return found
 
-    def search_vectors(self, vectors: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
-        """As `search_many`, from unit vectors (m, dim) of the index's own model."""
+    def search_vectors(
+        self,
+        vectors: NDArray[np.float32],
+        k: int = 10,
+        *,
+        queries: Sequence[str] | None = None,
+        mode: str = "auto",
+        where: Where | None = None,
+    ) -> list[list[Hit]]:
+        """As `search_many`, from unit vectors (m, dim) of the index's own model; `queries` are their texts.
+
+        Without texts, auto is dense. Raises InputError where words are to be searched and there are no texts.
+        """
+        snapshot, chosen = self._asked(k, mode)
+        texts = None if queries is None else [clean(query) for query in queries]
+        if texts is None and chosen != "dense":
+            if mode != "auto":
+                raise InputError(f"{chosen} search needs the queries' texts", "give queries beside vectors")
+            chosen = "dense"
+        if texts is not None and len(texts) != len(vectors):
+            raise InputError(f"{len(texts)} queries for {len(vectors)} vectors", "give a text for each vector")
+        return self._hits(snapshot, vectors, texts, k, chosen, where)
+
+    def passages(self, ids: Sequence[str]) -> list[Passage]:
+        """The passages of these ids, in their order. Raises InputError for an id that is not there."""
+        store = self._snapshot.store
+        return [store[_row(store.row(key), key)] for key in ids]
+
+    def around(self, passage_id: str, n: int = 2) -> list[Passage]:
+        """The passage with up to n before and n after it in its document, in the document's order.
+
+        Raises InputError for an id that is not there.
+        """
+        store = self._snapshot.store
+        return [store[row] for row in store.around(_row(store.row(passage_id), passage_id), max(0, n))]
+
+    def iterate(self) -> Iterator[Passage]:
+        """All passages, in the order of the index."""
+        return iter(self._snapshot.store)
+
+    def stored_vectors(self) -> NDArray[np.float32]:
+        """The vectors of all passages in that order, mapped into memory: (passages, dimension)."""
+        snapshot = self._snapshot
+        return (snapshot.base if self._of_base and snapshot.base is not None else snapshot.dense).vectors
+
+    def _asked(self, k: int, mode: str) -> tuple[Snapshot, str]:
         if k < 1:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
-        if vectors.ndim != 2 or vectors.shape[1] != self.meta["dimension"]:
-            raise ModelError(
-                f"query vectors of shape {vectors.shape} do not fit an index of {self.meta['dimension']} dimensions",
-                _REBUILD,
-            )
+        if mode != "auto" and mode not in self.modes:
+            raise InputError(f"there is no mode {mode!r}", f"modes: auto, {', '.join(self.modes)}")
+        self.refresh()
+        snapshot = self._snapshot
+        return snapshot, str(snapshot.meta["mode"]) if mode == "auto" else mode
+
+    def _hits(
+        self,
+        snapshot: Snapshot,
+        vectors: NDArray[np.float32] | None,
+        texts: Sequence[str] | None,
+        k: int,
+        mode: str,
+        where: Where | None,
+    ) -> list[list[Hit]]:
+        if vectors is not None:
+            full, kept = int(snapshot.meta["model_dimension"]), int(snapshot.meta["dimension"])
+            if self._of_base and snapshot.base is not None:
+                full = int(snapshot.meta["base"]["dimension"])
+                kept = snapshot.base.dimension
+            if vectors.ndim != 2 or vectors.shape[1] not in (full, kept):
+                raise ModelError(
+                    f"query vectors of shape {vectors.shape} do not fit an index of {full} dimensions", REBUILD
+                )
+            vectors = shortened(vectors, kept)
+        mask = snapshot.columns.mask(where) if where else None
+        k = min(k, len(snapshot.store))
+        found = snapshot.find(vectors, texts, k, mode, mask, base=self._of_base)
         return [
-            [Hit(passage_of(row), row["score"], rank) for rank, row in enumerate(self._nearest(vector, k), 1)]
-            for vector in vectors
+            [Hit(snapshot.store[row], score, rank, parts) for rank, (row, score, parts) in enumerate(rows, 1)]
+            for rows in found
         ]
 
-    def _nearest(self, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-        try:
-            return nearest(self._table, vector, min(k, len(self)), nprobes=self.meta["nprobes"])
-        except Exception as error:  # LanceDB raises what it likes; what matters is whether the table is still ours
-            meta = _read_meta(self.path)
-            if meta["table"] == self.meta["table"]:
-                raise InputError(f"the index cannot be read ({error})", _REBUILD, path=self.path) from error
-            if meta["model_fingerprint"] != self.meta["model_fingerprint"]:
-                raise ModelError("the index was rebuilt with another model meanwhile", "open it again") from None
-            log.info("index %s was rebuilt, reading the new one", self.path)
-            self.meta, self._table = meta, _open_table(self.path, meta)
-            return nearest(self._table, vector, min(k, len(self)), nprobes=meta["nprobes"])
+    def _cross_encoder(self, snapshot: Snapshot) -> Any:
+        name = snapshot.meta["reranker"]
+        if not name:
+            raise InputError("this index has no reranker", "set index.reranker and build it again: fieldtune index RUN")
+        with self._lock:
+            if self._reranker is None or self._reranker.name != name:
+                from fieldtune.evaluation.rerank import Reranker
+
+                self._reranker = Reranker.load(name)
+            return self._reranker
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    meta = read_json(folder / "meta.json")
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise InputError("not an index that this version reads", _REBUILD, path=folder / "meta.json")
-    return meta
-
-
-def _open_table(path: Path, meta: dict[str, Any]) -> Any:
-    import lancedb
-
-    try:
-        return lancedb.connect(str(path)).open_table(meta["table"])
-    except Exception as error:  # see Index._nearest
-        raise InputError(f"its table {meta['table']} is gone or damaged", _REBUILD, path=path) from error
-
-
-def _clean(query: str) -> str:
-    """The query without control characters and broken Unicode, on one line."""
+def clean(query: str) -> str:
+    """The query without control characters and broken Unicode, on one line. Raises InputError when nothing is left."""
     kept = "".join(" " if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in query[:_LONGEST])
     text = " ".join(kept.split())
     if not text:
         raise InputError("the query is empty", "ask with at least one word")
     return text
+
+
+def _row(row: int | None, passage_id: str) -> int:
+    if row is None:
+        raise InputError(f"there is no passage {passage_id!r}", "take an id from a search")
+    return row
+
+
+def _made_by(snapshot: Snapshot, base: bool) -> Any:
+    return snapshot.meta["base"]["fingerprint"] if base else snapshot.meta["model_fingerprint"]
+
+
+def _required(folder: Path, stored: str, fingerprint: str) -> str:
+    """The model's name or folder. Raises ModelError when it is not the one that made the vectors."""
+    model = str((folder / stored).resolve()) if stored.startswith(".") else stored
+    if resolve_model(model).fingerprint != fingerprint:
+        raise ModelError(
+            f"the model {model} is not the one that the index {folder} was made with",
+            "vectors of two models cannot be compared; " + REBUILD,
+        )
+    return model

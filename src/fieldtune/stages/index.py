@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import load_beir, read_corpus
 from fieldtune.config import Config
 from fieldtune.models import resolve_model
 from fieldtune.stages.inputs import settings_of
 from fieldtune.stages.run import Run
-from fieldtune.types import Result
+from fieldtune.types import Passage, Result
+
+if TYPE_CHECKING:
+    from fieldtune.encoding import Encoder
+    from fieldtune.index import Base, Dev
+
+_MOST_DEV = 2_000
 
 
 def run(run: Run) -> Result:
@@ -21,8 +28,6 @@ def run(run: Run) -> Result:
     model = run.path("model")
     encoder = Encoder.load(str(model))
     texts = [passage.content for passage in passages]
-    # Real queries, where an approximate index has to be measured; never the test's, for the index is chosen by them.
-    asked = _dev_texts(run.path("data")) if len(passages) >= run.config.index.ann_above else []
     return build_index(
         run.config.index,
         passages,
@@ -31,7 +36,8 @@ def run(run: Run) -> Result:
         model_fingerprint=resolve_model(str(model)).fingerprint,
         model=model,
         seed=run.config.seed,
-        query_vectors=encoder.encode(asked, "query") if asked else None,
+        dev=dev_queries(run, passages, encoder),
+        base=_base(run, texts),
         single=agrees(model, encoder, texts[:2]),
     )
 
@@ -40,6 +46,40 @@ def depends(config: Config) -> Any:
     return settings_of(config, "index")
 
 
-def _dev_texts(data: Path, most: int = 500) -> list[str]:
-    loaded = load_beir(data)
-    return [loaded.queries[query].text for query in list(loaded.positives("dev"))[:most]]
+def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder) -> Dev | None:
+    """The dev queries that can be judged on these passages; never the test's, for search is chosen by them."""
+    from fieldtune.encoding import cached_vectors
+    from fieldtune.index import Dev
+    from fieldtune.measures import judgements
+
+    data = load_beir(run.path("data"))
+    place = {passage.id: row for row, passage in enumerate(passages)}
+    names, qrels = [], []
+    for name, relevant in data.positives("dev").items():
+        grades = {key: grade for key, grade in data.qrels["dev"][name].items() if key in place}
+        if all(key in place for key in relevant) and len(names) < _MOST_DEV:
+            names.append(name)
+            qrels.append(grades)
+    if not names:
+        return None
+    texts = [data.queries[name].text for name in names]
+    vectors = cached_vectors(encoder, texts, "query", run.path("vectors"), label="encoding dev queries (tuned)")
+    return Dev(tuple(texts), vectors, judgements(qrels, place, data.relevance_threshold))
+
+
+def _base(run: Run, texts: list[str]) -> Base | None:
+    """The base model's vectors, where they are wanted or were made already."""
+    from fieldtune.encoding import Encoder, cached_vectors, is_cached
+    from fieldtune.index import Base
+
+    wanted, vectors = run.config.index.base, run.path("vectors")
+    if wanted is False:
+        return None
+    model = run.config.model
+    encoder = Encoder.load(model.base, settings=model)
+    if wanted == "auto" and not is_cached(encoder, texts, "passage", vectors):
+        return None
+    made = cached_vectors(encoder, texts, "passage", vectors, label="encoding passages (base)")
+    path = Path(model.base).expanduser()
+    name = str(path.resolve()) if path.is_dir() else model.base
+    return Base(made, name, resolve_model(model.base).fingerprint)

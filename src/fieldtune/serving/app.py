@@ -1,0 +1,98 @@
+"""The application: routers in, one guard around them, every refusal in one shape."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from fieldtune import __version__
+from fieldtune.serving import answer, embeddings, rerank, search, state
+from fieldtune.serving.guard import Guard
+from fieldtune.serving.problems import ApiError, explain
+from fieldtune.serving.service import Service
+
+_ABOUT = """Search, answers with citations and embeddings over a collection of documents, by a model tuned on it.
+
+`/v1/embeddings` and `/v1/models` speak OpenAI's protocol, `/v1/rerank` Cohere's and Jina's. All errors have OpenAI's
+shape: `{"error": {"message", "type", "param", "code"}}`. Where the server has API keys, send
+`Authorization: Bearer KEY`."""
+
+
+def make_app(service: Service) -> FastAPI:
+    """The ASGI application of a service; it closes the service when it shuts down."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.get_running_loop().create_task(service.watch_index())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            await service.close()
+
+    # Their pages load scripts from elsewhere; /openapi.json is for the reader's own tools.
+    app = FastAPI(
+        title="fieldtune",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for part in (search, answer, embeddings, rerank, state):
+        app.include_router(part.router)
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _not_there)
+    schema = app.openapi()
+    _tidy(schema)
+    routes = frozenset(path for path in schema["paths"] if "{" not in path)
+    app.add_middleware(Guard, settings=service.settings, keys=service.keys, metrics=service.metrics, routes=routes)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return _json(error)
+
+
+async def _malformed(_: Request, error: Exception) -> Response:
+    return _json(explain(list(error.errors())) if isinstance(error, RequestValidationError) else _unknown(error))
+
+
+async def _not_there(_: Request, error: Exception) -> Response:
+    return _json(_unknown(error))
+
+
+def _unknown(error: Exception) -> ApiError:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    says = {404: "there is nothing at this address; see /openapi.json", 405: "this address takes another method"}
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    said = error.detail if isinstance(error, HTTPException) else ""
+    return ApiError(status, says.get(status, str(said) or "the request cannot be read"), headers=headers)
+
+
+def _json(error: ApiError) -> Response:
+    return Response(to_json(error.body), error.status, headers=error.headers, media_type="application/json")
+
+
+def _tidy(schema: dict[str, Any]) -> None:
+    """FastAPI's own form of validation errors is never sent: those are errors like all others, with status 400."""
+    parts = schema.get("components", {}).get("schemas", {})
+    parts.pop("HTTPValidationError", None)
+    parts.pop("ValidationError", None)
+    parts_security = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+    parts_security["key"] = {"type": "http", "scheme": "bearer", "description": "Where the server has API keys."}
+    schema["security"] = [{}, {"key": []}]

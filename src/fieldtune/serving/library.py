@@ -1,0 +1,156 @@
+"""The index, the model that made it and the threshold, held together: they change as one when a run is built anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldtune.errors import FieldtuneError, InputError
+from fieldtune.index import Index
+from fieldtune.serving.engine import Engine, Vectors, engine_of
+from fieldtune.serving.problems import ApiError, unavailable
+from fieldtune.serving.threshold import Threshold, threshold_of
+from fieldtune.types import Hit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What belongs together: vectors of one model, and the model that makes them."""
+
+    index: Index
+    engine: Engine
+    threshold: Threshold | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How to search; equal ones share a pass."""
+
+    k: int
+    mode: str
+    where: str
+    """JSON with sorted keys, or empty."""
+    model: str
+    """Fingerprint of the model that made the query's vector."""
+
+
+class Library:
+    """The volume in use. `search` and `refresh` are for one thread."""
+
+    def __init__(self, run: Path, *, seed: int) -> None:
+        """Raises FieldtuneError when there is no index, or no model for it."""
+        self.run, self._seed = run, seed
+        self.volume = self._open(None)
+        self.fault = ""
+        """Why searching does not work at the moment; empty where it does."""
+        self._lock = threading.Lock()
+
+    def search(self, kind: Hashable, items: Sequence[tuple[Vectors, str]]) -> Sequence[list[Hit]]:
+        """Hits for (vector (1, dim), text) each. Raises ApiError: 400 for what was asked, 503 for the index."""
+        if not isinstance(kind, Search):
+            raise TypeError(f"{kind!r} is no search")
+        index = self.volume.index
+        if kind.model != index.meta["model_fingerprint"]:
+            raise unavailable("the index was rebuilt with another model this moment; try again")
+        where: Mapping[str, Any] | None = json.loads(kind.where) if kind.where else None
+        try:
+            return index.search_vectors(
+                np.concatenate([vector for vector, _ in items]),
+                min(kind.k, max(1, len(index))),
+                queries=[text for _, text in items],
+                mode=kind.mode,
+                where=where,
+            )
+        except InputError as error:
+            if error.path is None and self._is_there():
+                field = "mode" if "mode" in error.message else "where"
+                hint = f" ({error.hint})" if error.hint else ""
+                raise ApiError(400, f"{field}: {error.message}{hint}", param=field, code="invalid_request") from None
+            raise self._lost(error.message) from None
+        except FieldtuneError as error:
+            raise self._lost(error.message) from None
+        except Exception as error:  # a file is gone, a disk is full; or a filter that nobody thought of
+            if not self._works():
+                raise self._lost(type(error).__name__) from error
+            if where:
+                raise ApiError(
+                    400, "where: this filter cannot be used", param="where", code="invalid_request"
+                ) from None
+            raise
+
+    def refresh(self) -> bool:
+        """Take up what was built meanwhile, and say whether there was anything; faults are kept in `fault`."""
+        try:
+            if not self._is_there():
+                raise InputError("there is no index")
+            changed = self.volume.index.refresh()
+            if self.fault:  # what failed may work again, though nothing was rebuilt
+                self._probe()
+        except Exception as error:
+            # Another model, or a folder that was away: everything is opened anew.
+            try:
+                self.volume = self._open(self.volume)
+                changed = True
+            except Exception as again:
+                self._blame(again if isinstance(again, FieldtuneError) else error)
+                return False
+        if self.fault:
+            log.warning("the index works again")
+        self.fault = ""
+        return changed
+
+    def _works(self) -> bool:
+        try:
+            self._probe()
+        except Exception:
+            return False
+        return self._is_there()
+
+    def _probe(self) -> None:
+        vector = np.zeros((1, self.volume.engine.dimension), np.float32)
+        vector[0, 0] = 1
+        self.volume.index.search_vectors(vector, 1, mode="dense")
+
+    def _lost(self, why: str) -> ApiError:
+        self.fault = self.fault or why
+        log.error("the index cannot be searched: %s", why)
+        return unavailable("the index cannot be read at the moment; it is tried again every few seconds")
+
+    def _blame(self, error: Exception) -> None:
+        why = error.message if isinstance(error, FieldtuneError) else type(error).__name__
+        if not self.fault:
+            log.error("the index cannot be used: %s", why)
+        self.fault = why
+
+    def _is_there(self) -> bool:
+        return (self.volume.index.path / "meta.json").exists()
+
+    def _open(self, before: Volume | None) -> Volume:
+        index = Index.open(self.run)
+        if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
+            engine = before.engine  # the model need not be loaded again
+        else:
+            engine = engine_of(index.model, single=bool(index.meta.get("single")))
+
+        def top(queries: Sequence[str]) -> Any:
+            found = index.search_vectors(engine.many.encode(queries, "query"), 1, mode="dense")
+            return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
+
+        fingerprint = f"{index.meta['model_fingerprint']} {index.meta.get('table')} {index.meta.get('count')}"
+        kept = index.path.parent / "serving" / "threshold.json"
+        threshold = threshold_of(index.path.parent / "data", kept, fingerprint, top, self._seed)
+        return Volume(index, engine, threshold)
+
+
+def similarity(hits: Sequence[Hit]) -> float | None:
+    """The highest cosine of query and passage among the hits; None where they were found by words alone."""
+    return max((float(hit.parts["dense"]) for hit in hits if "dense" in hit.parts), default=None)

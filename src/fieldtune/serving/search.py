@@ -1,0 +1,85 @@
+"""POST /v1/search and /v1/similarity."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Response
+
+from fieldtune.serving.found import all_found
+from fieldtune.serving.library import similarity
+from fieldtune.serving.problems import ApiError
+from fieldtune.serving.query_text import clean_query, clean_text
+from fieldtune.serving.rerank import rerank_hits
+from fieldtune.serving.routes import Served, as_json, problems
+from fieldtune.serving.service import Service
+from fieldtune.serving.shapes import SearchAnswer, SearchBody, SimilarityAnswer, SimilarityBody
+from fieldtune.types import Hit
+
+router = APIRouter(tags=["search"])
+_RERANKED = 50
+"""Hits that the cross-encoder reads at least."""
+
+
+@router.post("/v1/search", response_model=SearchAnswer, responses=problems(501))
+async def search(body: SearchBody, service: Served) -> Response:
+    """The passages that answer a question, best first, with document and page."""
+    began = time.perf_counter()
+    query = clean_query(body.query, service.settings.max_query)
+    hits = await find(service, query, body.k, body.mode, where_of(body.where), rerank=body.rerank)
+    return as_json(
+        SearchAnswer(
+            results=all_found(hits, query if body.highlight else ""),
+            mode=body.mode,
+            found=is_found(service, hits),
+            milliseconds=round(1000 * (time.perf_counter() - began), 2),
+        )
+    )
+
+
+@router.post("/v1/similarity", response_model=SimilarityAnswer, responses=problems())
+async def similarities(body: SimilarityBody, service: Served) -> Response:
+    """The cosine of each text of one list with each of another."""
+    longest = service.settings.max_text
+    sides = []
+    for name, texts, side in (("first", body.first, body.first_type), ("second", body.second, body.second_type)):
+        cleaned = [clean_text(text, longest, f"{name}[{row}]") for row, text in enumerate(texts)]
+        sides.append((await service.vectors(cleaned, side))[0])
+    scores = np.clip(sides[0] @ sides[1].T, -1, 1)
+    return as_json(SimilarityAnswer(scores=scores.round(6).tolist(), model=service.name))
+
+
+async def find(
+    service: Service, query: str, k: int, mode: str, where: dict[str, Any] | None, *, rerank: bool
+) -> list[Hit]:
+    """Hits for a cleaned query within the service's limits. Raises ApiError."""
+    most = service.settings.max_results
+    if k > most:
+        raise ApiError(400, f"k: at most {most} passages at once", param="k", code="too_many")
+    if not rerank:
+        return await service.search(query, k, mode, where)
+    reranker = service.require_reranker("rerank")
+    hits = await service.search(query, min(max(k, _RERANKED), most), mode, where)
+    return (await rerank_hits(reranker, query, hits))[:k]
+
+
+def is_found(service: Service, hits: list[Hit]) -> bool | None:
+    """Whether the best of these hits is as similar as right passages are; None where that is not known."""
+    threshold, best = service.volume.threshold, similarity(hits)
+    return None if threshold is None or best is None else best >= threshold.cut
+
+
+def where_of(where: Any) -> dict[str, Any] | None:
+    """The filter as the index takes it."""
+    if not where:
+        return None
+    plain = {}
+    for column, wanted in where.items():
+        if hasattr(wanted, "model_dump"):
+            wanted = {name: end for name, end in wanted.model_dump(by_alias=True).items() if end is not None}
+            if not wanted:
+                raise ApiError(400, f"where.{column[:80]}: a range needs from or to", param="where", code="empty")
+        plain[column] = wanted
+    return plain

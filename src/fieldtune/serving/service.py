@@ -1,0 +1,162 @@
+"""Everything that requests share, and the few things that they all do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldtune.config import Serving
+from fieldtune.serving.batching import Batcher
+from fieldtune.serving.cache import VectorCache
+from fieldtune.serving.engine import Vectors
+from fieldtune.serving.keys import KeyRing
+from fieldtune.serving.library import Library, Search, Volume
+from fieldtune.serving.metrics import Metrics
+from fieldtune.serving.problems import ApiError, unavailable
+from fieldtune.types import Hit, Side
+
+if TYPE_CHECKING:
+    from fieldtune.llm.streaming import ChatStream
+    from fieldtune.serving.rerank import CrossEncoder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Service:
+    """A run being served."""
+
+    name: str
+    """Of the model, for clients."""
+    settings: Serving
+    library: Library
+    keys: KeyRing
+    matryoshka: tuple[int, ...] = ()
+    llm: ChatStream | None = None
+    reranker: CrossEncoder | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: bool = False
+    encoder: Batcher[tuple[Side, Sequence[str]], Vectors] = field(init=False)
+    searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
+    cache: VectorCache = field(init=False)
+    since: int = field(init=False)
+    answering: int = 0
+    """Answers that the LLM is working on."""
+
+    def __post_init__(self) -> None:
+        limits = self.settings
+        self.since = int(time.time())
+        self.cache = VectorCache(limits.cached_queries)
+        self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=limits.waiting_texts)
+        self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=limits.waiting_texts)
+        watch = self.metrics.watch
+        watch("fieldtune_encoder_waiting", "Texts that wait for the model", lambda: self.encoder.waiting)
+        watch("fieldtune_search_waiting", "Searches that wait for the index", lambda: self.searcher.waiting)
+        watch("fieldtune_cached_queries", "Query vectors remembered", lambda: len(self.cache))
+        watch("fieldtune_cache_hits", "Queries whose vector was remembered", lambda: self.cache.hits)
+        watch("fieldtune_passages", "Passages in the index", lambda: len(self.volume.index))
+        watch("fieldtune_index_usable", "1 where the index can be searched", lambda: float(not self.library.fault))
+
+    @property
+    def volume(self) -> Volume:
+        return self.library.volume
+
+    def _encode(self, kind: Any, items: Sequence[tuple[Side, Sequence[str]]]) -> Sequence[Vectors]:
+        """What the encoder's thread does: `kind` "query" brings single queries, None a piece of a larger request."""
+        engine = self.volume.engine
+        if kind is None:
+            return [engine.encode(side, texts) for side, texts in items]
+        rows = engine.encode("query", [text for _, (text,) in items])
+        return [rows[place : place + 1] for place in range(len(items))]
+
+    async def query_vector(self, text: str) -> Vectors:
+        """The vector of a cleaned query, (1, dim)."""
+        known = self.cache.get(text)
+        if known is not None:
+            return known
+        volume = self.volume
+        vector = await self.encoder.submit(("query", (text,)), kind="query")
+        self.metrics.texts.labels("query").inc()
+        if volume is self.volume:
+            self.cache.put(text, vector)
+        return vector
+
+    async def vectors(self, texts: Sequence[str], side: Side) -> tuple[Vectors, int]:
+        """Vectors of many texts, (len(texts), dim), and how many tokens the model read."""
+        self.encoder.require_room(len(texts))
+        engine = self.volume.engine
+        counts = await asyncio.to_thread(engine.counts, texts, side)
+        out = np.zeros((len(texts), engine.dimension), np.float32)
+        # One piece at a time: what this request has not begun on is not in the way of others.
+        for rows in engine.pieces(counts):
+            piece = [texts[row] for row in rows]
+            out[rows] = await self.encoder.submit((side, piece), kind=None, weight=len(rows))
+        self.metrics.texts.labels(side).inc(len(texts))
+        return out, int(counts.sum())
+
+    async def search(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
+        """Hits for a cleaned query. Raises ApiError."""
+        if self.library.fault:
+            raise unavailable("the index cannot be read at the moment; it is tried again every few seconds")
+        self.require_where(where)
+        modes = ("auto", *self.volume.index.modes)
+        if mode not in modes:
+            raise ApiError(400, f"mode: this index has {', '.join(modes)}", param="mode", code="invalid_request")
+        model = str(self.volume.index.meta["model_fingerprint"])
+        if mode == "words":
+            vector = np.zeros((1, self.volume.engine.dimension), np.float32)
+        else:
+            vector = await self.query_vector(text)
+        asked = json.dumps(where, sort_keys=True) if where else ""
+        return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
+
+    def require_where(self, where: dict[str, Any] | None) -> None:
+        """Raises ApiError 400 for a column that the index does not have."""
+        columns = self.volume.index.columns
+        for name in where or ():
+            if name not in columns:
+                there = ", ".join(columns) or "none"
+                raise ApiError(
+                    400, f"where.{name[:80]}: there is no such column; there are: {there}", param="where",
+                    code="unknown_column",
+                )  # fmt: skip
+
+    def require_reranker(self, field: str) -> CrossEncoder:
+        """Raises ApiError 501 where the server has none."""
+        if self.reranker is None:
+            raise ApiError(
+                501, "this server has no reranker; start it with --set serving.rerank=MODEL", param=field,
+                code="no_reranker",
+            )  # fmt: skip
+        return self.reranker
+
+    async def watch_index(self) -> None:
+        """Look for a rebuilt index now and then, in the thread that searches, until cancelled."""
+        while True:
+            await asyncio.sleep(self.settings.refresh_seconds)
+            before = self.volume
+            try:
+                changed = await self.searcher.aside(self.library.refresh)
+            except Exception as error:
+                log.error("looking for a new index failed: %s", type(error).__name__)
+                continue
+            if changed:
+                self.metrics.refreshes.inc()
+                log.info("serving the rebuilt index: %d passages", len(self.volume.index))
+            if before is not self.volume:
+                self.cache.clear()
+
+    async def close(self) -> None:
+        await self.encoder.close()
+        await self.searcher.close()
+        if self.reranker is not None:
+            await self.reranker.close()
+        if self.llm is not None:
+            await self.llm.close()

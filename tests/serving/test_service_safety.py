@@ -1,0 +1,285 @@
+"""What must not bring the service down: keys and rates, too much at once, slow clients, a lost index, a failing LLM."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving_cases import eventually, serving, tiny_passages, write_index
+
+from fieldtune.serving.keys import new_key
+
+QUESTION = {"query": "when must notice 3 be given", "k": 2}
+
+
+def events(text: str) -> list[tuple[str, dict[str, Any]]]:
+    blocks = [block.split("\n", 1) for block in text.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+def test_with_keys_only_their_owners_get_in_and_only_so_often(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    key, other = new_key(file, "one"), new_key(file, "two")
+    with (
+        serving(tiny_run, keys=str(file), rate_per_minute=4) as (address, _),
+        httpx.Client(base_url=address) as client,
+    ):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": key}, {"X-Api-Key": "é" * 600}):
+            refused = client.post("/v1/search", json=QUESTION, headers={k: v.encode() for k, v in headers.items()})
+            assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/health").status_code == client.get("/ready").status_code == 200
+        codes = [client.post("/v1/search", json=QUESTION, headers={"Authorization": f"Bearer {key}"}) for _ in range(2)]
+        assert [one.status_code for one in codes] == [200, 429]
+        assert codes[-1].json()["error"]["type"] == "rate_limit_error"
+        assert 1 <= int(codes[-1].headers["retry-after"]) <= 15
+        assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": other}).status_code == 200
+
+
+def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Path) -> None:
+    with serving(tiny_run, max_requests=2) as (address, service):
+        hold = threading.Event()
+        search = service.searcher._work
+        service.searcher._work = lambda kind, items: (hold.wait(20), search(kind, items))[1]
+        codes: list[int] = []
+
+        def ask() -> None:
+            codes.append(httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: "under_way 2.0" in service.metrics.text().decode())
+        began = time.monotonic()
+        refused = httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30)
+        assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+        assert time.monotonic() - began < 5
+        assert httpx.get(f"{address}/health").status_code == 200
+        hold.set()
+        for thread in threads:
+            thread.join(30)
+        assert codes == [200, 200]
+
+
+def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) -> None:
+    with serving(tiny_run, read_seconds=1.5, request_seconds=2.5) as (address, service):
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /v1/search HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 50\r\n"
+        lines = {}
+        for name, sent in (("nothing", ""), ("half a head", head[:40]), ("no body", head + "\r\n{")):
+            lines[name] = socket.create_connection((host, int(port)), 10)
+            lines[name].sendall(sent.encode())
+        got = {}
+        for name, line in lines.items():
+            line.settimeout(15)
+            got[name] = line.recv(4_096)  # b"" when the server hung up
+            line.close()
+        assert got["nothing"] == b"" and got["half a head"] == b""
+        assert b" 408 " in got["no body"].splitlines()[0]
+        search = service.searcher._work
+        service.searcher._work = lambda kind, items: (time.sleep(4), search(kind, items))[1]
+        late = httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30)
+        assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
+        service.searcher._work = search
+        eventually(lambda: httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code == 200)
+
+
+def test_a_fault_is_told_without_its_inside_and_logged_without_the_query(
+    tiny_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tiny_run) as (address, service), caplog.at_level(logging.DEBUG):
+
+        def broken(kind: Any, items: Any) -> Any:
+            raise ZeroDivisionError(f"while looking for {items}")
+
+        service.encoder._work = broken
+        failed = httpx.post(f"{address}/v1/search", json={"query": "verysecretquestion"}, timeout=30)
+    assert failed.status_code == 500
+    assert failed.json()["error"]["type"] == "server_error"
+    assert "Zero" not in failed.text and "verysecret" not in failed.text
+    assert "ZeroDivisionError" in caplog.text and "verysecretquestion" not in caplog.text
+
+
+def test_an_index_that_is_deleted_rebuilt_and_damaged_under_the_server(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    with serving(run) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+
+        def status() -> int:
+            return client.post("/v1/search", json=QUESTION).status_code
+
+        assert status() == 200
+        more = tiny_passages()[:50]
+        write_index(run, run / "model", more)
+        eventually(lambda: client.get("/ready").json().get("passages") == 50)
+        assert status() == 200
+        shutil.move(run / "index", tmp_path / "away")
+        eventually(lambda: client.get("/ready").status_code == 503)
+        assert status() == 503
+        gone = client.post("/v1/search", json=QUESTION)
+        assert gone.json()["error"]["code"] == "index_unavailable" and str(tmp_path) not in gone.text
+        # The model is still there.
+        assert client.post("/v1/embeddings", json={"model": "run", "input": "lease"}).status_code == 200
+        assert client.get("/health").status_code == 200
+        shutil.move(tmp_path / "away", run / "index")
+        eventually(lambda: client.get("/ready").status_code == 200)
+        assert status() == 200
+        assert len(service.volume.index) == 50
+
+
+class Teller:
+    """An LLM on loopback that streams what its script says: text, a pause in seconds, or None to hang up."""
+
+    def __init__(self) -> None:
+        self.script: list[str | float | None] = []
+        self.asked: list[dict[str, Any]] = []
+        teller = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                teller.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                try:
+                    for step in teller.script:
+                        if step is None:
+                            self.connection.shutdown(socket.SHUT_RDWR)
+                            return
+                        if isinstance(step, float):
+                            time.sleep(step)
+                            continue
+                        self.chunk({"content": step}, None)
+                    self.chunk({}, "stop")
+                    self.wfile.write(b"data: [DONE]\n\n")
+                except OSError:
+                    pass
+
+            def chunk(self, delta: dict[str, str], reason: str | None) -> None:
+                choice = {"index": 0, "delta": delta, "finish_reason": reason}
+                row = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+                self.wfile.write(b"data: " + json.dumps(row).encode() + b"\n\n")
+                self.wfile.flush()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def teller() -> Iterator[Teller]:
+    made = Teller()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def answering(tiny_run: Path, teller: Teller) -> Iterator[Callable[..., httpx.Response]]:
+    llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
+    with serving(tiny_run, llm=llm, stall_seconds=2, answer_seconds=30) as (address, service):
+        service.library.volume = type(service.volume)(service.volume.index, service.volume.engine, None)
+
+        def ask(script: list[str | float | None], **body: Any) -> httpx.Response:
+            teller.script, teller.asked = script, []
+            question = {"question": "In how many days must notice 3 be given?", "k": 3} | body
+            return httpx.post(f"{address}/v1/answer", json=question, timeout=30)
+
+        yield ask
+
+
+def test_an_answer_is_streamed_checked_and_fenced(answering: Any, teller: Teller) -> None:
+    said = ["Notice must ", "be given [1]. ", "It takes 777 days [1]. ", "Nothing else."]
+    got = events(answering(["\n", *said], stream=True).text)
+    assert [name for name, _ in got] == ["passages", *["delta"] * 4, "final"]
+    final = got[-1][1]
+    assert "".join(data["text"] for name, data in got if name == "delta") == final["answer"] == "".join(said)
+    assert [one["supported"] for one in final["sentences"]] == [True, False, False]
+    assert final["answer"][final["sentences"][1]["start"] : final["sentences"][1]["end"]] == "It takes 777 days [1]."
+    assert not final["supported"] and final["note"] and final["passages"] == got[0][1]["passages"]
+    user = teller.asked[0]["messages"][1]["content"]
+    markers = [line for line in user.splitlines() if line.startswith("=== PASSAGE")]
+    assert len(markers) == 6 and len(set(markers)) == 3
+    whole = answering(["Notice must be given [1]."]).json()
+    assert whole["supported"] and whole["by"] == "llm"
+    nothing = answering(["NOT_FOUND"]).json()
+    assert nothing["found"] is False and nothing["answer"] == "Not found in these documents."
+    assert answering(["NOT_FOUND"], question="第三条通知期是几天?").json()["answer"].startswith("在这些文件中")
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (["Notice ", 60.0, "late"], "silent"),
+        ([60.0], "silent"),
+        (["Notice ", None], "broke off"),
+        ([], "empty"),
+    ],
+)
+def test_an_llm_that_stalls_or_dies_ends_in_a_clear_event(answering: Any, script: Any, says: str) -> None:
+    began = time.monotonic()
+    got = events(answering(script, stream=True).text)
+    assert time.monotonic() - began < 25
+    assert got[0][0] == "passages" and got[-1][0] == "error"
+    assert says in got[-1][1]["error"]["message"] and got[-1][1]["error"]["code"] == "llm_failed"
+    failed = answering(script)
+    assert failed.status_code == 502 and says in failed.json()["error"]["message"]
+    assert answering(["Notice must be given [1]."]).status_code == 200
+
+
+def test_a_question_about_something_else_is_not_put_to_the_llm(tiny_run: Path, teller: Teller) -> None:
+    from fieldtune.serving.threshold import Threshold
+
+    llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
+    with serving(tiny_run, llm=llm) as (address, service):
+        high = Threshold(2.0, 0, 0, 1, 1)
+        service.library.volume = type(service.volume)(service.volume.index, service.volume.engine, high)
+        teller.asked = []
+        answer = httpx.post(f"{address}/v1/answer", json={"question": "Who won the match?"}, timeout=30).json()
+        assert answer["found"] is False and answer["answer"] == "Not found in these documents." and answer["passages"]
+        assert teller.asked == []
+        assert httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).json()["found"] is False
+
+
+@pytest.mark.e2e
+def test_the_command_serves_and_a_stop_lets_what_is_under_way_end(tiny_run: Path, teller: Teller) -> None:
+    teller.script = ["Notice ", 1.5, "must be given [1]."]
+    command = [sys.executable, "-m", "fieldtune", "serve", str(tiny_run), "--port", "0"]
+    command += ["--set", f"llm.base_url=http://127.0.0.1:{teller.server.server_port}/v1", "--set", "llm.model=m"]
+    command += ["--set", "serving.stop_seconds=15"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert "serving 60 passages at http://127.0.0.1:" in line, line + server.stderr.read()  # type: ignore[union-attr]
+        address = line.split()[-1]
+        text = ""
+        question = {"question": "when must notice 3 for the deposit be given", "stream": True}
+        with httpx.stream("POST", f"{address}/v1/answer", json=question, timeout=30) as answer:
+            for piece in answer.iter_text():
+                if not text:
+                    server.send_signal(signal.SIGTERM)
+                text += piece
+        assert events(text)[-1][0] == "final"
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
