@@ -14,7 +14,9 @@ import pytest
 import fieldtune
 
 PACKAGE = Path(fieldtune.__file__).parent
-STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation", "index", "serving")
+# What may import what stands to its left. `uses` is no step of a run: classes, duplicates and outliers by vectors,
+# which the command line and the service offer.
+STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation", "index", "uses", "serving")
 # What may see every stage: it puts them in order, or is the demo that calls them.
 ABOVE = (
     "pipeline",
@@ -33,6 +35,7 @@ ABOVE = (
     "cli_evaluate",
     "cli_adapter",
     "cli_options",
+    "cli_uses",
     "adapters",
     "demo",
     "tuning",
@@ -56,6 +59,7 @@ HEAVY = [
     "liteparse",
     "pypdfium2",
     "bm25s",
+    "sklearn",
 ]
 
 

@@ -24,6 +24,7 @@ from fieldtune.cli_options import (
     require_verdict,
     wanted_verdicts,
 )
+from fieldtune.cli_uses import classify, duplicates, outliers
 from fieldtune.console import say, size, table
 from fieldtune.exits import status_of
 
@@ -251,6 +252,9 @@ def search(
 
 
 app.command()(compare)
+app.command()(classify)
+app.command()(duplicates)
+app.command()(outliers)
 
 
 @app.command()
