@@ -31,7 +31,7 @@ class Outlier:
     distance: float
     """One minus the mean cosine to the nearest other texts of its kind."""
     far: float
-    """How many robust standard deviations that lies above its kind's median."""
+    """How many robust standard deviations that lies above its kind's median, both as logarithms."""
     misplaced: float
     """The same of how much nearer the nearest other kind is than its own; minus infinity where there is no other."""
     looks_like: str
@@ -101,7 +101,8 @@ def outliers(
         near = _nearness(vectors, rows, reference[kind], own=True)
         others = [(other, _nearness(vectors, rows, reference[other], own=False)) for other in judged if other != kind]
         best = np.argmax(np.stack([score for _, score in others]), axis=0) if others else None
-        far = _deviations(1 - near)
+        # Distances have a long right tail; their logarithms are about normal.
+        far = _deviations(np.log(np.maximum(1 - near, 1e-3)))
         if best is None:
             misplaced, names = np.full(len(rows), -np.inf), [""] * len(rows)
         else:
@@ -147,4 +148,4 @@ def _deviations(values: Scores) -> Scores:
     above = values[values > middle] - middle
     spread = 1.4826 * float(np.median(above)) if len(above) else 0.0
     # A kind whose texts are all alike has no spread of its own; what float32 leaves is not one.
-    return np.asarray((values - middle) / max(spread, 1e-3))
+    return np.asarray((values - middle) / max(spread, 5e-3))
