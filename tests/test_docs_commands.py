@@ -32,8 +32,7 @@ def lines_of(path: Path) -> list[list[str]]:
     text = path.read_text("utf-8")
     said = re.findall(r"`(fieldtune \w[^`\n]*)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     lines = [part for block in blocks(path) for line in block.splitlines() for part in line.split("&&")]
-    found = [shlex.split(line, comments=True) for line in [*lines, *said]]
-    return [words[1:] for words in found if words[:1] == ["fieldtune"]]
+    return [shlex.split(line, comments=True)[1:] for line in [*lines, *said] if line.strip().startswith("fieldtune ")]
 
 
 def parse(words: list[str]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_labels_that_say_nothing_are_not_found_to_say_something(icd: Terms) -> N
 def test_copies_do_not_leak_across_folds() -> None:
     # Random labels, each text three times in other clothes: only a split that tears copies apart could be right.
     rng = np.random.default_rng(2)
-    base = unit(rng.standard_normal((40, 16)))
+    base = unit(rng.standard_normal((40, 64)))
     labels = [f"{n}" for n in rng.integers(0, 2, 40)]
     texts = [f"term{n} of{n} the{n} matter{n}" for n in range(40)]
     copies = texts + [text.upper() for text in texts] + [f"{text} ." for text in texts]
