@@ -14,7 +14,9 @@ import pytest
 import fieldtune
 
 PACKAGE = Path(fieldtune.__file__).parent
-STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation", "index", "serving")
+# What may import what stands to its left. `uses` is no step of a run: classes, duplicates and outliers by vectors,
+# which the command line and the service offer.
+STAGES = ("documents", "corpus", "queries", "dataset", "training", "evaluation", "index", "uses", "serving")
 # What may see every stage: it puts them in order, or is the demo that calls them.
 ABOVE = (
     "pipeline",
@@ -34,6 +36,7 @@ ABOVE = (
     "cli_adapter",
     "cli_serve",
     "cli_options",
+    "cli_uses",
     "adapters",
     "demo",
     "tuning",
@@ -59,6 +62,7 @@ HEAVY = [
     "bm25s",
     "fastapi",
     "uvicorn",
+    "sklearn",
 ]
 
 

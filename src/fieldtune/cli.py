@@ -25,6 +25,7 @@ from fieldtune.cli_options import (
     wanted_verdicts,
 )
 from fieldtune.cli_serve import ask, serve
+from fieldtune.cli_uses import classify, duplicates, outliers
 from fieldtune.console import say, size, table
 from fieldtune.exits import status_of
 
@@ -291,6 +292,9 @@ app.command()(ask)
 
 
 app.command()(compare)
+app.command()(classify)
+app.command()(duplicates)
+app.command()(outliers)
 
 
 @app.command()

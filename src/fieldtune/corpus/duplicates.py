@@ -117,7 +117,7 @@ class _Keys:
 
     def near(self, text: int, strict: bool) -> Iterator[tuple[object, ...]]:
         if self.self_contained:
-            numbers = _decisive(self.below)
+            numbers = decisive(self.below)
             yield "same document", text, self.root, numbers
             if self.document:
                 yield "same title", text, self.document, numbers
@@ -129,7 +129,7 @@ def _alike(texts: Sequence[str], threshold: float) -> dict[int, list[tuple[int, 
     """Text -> the texts near it, and whether near by the stricter rule."""
     by_figures: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, text in enumerate(texts):
-        by_figures[_decisive(text)].append(index)
+        by_figures[decisive(text)].append(index)
     # Only texts with the same figures can match; the others need no shingles.
     chosen = sorted(index for members in by_figures.values() if len(members) > 1 for index in members)
     figures = {index: number for number, members in enumerate(by_figures.values()) for index in members}
@@ -172,7 +172,8 @@ def _copies(texts: Sequence[str], origins: Sequence[Origin]) -> dict[int, int]:
     return out
 
 
-def _decisive(text: str) -> tuple[str, ...]:
+def decisive(text: str) -> tuple[str, ...]:
+    """The marks of a folded text that turn it into another rule or figure, in order: numbers, negations, dates."""
     return tuple(mark.replace(",", "").rstrip(".") for mark in _DECISIVE.findall(text))
 
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.errors import InputError
+
 _MARGIN = 16  # candidates beyond the k asked for, so that the k-th is known to be right
 _NOISE = 2e-6
 """Scores nearer to each other are taken for equal: what float32 vectors of one text differ by between machines."""
@@ -59,6 +61,38 @@ def top_k(
         scores[start : start + len(block)] = exact
         rows[start : start + len(block)] = ordered
     return scores, rows
+
+
+def pairs_above(
+    queries: NDArray[np.float32], passages: Blocks, least: float, *, same: bool, most: int, block: int = 2_048
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All pairs of a query and a passage whose inner product reaches `least`: rows, rows and scores, each (pairs,).
+
+    `same` says that both are one set; each pair is then given once, the lower row first, and no row with itself. Scores
+    are added up again in float64 as in `top_k`. Raises InputError for more than `most` pairs.
+    """
+    firsts, seconds, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    count, step = 0, max(1, _CELLS // max(1, queries.shape[1]))
+    for start in range(0, len(queries), block):
+        part = np.ascontiguousarray(queries[start : start + block], np.float32)
+        for first in range(start if same else 0, len(passages), block):
+            other = np.asarray(passages[first : first + block], np.float32)
+            one, two = np.nonzero(part @ other.T >= least - float(_slack(least)))
+            if same and first == start:
+                one, two = one[one < two], two[one < two]
+            if count + len(one) > most:
+                raise InputError(f"more than {most:,} pairs reach a similarity of {least:g}", "raise the threshold")
+            exact = np.empty(len(one))
+            for at in range(0, len(one), step):
+                pair = slice(at, at + step)
+                exact[pair] = np.einsum("pd,pd->p", part[one[pair]].astype(np.float64), other[two[pair]])
+            exact = np.round(exact, 6)
+            kept = exact >= round(float(least), 6)
+            firsts.append(one[kept] + start)
+            seconds.append(two[kept] + first)
+            scores.append(exact[kept])
+            count += int(kept.sum())
+    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(scores)
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -127,4 +127,9 @@ def label_files(folder: Path) -> list[Path]:
 def _named(value: Any) -> Row:
     if not isinstance(value, dict):
         return f"expected an object, found {type(value).__name__}"
-    return {str(name).strip().lower().replace("-", "_").replace(" ", "_"): cell for name, cell in value.items()}
+    return {column_name(str(name)): cell for name, cell in value.items()}
+
+
+def column_name(name: str) -> str:
+    """A column's name as rows have it: `Query-ID ` is `query_id`."""
+    return name.strip().lower().replace("-", "_").replace(" ", "_")

@@ -1,0 +1,3 @@
+from uses_terms import icd
+
+__all__ = ["icd"]
