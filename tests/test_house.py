@@ -28,6 +28,7 @@ ABOVE = (
     "labelling",
     "starter",
     "summary",
+    "launched",
     "cli",
     "cli_dataset",
     "cli_evaluate",
