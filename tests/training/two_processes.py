@@ -162,9 +162,8 @@ def fitted(model: str, training: dict[str, Any], work: Path, *, kill_at: int = 0
     real = loop._step
 
     def stopping(session: Any, batch: Any, number: int, hooks: Any) -> float:
-        if kill_at and number == kill_at:
-            return float("nan")
-        return real(session, batch, number, hooks)
+        loss = real(session, batch, number, hooks)  # the others take the step too
+        return float("nan") if kill_at and number == kill_at else loss
 
     loop._step = stopping
     try:

@@ -116,8 +116,8 @@ def _through_cache(
         for part, state in zip(places, before, strict=True):
             again.append((side.store, side.mine[part], state, own[torch.from_numpy(part)]))
         again += [(side.store, rows, None, leaf.grad.new_zeros(len(rows), leaf.shape[1])) for rows in idle]
-    for number, (store, rows, state, gradient) in enumerate(again, 1):
-        with nullcontext() if state is None else state.again():
+    for number, (store, rows, drawn, gradient) in enumerate(again, 1):
+        with nullcontext() if drawn is None else drawn.again():
             passes.backward([embed_part(encoder, store, rows)], [gradient], number == len(again))
     return loss.item()
 

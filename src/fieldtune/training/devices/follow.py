@@ -41,7 +41,8 @@ def _ready(job: Job) -> tuple[Encoder, Fitted | None]:
 
 
 def _take_part(world: World, encoder: Encoder, m3: Fitted | None, fit: Fit) -> None:
-    recipe = replace(fit.recipe, fixed=None if fit.fixed is None else lambda _: fit.fixed)
+    fixed = fit.fixed
+    recipe = fit.recipe if fixed is None else replace(fit.recipe, fixed=lambda _: fixed)
     settings = recipe.settings
     encoder.model.to(world.device)
     session = open_session(encoder, fit.pairs, recipe, Path(fit.work))

@@ -139,6 +139,8 @@ def _sum_bucket(weights: list[torch.nn.Parameter], parts: int) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= parts
-    for weight, gradient, piece in zip(weights, gradients, flat.split([w.numel() for w in weights]), strict=True):
-        gradient.copy_(piece.view_as(gradient))
+    begin = 0
+    for weight, gradient in zip(weights, gradients, strict=True):
+        gradient.copy_(flat[begin : begin + weight.numel()].view_as(gradient))
         weight.grad = gradient
+        begin += weight.numel()
