@@ -16,6 +16,8 @@ import typer.main
 
 from fieldtune.cli import app
 from fieldtune.config import load_config, make_config, parse_overrides
+from fieldtune.training.devices import requirements
+from fieldtune.training.devices.requirements import require_devices
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = ("medicine", "law", "finance", "own")
@@ -46,7 +48,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
 
 
 def test_there_is_one_for_each_field_and_one_to_copy() -> None:
-    assert sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir()) == sorted(NAMES)
+    assert sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir()) == sorted((*NAMES, "cluster"))
     assert all((EXAMPLES / name / "README.md").exists() for name in NAMES)
 
 
@@ -55,6 +57,18 @@ def test_its_config_is_one(name: str) -> None:
     config = load_config(EXAMPLES / name / "fieldtune.toml")
     assert config.out == str(EXAMPLES / name / "run")
     assert all(path.startswith(str(EXAMPLES / name)) for path in config.documents.paths)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "deepspeed"])
+def test_the_configs_for_several_gpus_are_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "h", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(requirements, "require_deepspeed", lambda: None)
+    require_devices(load_config(EXAMPLES / "cluster" / f"{name}.toml"))
+    if name == "deepspeed":
+        for path in sorted((EXAMPLES / "cluster").glob("zero*.json")):
+            law = load_config(EXAMPLES / "law" / "m3.toml", {"training": {"deepspeed": str(path)}})
+            require_devices(law)
 
 
 def test_what_is_commented_out_in_the_config_to_copy_is_a_setting_too() -> None:

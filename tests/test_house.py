@@ -30,6 +30,7 @@ ABOVE = (
     "labelling",
     "starter",
     "summary",
+    "launched",
     "cli",
     "cli_dataset",
     "cli_evaluate",

@@ -27,7 +27,7 @@ from fieldtune.cli_options import (
 from fieldtune.cli_serve import ask, serve
 from fieldtune.cli_uses import classify, duplicates, outliers
 from fieldtune.console import say, size, table
-from fieldtune.exits import status_of
+from fieldtune.launched import run_command
 
 if TYPE_CHECKING:
     from fieldtune.config import Config
@@ -348,4 +348,4 @@ def main(arguments: list[str] | None = None) -> None:
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(status_of(lambda: app(words, standalone_mode=False), debug=debug))
+    sys.exit(run_command(lambda: app(words, standalone_mode=False), debug=debug))

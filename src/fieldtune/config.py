@@ -352,7 +352,7 @@ class Training(Section):
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
-    """Queries per step; each brings one positive and its hard negatives."""
+    """Queries per step, of all processes together; each brings one positive and its hard negatives."""
     hard_negatives: int = Field(1, ge=0)
     """Mined negatives used per query and step, drawn anew each epoch."""
     learning_rate: float = Field(5e-5, gt=0)
@@ -455,6 +455,12 @@ class Training(Section):
     way: this saves time alone."""
     checkpoint_seconds: float = Field(60, gt=0)
     """A resumable checkpoint is written about this often."""
+    fsdp: bool = False
+    """Cut weights, gradients and optimizer state up over the processes that torchrun starts (PyTorch's FSDP); false:
+    each has a whole copy. One batch is divided among them either way."""
+    deepspeed: str = ""
+    """A DeepSpeed JSON for ZeRO stage 1 to 3 over the processes that torchrun starts; "auto" in it takes the config's
+    value."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
     """Where loss, rate and dev measure are sent as well; training/log.jsonl is always written."""
 
@@ -843,6 +849,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
     if config.training.replay:
         followed["replay"] = absolute(config.training.replay, "training", "replay")
+    if config.training.deepspeed:
+        followed["deepspeed"] = absolute(config.training.deepspeed, "training", "deepspeed")
     return config.model_copy(
         update={
             "out": absolute(config.out, "out"),

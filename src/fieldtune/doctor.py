@@ -58,6 +58,7 @@ def examine(llm: Llm | None = None, *, folder: Path | None = None) -> list[Check
         ("processor", _processor),
         ("memory", _memory),
         ("GPU", _gpu),
+        ("several devices", _several),
         ("disk", lambda: _disk(folder or Path.cwd())),
         ("hub", _hub),
         ("built-in models", _builtins),
@@ -158,6 +159,18 @@ def _gpu() -> Check:
             "GPU", "problem", "there is an NVIDIA driver, but this torch cannot use it", "install a CUDA build"
         )
     return Check("GPU", "info", "none; the processor is used")
+
+
+def _several() -> Check:
+    """What torchrun has to work with, and the processes it has started where it did."""
+    from torch import distributed
+
+    if not distributed.is_available():
+        return Check("several devices", "info", "this torch has no torch.distributed; one device is used")
+    named = (("gloo", distributed.is_gloo_available()), ("nccl", distributed.is_nccl_available()))
+    there = [name for name, here in named if here]
+    processes = os.environ.get("WORLD_SIZE", "1")
+    return Check("several devices", "ok", f"torchrun with {' and '.join(there)}; {processes} process(es) here")
 
 
 def _disk(folder: Path) -> Check:

@@ -124,9 +124,11 @@ def _release_memory() -> None:
 def require_fit(config: Config) -> None:
     """Raise ConfigError or ModelError, before any work, for settings that ask for more than the base model or this
     machine has."""
+    from fieldtune.training.devices.requirements import require_devices
     from fieldtune.training.reports import require_reporters
 
     require_reporters(config.training.report_to)
+    require_devices(config)
     model, sizes = resolve_model(config.model.base), config.training.matryoshka
     if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:
         raise ConfigError(

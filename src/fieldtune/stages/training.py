@@ -33,6 +33,8 @@ def depends(config: Config) -> Any:
     settings += [resolve_model(name).fingerprint for name in second_models(config.training)]
     if config.training.replay:
         settings.append(digest_or_cause(Path(config.training.replay)))
+    if config.training.deepspeed:
+        settings.append(digest_or_cause(Path(config.training.deepspeed)))
     if config.training.base_share == "auto":
         settings.append(config.evaluation.max_general_loss)
     if config.training.replay or config.training.base_share == "auto":

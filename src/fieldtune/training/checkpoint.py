@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fieldtune.errors import ModelError
 from fieldtune.workspace import atomic_file
@@ -48,15 +48,25 @@ class Progressed:
     """Sentences for the user."""
 
 
+class Holder(Protocol):
+    """An optimizer, or what gathers the state of one that lies in several processes."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What changes while a run goes on, beside its progress and the random states."""
 
     model: Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Holder
     module: Module | None = None
     """Parameters of the loss itself."""
     scaler: torch.amp.GradScaler | None = None
+    others: list[Any] = field(default_factory=list)
+    """Random states of the other processes, by rank; empty where there is one alone."""
 
 
 def trained(model: Module) -> dict[str, torch.Tensor]:
@@ -77,6 +87,7 @@ def save_checkpoint(path: Path, key: str, progressed: Progressed, whole: State) 
         "module": {} if whole.module is None else whole.module.state_dict(),
         "scaler": {} if whole.scaler is None else whole.scaler.state_dict(),
         "random": torch.get_rng_state(),
+        "others": whole.others,
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     with atomic_file(path, "wb") as stream:
@@ -104,6 +115,7 @@ def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str
         whole.module.load_state_dict(state["module"])
     if whole.scaler is not None:
         whole.scaler.load_state_dict(state["scaler"])
+    whole.others[:] = state.get("others", [])
     torch.set_rng_state(state["random"])
     if state["cuda_random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_random"])

@@ -29,6 +29,8 @@ def embed_rows(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> 
     """Embeddings of the rows in order, (len(rows), dimension)."""
     import torch
 
+    if not len(rows):
+        return torch.zeros(0, encoder.dimension, device=encoder.model.device)
     parts = sub_batches(encoder, store, rows, cached=False)
     output = torch.cat([embed_part(encoder, store, rows[part]) for part in parts])
     back = np.empty(len(rows), np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from fieldtune.errors import ModelError
 from fieldtune.training.batches import Batch, draw, lay_out, plan
 from fieldtune.training.checkpoint import (
     Progressed,
-    State,
     load_checkpoint,
     load_weights,
     room_to_write,
@@ -26,6 +25,8 @@ from fieldtune.training.checkpoint import (
     save_weights,
 )
 from fieldtune.training.development import Development
+from fieldtune.training.devices.orders import Collect, Fit, Step, leading, tell
+from fieldtune.training.devices.world import together
 from fieldtune.training.losses.choice import draws_scored, terms
 from fieldtune.training.modes import enter_training
 from fieldtune.training.optimizer import set_rate
@@ -86,12 +87,12 @@ def train(
     settings = recipe.settings
     size = settings.batch_size * settings.accumulate
     hooks = hooks or Hooks()
-    session = open_session(encoder, pairs, recipe)
+    session = open_session(encoder, pairs, recipe, work)
     steps = plan(pairs, session.passages.lengths[pairs.positive], size, settings.epochs, recipe.seed)
     if not steps:
         raise ModelError("there is nothing to train on", "the dataset stage left no pairs; look at its result")
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
-    whole = State(encoder.model, session.optimizer, session.objective.module, session.scaler)
+    whole = session.state()
     state, note = load_checkpoint(checkpoint, key, whole)
     state.notes += [said for said in (note, *texts_cut(session)) if said and said not in state.notes]
     state.trainable = sum(weight.numel() for weight in encoder.model.parameters() if weight.requires_grad)
@@ -102,11 +103,16 @@ def train(
         found = _measured(encoder, development, hooks)
         state.base_score = float(found.scores.mean())
         _log(state, hooks, {f"dev_{development.name}": state.base_score, **found.more})
-    with Progress("training", len(steps), unit="steps") as progress:
+    order = Fit(pairs, replace(recipe, fixed=None), session.objective.fixed, str(work))
+    with leading(order), Progress("training", len(steps), unit="steps") as progress:
+        with together():
+            session.stepper.start(whole)
         progress.resume(state.step)
         while state.step < len(steps) and not (settings.patience and state.misses >= settings.patience):
-            rate = set_rate(session.optimizer, settings, state.step, len(steps))
-            loss = _step(session, steps[state.step], state.step, hooks)
+            tell(Step(state.step, len(steps)))
+            with together():
+                rate = set_rate(session.stepper.optimizer, settings, state.step, len(steps))
+                loss = _step(session, steps[state.step], state.step, hooks)
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
@@ -117,14 +123,19 @@ def train(
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 _log(state, hooks, {"loss": round(loss, 5), "rate": rate})
+            due = time.monotonic() - saved > settings.checkpoint_seconds
+            if not due and state.step not in evaluate_at:
+                continue
+            tell(Collect(state.step))
             with room_to_write(work, "the checkpoint"):
+                with together():
+                    session.stepper.collect(whole, state.step)
                 if state.step in evaluate_at:
                     _evaluate(encoder, development, state, best, hooks)
                 state.seconds = time.monotonic() - began
-                if state.step in evaluate_at or time.monotonic() - saved > settings.checkpoint_seconds:
-                    save_checkpoint(checkpoint, key, state, whole)
-                    write_jsonl(work / "log.jsonl", state.log)
-                    saved = time.monotonic()
+                save_checkpoint(checkpoint, key, state, whole)
+                write_jsonl(work / "log.jsonl", state.log)
+                saved = time.monotonic()
     load_weights(best, encoder.model)
     encoder.model.eval()
     return state
@@ -135,8 +146,8 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     import torch
 
     settings, recipe = session.recipe.settings, session.recipe
-    enter_training(session.encoder.model, settings)
-    session.optimizer.zero_grad(set_to_none=True)
+    stepper = session.stepper
+    enter_training(stepper.encoder.model, settings)
     scored = draws_scored(recipe.loss, recipe.uses_scores)
     count = settings.scored_passages if scored else settings.hard_negatives
     own = draw(session.pairs, rows, count, recipe.seed, number, scored=scored)
@@ -147,7 +158,8 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     shares = shares / max(1.0, shares.sum())
     total = 0.0
     try:
-        for batch, share in zip(batches, shares, strict=True):
+        for place, (batch, share) in enumerate(zip(batches, shares, strict=True), 1):
+            stepper.begin(last=place == len(batches))
             total += float(share) * (hooks.gradient or _gradient)(session, batch, float(share), number)
     except torch.cuda.OutOfMemoryError:
         raise ModelError(
@@ -156,29 +168,23 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
         ) from None
     if hooks.penalty is not None:
         term = hooks.penalty()
-        (term if session.scaler is None else session.scaler.scale(term)).backward()  # type: ignore[no-untyped-call]
+        stepper.pull(term)
         total += term.item()
-    if session.scaler is not None:
-        session.scaler.unscale_(session.optimizer)
-    torch.nn.utils.clip_grad_norm_(session.parameters(), settings.max_grad_norm)
-    if session.scaler is not None:
-        session.scaler.step(session.optimizer)
-        session.scaler.update()
-    else:
-        session.optimizer.step()
+    stepper.update(settings.max_grad_norm)
     return total
 
 
 def _gradient(session: Session, batch: Batch, weight: float, number: int) -> float:
     return add_gradient(
-        session.encoder,
+        session.stepper.encoder,
         batch,
         session.queries,
         session.passages,
         session.objective,
         weight=weight,
-        cached=session.recipe.cached,
+        cached=session.cached,
         scaler=session.scaler,
+        passes=session.stepper.passes,
     )
 
 

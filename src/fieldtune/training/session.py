@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.tokens import TokenStore
+from fieldtune.training.checkpoint import State
+from fieldtune.training.devices.replicated import Replicated
+from fieldtune.training.devices.stepper import Stepper, make_stepper
 from fieldtune.training.losses import Objective, make_objective
 from fieldtune.training.modes import set_up
-from fieldtune.training.optimizer import make_optimizer
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 
@@ -20,22 +23,35 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Session:
     encoder: Encoder
+    """Whole, for evaluation and saving; the stepper's may be in parts."""
     pairs: Pairs
     recipe: Recipe
     queries: TokenStore
     passages: TokenStore
     objective: Objective
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler | None
-    """For fp16, whose small gradients would be rounded to nothing."""
+    stepper: Stepper
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """All that is trained, the loss's own included."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """For fp16, whose small gradients would be rounded to nothing; DeepSpeed has its own."""
+        return self.stepper.scaler if isinstance(self.stepper, Replicated) else None
+
+    @property
+    def cached(self) -> bool:
+        """Whether gradients go through a cache of the vectors; a model in parts lets each pass go back at once."""
+        return self.recipe.cached or self.stepper.passes.equal
+
+    def state(self) -> State:
+        """What a checkpoint holds beside progress; the weights are the plain encoder's."""
+        held: Any = self.stepper.optimizer if isinstance(self.stepper, Replicated) else self.stepper
+        return State(self.encoder.model, held, self.objective.module, self.scaler)
 
 
-def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe) -> Session:
-    """Seed, freeze and tokenise; the encoder's model is set up for training, its weights are not changed."""
+def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe, work: Path) -> Session:
+    """Seed, freeze and tokenise; the encoder's model is set up for training, its weights are not changed.
+
+    `work` is the folder of the training's state.
+    """
     import torch
 
     model, settings, tokens = encoder.model, recipe.settings, encoder.tokens
@@ -44,7 +60,6 @@ def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe) -> Session:
     set_up(model, settings)
     fixed = None if recipe.fixed is None else recipe.fixed(pairs)
     objective = make_objective(recipe, fixed, encoder.dimension, model.device)
-    extra = [] if objective.module is None else list(objective.module.parameters())
     return Session(
         encoder,
         pairs,
@@ -52,8 +67,7 @@ def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe) -> Session:
         tokens.store(pairs.queries, encoder.prompts["query"], settings.query_tokens),
         tokens.store(pairs.passages, encoder.prompts["passage"], settings.passage_tokens),
         objective,
-        make_optimizer(model, settings, extra),
-        torch.amp.GradScaler("cuda") if encoder.precision == "fp16" else None,
+        make_stepper(encoder, recipe, objective, work),
     )
 
 

@@ -24,6 +24,8 @@ from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
+from fieldtune.training.devices.orders import assign
+from fieldtune.training.devices.requirements import require_devices, said_of_devices
 from fieldtune.training.general import keep_share, pretrain_first, with_replay
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
@@ -67,6 +69,7 @@ def tune(
         )
     require_reporters(config.training.report_to)
     require_method(config, encoder.device)
+    require_devices(config)
     settings = config.training
     if settings.m3.train != "none":
         require_m3(config)
@@ -101,6 +104,9 @@ def tune(
     prepared = prepare(encoder, settings, config.seed)
     m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
     key += f"-{m3.digest}" if m3 else ""
+    if settings.method != "query":
+        assign(config)
+        notes += said_of_devices()
     with reporting(settings.report_to, work, config) as report:
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
         hooks = Hooks(penalty=penalty, report=both(report, watch))

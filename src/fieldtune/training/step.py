@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,29 @@ from numpy.typing import NDArray
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.tokens import TokenStore
 from fieldtune.training.batches import Batch
+from fieldtune.training.devices.passes import ALONE, Passes
 from fieldtune.training.forward import embed_part, embed_rows, sub_batches
 from fieldtune.training.losses import Objective, Targets, to_targets
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The queries or the passages of a batch."""
+
+    store: TokenStore
+    rows: NDArray[np.int64]
+    shares: list[NDArray[np.int64]]
+    """Places in `rows` of each process' part."""
+    mine: NDArray[np.int64]
+    """Rows of this process' part."""
+
+    @classmethod
+    def of(cls, store: TokenStore, rows: NDArray[np.int64], passes: Passes) -> _Side:
+        shares = passes.shares(store.lengths[rows])
+        return cls(store, rows, shares, rows[shares[passes.rank]])
 
 
 def add_gradient(
@@ -29,60 +48,93 @@ def add_gradient(
     weight: float = 1.0,
     cached: bool = False,
     scaler: torch.amp.GradScaler | None = None,
+    passes: Passes = ALONE,
 ) -> float:
     """Add `weight` times the gradient of the batch's loss to the parameters' gradients; returns the loss, unweighted.
 
     With `cached` the activations of one sub-batch are in memory at a time: vectors first without a graph, then the
     loss's gradient for each vector, then each sub-batch once more with that gradient put in (GradCache,
-    arXiv:2101.06983, section 3). The result is that of the direct way, dropout included.
+    arXiv:2101.06983, section 3). The result is that of the direct way, dropout included. Of several processes each adds
+    what its own texts contribute: the gradient is the sum over them, the loss the same in all.
     """
     device = encoder.model.device
     guide = (None, None) if objective.fixed is None else objective.fixed.rows(batch.queries, batch.passages, device)
     targets = to_targets(batch, device, guide)
+    sides = [_Side.of(queries, batch.queries, passes), _Side.of(passages, batch.passages, passes)]
     if cached:
-        return _through_cache(encoder, batch, (queries, passages), objective, targets, weight, scaler)
-    left, right = embed_rows(encoder, queries, batch.queries), embed_rows(encoder, passages, batch.passages)
-    loss = objective.loss(left, right, targets)
+        return _through_cache(encoder, sides, objective, targets, weight, scaler, passes)
+    own = [embed_rows(encoder, side.store, side.mine) for side in sides]
+    if passes.size == 1:
+        loss = objective.loss(own[0], own[1], targets)
+        scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+    leaves = [passes.whole(part.detach(), side.shares).requires_grad_() for part, side in zip(own, sides, strict=True)]
+    loss = objective.loss(leaves[0], leaves[1], targets)
     scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
+    found = [
+        (part, leaf.grad[torch_rows(side.shares[passes.rank])])
+        for part, leaf, side in zip(own, leaves, sides, strict=True)
+        if part.requires_grad and leaf.grad is not None
+    ]
+    if found:
+        passes.backward([part for part, _ in found], [gradient for _, gradient in found], True)
     return loss.item()
 
 
 def _through_cache(
     encoder: Encoder,
-    batch: Batch,
-    stores: tuple[TokenStore, TokenStore],
+    sides: list[_Side],
     objective: Objective,
     targets: Targets,
     weight: float,
     scaler: torch.amp.GradScaler | None,
+    passes: Passes,
 ) -> float:
     import torch
 
-    sides = (batch.queries, batch.passages)
-    parts = [sub_batches(encoder, store, rows, cached=True) for store, rows in zip(stores, sides, strict=True)]
-    states: list[list[RandomState]] = []
-    leaves = []
-    for store, rows, places in zip(stores, sides, parts, strict=True):
-        leaf = torch.zeros(len(rows), encoder.dimension, device=encoder.model.device)
-        states.append([])
+    leaves, parts, states = [], [], []
+    for side in sides:
+        places, idle = own_parts(encoder, side.store, side.rows, side.shares, passes)
+        own = torch.zeros(len(side.mine), encoder.dimension, device=encoder.model.device)
+        before = []
         with torch.no_grad():
             for part in places:
-                states[-1].append(RandomState(encoder.device))
-                leaf[torch.from_numpy(part)] = embed_part(encoder, store, rows[part])
-        leaves.append(leaf.requires_grad_())
+                before.append(RandomState(encoder.device))
+                own[torch.from_numpy(part)] = embed_part(encoder, side.store, side.mine[part])
+            for rows in idle:
+                embed_part(encoder, side.store, rows)
+        leaves.append(passes.whole(own, side.shares).requires_grad_())
+        parts.append((places, idle))
+        states.append(before)
     loss = objective.loss(leaves[0], leaves[1], targets)
     scaled(loss * weight, scaler).backward()  # type: ignore[no-untyped-call]
-    for store, rows, places, leaf, before in zip(stores, sides, parts, leaves, states, strict=True):
+    again: list[tuple[TokenStore, NDArray[np.int64], RandomState | None, torch.Tensor]] = []
+    for side, (places, idle), before, leaf in zip(sides, parts, states, leaves, strict=True):
         if leaf.grad is None:  # the loss does not depend on this side
             continue
+        own = leaf.grad[torch_rows(side.shares[passes.rank])]
         for part, state in zip(places, before, strict=True):
-            with state.again():
-                _again(encoder, store, rows[part], leaf.grad[torch.from_numpy(part)])
+            again.append((side.store, side.mine[part], state, own[torch.from_numpy(part)]))
+        again += [(side.store, rows, None, leaf.grad.new_zeros(len(rows), leaf.shape[1])) for rows in idle]
+    for number, (store, rows, drawn, gradient) in enumerate(again, 1):
+        with nullcontext() if drawn is None else drawn.again():
+            passes.backward([embed_part(encoder, store, rows)], [gradient], number == len(again))
     return loss.item()
 
 
-def _again(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64], gradient: torch.Tensor) -> None:
-    embed_part(encoder, store, rows).backward(gradient)  # type: ignore[no-untyped-call]
+def own_parts(
+    encoder: Encoder, store: TokenStore, rows: NDArray[np.int64], shares: list[NDArray[np.int64]], passes: Passes
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Places in this process' rows that go through the model together, and the rows of each pass without use."""
+    cut = [sub_batches(encoder, store, rows[share], cached=True) for share in shares]
+    shortest = rows[[int(np.argmin(store.lengths[rows]))]]
+    return cut[passes.rank], [shortest] * passes.idle([len(parts) for parts in cut])
+
+
+def torch_rows(places: NDArray[np.int64]) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(places)
 
 
 def scaled(loss: torch.Tensor, scaler: torch.amp.GradScaler | None) -> torch.Tensor:

@@ -71,7 +71,8 @@ def load_heads(folder: Path, hidden: int) -> ModuleDict:
 
 def token_size(heads: ModuleDict) -> int:
     """Numbers of a token's vector."""
-    return int(dict(heads.named_parameters())[f"{MULTI}.bias"].shape[0])
+    layer: Any = heads[MULTI]
+    return int(layer.out_features)
 
 
 def heads_digest(heads: ModuleDict) -> str:

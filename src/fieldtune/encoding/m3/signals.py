@@ -86,10 +86,11 @@ def signals_of(encoder: Encoder, heads: ModuleDict, store: TokenStore, rows: NDA
     flat_ids = ids[inside]
     off = torch.autocast(encoder.device.split(":")[0], enabled=False) if encoder.precision != "fp32" else nullcontext()
     with off:
-        states = output["token_embeddings"][inside].float()
-        weights = torch.relu(heads[SPARSE](states)).squeeze(-1)
+        # DeepSpeed may keep the layers in 16 bits.
+        states = output["token_embeddings"][inside].float().to(heads[SPARSE].weight.dtype)
+        weights = torch.relu(heads[SPARSE](states).float()).squeeze(-1)
         weights = weights.masked_fill(torch.isin(flat_ids, special_ids(encoder)), 0.0)
-        vectors = torch.nn.functional.normalize(heads[MULTI](states), dim=-1)
+        vectors = torch.nn.functional.normalize(heads[MULTI](states).float(), dim=-1)
         dense = torch.nn.functional.normalize(output["sentence_embedding"].float(), dim=-1)
     return Signals(dense, weights, vectors, flat_ids, inside.sum(dim=1))
 

@@ -84,6 +84,12 @@ def put_in(encoder: Encoder, settings: Training) -> Fitted:
     return Fitted(heads, note, "-".join(made_of))
 
 
+def heads_in(model: Module) -> ModuleDict | None:
+    """The two layers in a model under training, or in a twin of it; None where there are none."""
+    found: Any = next((part for name, part in model.named_modules() if name.split(".")[-1] == _NAME), None)
+    return found
+
+
 def heads_apart(groups: list[dict[str, Any]], model: Module, settings: Training) -> list[dict[str, Any]]:
     """The optimizer's groups with the two layers set apart, at `m3.head_rate` times the learning rate."""
     heads = {id(weight) for name, weight in model.named_parameters() if f".{_NAME}." in f".{name}"}

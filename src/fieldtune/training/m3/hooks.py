@@ -10,7 +10,7 @@ from fieldtune.training.batches import Batch
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks, Measured
 from fieldtune.training.m3.development import dev_loss, dev_scores
-from fieldtune.training.m3.fitting import Fitted
+from fieldtune.training.m3.fitting import Fitted, heads_in
 from fieldtune.training.m3.gradient import add_m3_gradient
 from fieldtune.training.m3.objective import make_m3_objective
 from fieldtune.training.recipe import Recipe
@@ -23,16 +23,17 @@ def with_m3(hooks: Hooks, fitted: Fitted, recipe: Recipe) -> Hooks:
 
     def gradient(session: Session, batch: Batch, weight: float, step: int) -> float:
         return add_m3_gradient(
-            session.encoder,
-            heads,
+            session.stepper.encoder,
+            heads_in(session.stepper.encoder.model) or heads,
             batch,
             session.queries,
             session.passages,
             objective,
             step,
             weight=weight,
-            cached=recipe.cached,
+            cached=session.cached,
             scaler=session.scaler,
+            passes=session.stepper.passes,
         )
 
     def measured(encoder: Encoder, development: Development) -> Measured:

@@ -1,0 +1,1 @@
+"""One training on several devices: a process for each, led by the first."""

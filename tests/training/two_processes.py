@@ -1,0 +1,206 @@
+"""What test_distributed.py runs in two processes at once, and alone for comparison: `torchrun two_processes.py`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fieldtune.config import Config, make_config
+from fieldtune.encoding import Encoder
+from fieldtune.errors import ModelError
+from fieldtune.training import loop
+from fieldtune.training.adapting import prepare
+from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.development import Development
+from fieldtune.training.devices.follow import follow
+from fieldtune.training.devices.orders import End, assign, tell
+from fieldtune.training.devices.world import current, join
+from fieldtune.training.loop import Hooks, train
+from fieldtune.training.m3.fitting import put_in
+from fieldtune.training.m3.hooks import with_m3
+from fieldtune.training.pairs import make_pairs
+from fieldtune.training.recipe import Recipe
+from fieldtune.training.session import open_session
+from fieldtune.types import Example
+
+WORDS = ["lease", "rent", "tenant", "deposit", "eviction", "contract", "breach", "damages", "notice", "fever", "cough"]
+ZERO = str(Path(__file__).parent.parent.parent / "examples" / "cluster" / "zero{}.json")
+
+
+def rows() -> list[Example]:
+    """Queries of unequal length, with passages that several of them share or know to be right."""
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(WORDS, 1 + n % 11)) + f" {n}" for n in range(24)]
+    return [
+        Example(
+            f"what {n} " + " ".join(rng.choice(WORDS, n % 7)),
+            (texts[n % 20],),
+            (texts[(n + 3) % 24], texts[(n + 5) % 24]),
+            (0.9,),
+            (0.4, 0.1 * (n % 3)),
+            known=(texts[(n + 1) % 20],),  # the positive of the next query: masked, wherever that is encoded
+        )
+        for n in range(22)
+    ]
+
+
+def settings(**training: Any) -> dict[str, Any]:
+    return {
+        "batch_size": 22, "hard_negatives": 2, "learning_rate": 1e-3, "precision": "fp32", "max_grad_norm": 1e9,
+        "epochs": 1, "evaluations": 1, "matryoshka": [32, 16],
+    } | training  # fmt: skip
+
+
+M3 = {"train": "both", "size": 16, "self_distillation_from": 0}
+CASES: dict[str, dict[str, Any]] = {
+    "mnrl": {},
+    "one text for a process": {"batch_size": 2},
+    "accumulated": {"batch_size": 11, "accumulate": 2},
+    "cached": {"gradient_cache": True},
+    "dropout off, checkpointed": {"gradient_checkpointing": True},
+    "symmetric": {"loss": "symmetric"},
+    "gte": {"loss": "gte"},
+    "kl": {"loss": "kl"},
+    "triplet": {"loss": "triplet"},
+    "lora": {"method": "lora", "lora": {"rank": 4}},
+    "anchor": {"anchor": 1.0},
+    "m3": {"m3": M3},
+    "m3, cached": {"m3": M3, "gradient_cache": True},
+    "m3, taught": {"m3": M3 | {"distillation": "m3_kd_loss"}, "loss": "kl"},
+}
+CUT: dict[str, dict[str, Any]] = {
+    "fsdp": {"fsdp": True},
+    "fsdp, one text for a process": {"fsdp": True, "batch_size": 2},
+    "fsdp, lora": {"fsdp": True, "method": "lora", "lora": {"rank": 4}},
+    "fsdp, m3": {"fsdp": True, "m3": M3},
+    "deepspeed 1": {"deepspeed": ZERO.format(1)},
+    "deepspeed 2, accumulated": {"deepspeed": ZERO.format(2), "batch_size": 11, "accumulate": 2},
+    "deepspeed 3": {"deepspeed": ZERO.format(3)},
+    "deepspeed 3, m3": {"deepspeed": ZERO.format(3), "m3": M3},
+}
+
+
+FITTED: dict[str, dict[str, Any]] = {
+    "ddp": {"dropout": True},
+    "fsdp": {"fsdp": True},
+    "zero": {"deepspeed": ZERO.format(2)},
+}
+
+
+def config_of(model: str, training: dict[str, Any]) -> Config:
+    return make_config({"model": {"base": model}, "training": settings(**training)})
+
+
+def recipe_of(config: Config) -> Recipe:
+    chosen = config.training
+    loss = "mnrl" if chosen.loss == "auto" else chosen.loss
+    return Recipe(chosen, 20.0, (32, 16), 5, loss=loss, cached=chosen.gradient_cache)
+
+
+def made(model: str, training: dict[str, Any]) -> tuple[Config, Encoder, Recipe, Hooks]:
+    config = config_of(model, training)
+    encoder = Encoder.load(model, settings=config.model, precision="fp32")
+    prepare(encoder, config.training, config.seed)
+    recipe = recipe_of(config)
+    if config.training.m3.train == "none":
+        return config, encoder, recipe, Hooks()
+    return config, encoder, recipe, with_m3(Hooks(), put_in(encoder, config.training), recipe)
+
+
+def gradient(model: str, training: dict[str, Any], work: Path) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradient of the first step, as the optimizer sees it; called by all processes."""
+    config, encoder, recipe, hooks = made(model, training)
+    pairs = make_pairs(rows())
+    session = open_session(encoder, pairs, recipe, work)
+    if config.training.anchor:
+        moved = [weight.detach() + 0.01 for weight in encoder.model.parameters()]
+
+        def penalty() -> torch.Tensor:
+            every = zip(encoder.model.parameters(), moved, strict=True)
+            return torch.stack([(weight - there).square().sum() for weight, there in every]).sum()
+
+        hooks = replace(hooks, penalty=penalty)
+    session.stepper.start(session.state())
+    stepper: Any = session.stepper
+    found: dict[str, torch.Tensor] = {}
+
+    def look(*_: Any, **__: Any) -> None:
+        for name, weight in stepper.encoder.model.named_parameters():
+            if stepper.__class__.__name__ == "Deep":
+                from deepspeed.utils import safe_get_full_grad
+
+                part = safe_get_full_grad(weight) if weight.requires_grad else None
+            else:
+                part = weight.grad
+                part = part.full_tensor() if hasattr(part, "full_tensor") else part
+            if part is not None:
+                found[name.removeprefix("module.")] = part.detach().clone().view(-1)
+
+    if hasattr(stepper, "_engine"):
+        stepper._engine.step = look
+    else:
+        stepper.optimizer.step = look
+    size = config.training.batch_size * config.training.accumulate
+    loss = loop._step(session, np.arange(min(size, len(pairs))), 0, hooks)
+    return loss, found
+
+
+def fitted(model: str, training: dict[str, Any], work: Path, *, kill_at: int = 0) -> tuple[Encoder, Progressed]:
+    """A whole training as the first process leads it; `kill_at` stops it before that step."""
+    config, encoder, recipe, hooks = made(model, {"epochs": 3, "batch_size": 6, "evaluations": 3} | training)
+    assign(config)
+    texts = [row.pos[0] for row in rows()]
+    dev = Development([row.query for row in rows()], texts, [{n: 1} for n in range(len(texts))], 1, True)
+    real = loop._step
+
+    def stopping(session: Any, batch: Any, number: int, hooks: Any) -> float:
+        loss = real(session, batch, number, hooks)  # the others take the step too
+        return float("nan") if kill_at and number == kill_at else loss
+
+    loop._step = stopping
+    try:
+        return encoder, train(encoder, make_pairs(rows()), recipe, dev, work, "k", hooks)
+    finally:
+        loop._step = real
+
+
+def main(model: str, out: Path) -> None:
+    world = join()
+    assert world is not None and current() is world
+    there = importlib.util.find_spec("deepspeed") is not None
+    for name, training in {**CASES, **CUT}.items():
+        if "deepspeed" in training and not there:
+            continue
+        loss, found = gradient(model, training, out / "work")
+        torch.save((loss, found), out / f"{name}-{world.rank}.pt")
+    if world.rank:
+        code = follow(world)
+        (out / "followed.json").write_text(json.dumps(code))
+        world.gathered(None)
+        os._exit(0)
+    for name, training in FITTED.items():
+        if "deepspeed" in training and not there:
+            continue
+        encoder, state = fitted(model, training, out / f"{name}-whole")
+        try:
+            fitted(model, {**training, "checkpoint_seconds": 1e-6}, out / f"{name}-cut", kill_at=7)
+        except ModelError as error:
+            assert "loss is nan" in error.message
+        again, _ = fitted(model, {**training, "checkpoint_seconds": 1e-6}, out / f"{name}-cut")
+        torch.save((encoder.model.state_dict(), again.model.state_dict(), state.log), out / f"{name}-fitted.pt")
+    tell(End(7))
+    world.gathered(None)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
