@@ -31,6 +31,8 @@ ABOVE = (
     "cli",
     "cli_dataset",
     "cli_evaluate",
+    "cli_export",
+    "exporting",
     "cli_adapter",
     "cli_options",
     "adapters",
