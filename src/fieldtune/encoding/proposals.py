@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding.engine import processors
 from fieldtune.encoding.precision import processor_has_bf16
-from fieldtune.encoding.search import Blocks, again, in_order, top_k
+from fieldtune.encoding.search import Blocks, in_order, top_k
 from fieldtune.encoding.threads import single_threaded
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-_GROUP = 64  # passages of which first only the best score is looked at
+_GROUP = 16  # passages of which first only the best score is looked at
 _SLAB = 4_096  # passages of one product
 _PART = 65_536  # passages whose scores are in memory together
 _SAMPLED = 4_096
 _QUERIES = 1_024
+_RESCORED = 64  # queries whose candidates' vectors are brought together at once
 _KEPT = 150_000_000  # numbers of passages that are kept in bf16 from one call to the next (300 MB)
 
 
@@ -36,7 +37,7 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
     missing; several times as fast where the processor multiplies bf16, and `top_k` itself elsewhere. Both sides may be
     memory-mapped; the scores of 1,024 queries with 65,536 passages are in memory at once.
     """
-    if not processor_has_bf16() or len(passages) < 2 * _SAMPLED or k > len(passages) // _GROUP // 4:
+    if not processor_has_bf16() or len(passages) < 2 * _SAMPLED or k > len(passages) // 64:
         return lambda queries: top_k(queries, passages, k)
     slabs: dict[int, torch.Tensor] = {}
     step = max(1, len(passages) // _SAMPLED)
@@ -57,13 +58,20 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
             for begin in range(0, len(queries), _QUERIES):
                 block = np.ascontiguousarray(queries[begin : begin + _QUERIES], np.float32)
                 found = _proposed(block, sample, slab, len(passages), k, pool)
-                pieces = np.array_split(np.arange(len(block)), processors())
-                exact = list(pool.map(lambda part, b=block, f=found: again(b[part], passages, f[part]), pieces))  # type: ignore[misc]
+                pieces = [slice(at, at + _RESCORED) for at in range(0, len(block), _RESCORED)]
+                exact = list(pool.map(partial(_rescored, block, passages, found), pieces))
                 best, order = in_order(np.concatenate(exact), found, k)
                 scores[begin : begin + len(block)], rows[begin : begin + len(block)] = best, order
         return scores, rows
 
     return search
+
+
+def _rescored(queries: Floats, passages: Blocks, rows: Rows, part: slice) -> NDArray[np.float64]:
+    """Inner products in float32 of some queries with their candidates, rounded as `top_k` rounds them."""
+    wanted = rows[part]
+    vectors = np.asarray(passages[wanted.ravel()], np.float32).reshape(*wanted.shape, -1)
+    return np.round((vectors @ queries[part][:, :, None])[:, :, 0].astype(np.float64), 6)
 
 
 def _proposed(

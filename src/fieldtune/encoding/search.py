@@ -47,14 +47,14 @@ def top_k(
         for first in range(0, len(passages), passage_block):
             part = np.asarray(passages[first : first + passage_block], np.float32)
             best, found = _merged(best, found, *_largest(block @ part.T, k + _MARGIN), first, k + _MARGIN)
-        exact, ordered = in_order(again(block, passages, found), found, k)
+        exact, ordered = in_order(_again(block, passages, found), found, k)
         # Whose k-th candidate scores as what was left behind may have kept the wrong ones of many equals.
         border = best.min(axis=1) if found.shape[1] < len(passages) else np.full(len(block), -np.inf)
         doubtful = np.flatnonzero(exact[:, -1] <= border + _slack(border)) if k else np.zeros(0, np.int64)
         for row, several in zip(
             doubtful, _above(block[doubtful], passages, exact[doubtful, -1], passage_block), strict=True
         ):
-            anew = again(block[row : row + 1], passages, several)
+            anew = _again(block[row : row + 1], passages, several)
             exact[row : row + 1], ordered[row : row + 1] = in_order(anew, several, k)
         scores[start : start + len(block)] = exact
         rows[start : start + len(block)] = ordered
@@ -85,7 +85,7 @@ def _merged(
     return kept, np.take_along_axis(np.concatenate([rows, places + first], axis=1), columns, axis=1)
 
 
-def again(queries: NDArray[np.float32], passages: Blocks, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _again(queries: NDArray[np.float32], passages: Blocks, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Inner products of each query with its candidates `rows` (n, c), each added up by itself and rounded."""
     out = np.empty(rows.shape)
     step = max(1, _CELLS // max(1, rows.shape[1] * queries.shape[1]))
