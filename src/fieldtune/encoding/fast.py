@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding.encoder import Encoder
-from fieldtune.encoding.engine import Engine, require
+from fieldtune.encoding.engine import Engine, FormatSetting, require
 from fieldtune.encoding.feeding import feed
 from fieldtune.encoding.tokens import Tokens
 from fieldtune.encoding.torch_engine import TorchEngine
@@ -111,13 +111,13 @@ class FastEncoder:
         np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
 
 
-def with_torch(encoder: Encoder, precision: str = "auto") -> FastEncoder:
+def with_torch(encoder: Encoder, precision: FormatSetting = "auto") -> FastEncoder:
     """The loaded model on the torch engine. Raises ModelError where it does not take token ids alone."""
     if encoder.tokens is None or encoder.routed:
         raise ModelError(
             f"{encoder.name} does not take token ids alone for all texts", "encode with Encoder, which does it whole"
         )
-    found = require("torch", precision)  # type: ignore[arg-type]
+    found = require("torch", precision)
     return FastEncoder(
         TorchEngine(encoder.model, found),
         encoder.tokens,

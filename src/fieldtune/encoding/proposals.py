@@ -92,7 +92,8 @@ def _proposed(
     for begin in range(0, count, _PART):
         size = min(_PART, count - begin)
         groups = -(-size // _GROUP)
-        scores = torch.full((groups * _GROUP, len(queries)), -torch.inf, dtype=torch.bfloat16)
+        scores = torch.empty((groups * _GROUP, len(queries)), dtype=torch.bfloat16)
+        scores[size:] = -torch.inf  # what fills the last group
         highest = torch.empty((groups, len(queries)), dtype=torch.bfloat16)
         multiply = partial(_multiply, slab, begin, asked, scores, highest)
         list(pool.map(multiply, range(0, size, _SLAB)))
@@ -121,7 +122,7 @@ def _multiply(
 
     part = slab(begin + first)
     end = min(len(scores), first + _SLAB)
-    scores[first : first + len(part)] = part @ asked
+    torch.mm(part, asked, out=scores[first : first + len(part)])
     torch.amax(scores[first:end].view(-1, _GROUP, scores.shape[1]), dim=1, out=highest[first // _GROUP : end // _GROUP])
 
 
@@ -140,9 +141,11 @@ def _choose(
 
 def _threshold(queries: Floats, sample: Floats, count: int, wanted: int) -> Floats:
     """About the score of each query's `wanted`-th passage, from a sample: (n,)."""
+    import torch
+
     rank = max(1, round(wanted * len(sample) / count))
-    scores = queries @ sample.T
-    return np.asarray(np.partition(scores, len(sample) - rank, axis=1)[:, len(sample) - rank], np.float32)
+    asked, seen = (torch.from_numpy(vectors).to(torch.bfloat16) for vectors in (queries, sample))
+    return np.asarray((asked @ seen.T).float().topk(rank, dim=1, sorted=False).values.amin(dim=1).numpy(), np.float32)
 
 
 def _shifted(queries: Floats, threshold: Floats) -> torch.Tensor:
