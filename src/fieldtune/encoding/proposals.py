@@ -71,7 +71,8 @@ def _rescored(queries: Floats, passages: Blocks, rows: Rows, part: slice) -> NDA
     """Inner products in float32 of some queries with their candidates, rounded as `top_k` rounds them."""
     wanted = rows[part]
     vectors = np.asarray(passages[wanted.ravel()], np.float32).reshape(*wanted.shape, -1)
-    return np.round((vectors @ queries[part][:, :, None])[:, :, 0].astype(np.float64), 6)
+    scores = np.asarray((vectors @ queries[part][:, :, None])[:, :, 0], np.float64)
+    return np.asarray(np.round(scores, 6), np.float64)
 
 
 def _proposed(
@@ -167,7 +168,7 @@ def _widened(passages: Floats) -> torch.Tensor:
     import torch
 
     ones = torch.ones((len(passages), 3), dtype=torch.bfloat16)
-    return _filled([torch.from_numpy(np.ascontiguousarray(passages)).to(torch.bfloat16), ones])
+    return _filled([torch.from_numpy(np.require(passages, requirements=["C", "W"])).to(torch.bfloat16), ones])
 
 
 def _filled(parts: list[torch.Tensor]) -> torch.Tensor:
