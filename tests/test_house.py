@@ -34,6 +34,8 @@ ABOVE = (
     "cli",
     "cli_dataset",
     "cli_evaluate",
+    "cli_export",
+    "exporting",
     "cli_adapter",
     "cli_serve",
     "cli_options",

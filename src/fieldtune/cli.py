@@ -12,6 +12,7 @@ from fieldtune import __version__
 from fieldtune.cli_adapter import adapter
 from fieldtune.cli_dataset import dataset
 from fieldtune.cli_evaluate import compare, evaluate
+from fieldtune.cli_export import export
 from fieldtune.cli_options import (
     BeirFolder,
     ConfigFile,
@@ -183,6 +184,7 @@ def tune(
 
 
 app.command()(evaluate)
+app.command()(export)
 
 
 @app.command()

@@ -584,6 +584,17 @@ class Evaluation(Section):
         return (value,) if isinstance(value, str) else value
 
 
+class Encoding(Section):
+    """How an exported model is compared with the model itself before it is kept."""
+
+    max_loss: float = Field(0.3, ge=0)
+    """Points of nDCG@10 that an exported model may lose against the model itself in fp32."""
+    check_queries: int = Field(300, ge=1)
+    """At most so many queries are compared."""
+    check_passages: int = Field(2_000, ge=1)
+    """They rank about so many passages: their relevant ones, and others drawn at random."""
+
+
 class Index(Section):
     """The LanceDB table that search runs on."""
 
@@ -708,6 +719,7 @@ class Config(Section):
     card: Card = Card()
     index: Index = Index()
     serving: Serving = Serving()
+    encoding: Encoding = Encoding()
 
 
 # What a preset changes against the defaults above ("balanced"): how long the model is trained and how often it is

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import top_k
+from fieldtune.encoding import nearest
 from fieldtune.fusion import reciprocal_rank_fusion
 
 Source = Literal["model", "bm25", "fused"]
@@ -29,9 +29,11 @@ def candidates_from(
     `query_vectors` (n, dim) and `passage_vectors` (m, dim) are unit vectors and may be memory-mapped. The BM25 index is
     built here, once, and only where it is asked for.
     """
+    search = nearest(passage_vectors, min(depth, len(passage_vectors))) if source != "bm25" else None
 
     def by_model(begin: int, end: int) -> NDArray[np.int64]:
-        return top_k(np.asarray(query_vectors[begin:end], np.float32), passage_vectors, depth)[1]
+        assert search is not None  # it is asked for by the model's sources alone
+        return search(np.asarray(query_vectors[begin:end], np.float32))[1]
 
     if source == "model":
         return by_model

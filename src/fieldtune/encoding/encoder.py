@@ -55,7 +55,7 @@ class Encoder:
             "passage": _prompt(model, "document", "passage", "corpus"),
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
-        self.tokens = Tokens(model) if takes_token_ids(model) else None
+        self.tokens = Tokens.of(model) if takes_token_ids(model) else None
         how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
         self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])

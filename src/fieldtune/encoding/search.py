@@ -49,15 +49,15 @@ def top_k(
         for first in range(0, len(passages), passage_block):
             part = np.asarray(passages[first : first + passage_block], np.float32)
             best, found = _merged(best, found, *_largest(block @ part.T, k + _MARGIN), first, k + _MARGIN)
-        exact, ordered = _in_order(_again(block, passages, found), found, k)
+        exact, ordered = in_order(_again(block, passages, found), found, k)
         # Whose k-th candidate scores as what was left behind may have kept the wrong ones of many equals.
         border = best.min(axis=1) if found.shape[1] < len(passages) else np.full(len(block), -np.inf)
         doubtful = np.flatnonzero(exact[:, -1] <= border + _slack(border)) if k else np.zeros(0, np.int64)
         for row, several in zip(
             doubtful, _above(block[doubtful], passages, exact[doubtful, -1], passage_block), strict=True
         ):
-            again = _again(block[row : row + 1], passages, several)
-            exact[row : row + 1], ordered[row : row + 1] = _in_order(again, several, k)
+            anew = _again(block[row : row + 1], passages, several)
+            exact[row : row + 1], ordered[row : row + 1] = in_order(anew, several, k)
         scores[start : start + len(block)] = exact
         rows[start : start + len(block)] = ordered
     return scores, rows
@@ -133,7 +133,7 @@ def _again(queries: NDArray[np.float32], passages: Blocks, rows: NDArray[np.int6
     return np.round(out, 6)
 
 
-def _in_order(
+def in_order(
     scores: NDArray[np.float64], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     order = np.lexsort((rows, -scores), axis=1)[:, :k]

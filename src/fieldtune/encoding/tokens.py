@@ -37,26 +37,42 @@ class TokenStore:
         """Token ids and attention mask, int64 (len(rows), longest of them), padded on the right."""
         import torch
 
+        ids, mask = self.padded_arrays(rows, pad)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def padded_arrays(self, rows: NDArray[np.integer[Any]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As `padded`, without torch."""
         lengths = self.lengths[rows]
         width = int(lengths.max())
         columns = np.arange(width)
         mask = columns < lengths[:, None]
         places = self.starts[rows][:, None] + columns
         ids = np.where(mask, self.ids[np.minimum(places, len(self.ids) - 1)], pad)
-        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
+        return ids.astype(np.int64), mask.astype(np.int64)
 
 
 class Tokens:
     """A model's tokenizer with the model's own length limit, set apart from the model so that nothing is shared."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, tokenizer: str, limit: int, pad: int) -> None:
+        """`tokenizer` is the content of a tokenizer.json."""
         from tokenizers import Tokenizer
 
-        self.limit = int(model.max_seq_length or 512)
-        self.pad = int(model.tokenizer.pad_token_id or 0)
-        # A copy: the model's own tokenizer keeps its padding and truncation for whoever calls model.encode.
-        self._tokenizer: Any = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+        self.limit, self.pad = limit, pad
+        self._tokenizer: Any = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
+
+    @classmethod
+    def of(cls, model: SentenceTransformer) -> Tokens:
+        """A copy: the model's own tokenizer keeps its padding and truncation for whoever calls model.encode."""
+        tokenizer = model.tokenizer
+        limit = int(model.max_seq_length or 512)
+        return cls(tokenizer.backend_tokenizer.to_str(), limit, int(tokenizer.pad_token_id or 0))
+
+    def serialized(self) -> str:
+        """The content of a tokenizer.json, truncation at the model's limit included."""
+        self._tokenizer.enable_truncation(self.limit)
+        return str(self._tokenizer.to_str())
 
     def store(self, texts: Sequence[str], prompt: str = "", limit: int = 0) -> TokenStore:
         """Tokenise prompt + text, cut at the model's limit as the model itself would, or at a lower `limit`."""

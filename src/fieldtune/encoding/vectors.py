@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.console import Progress
-from fieldtune.encoding.encoder import Encoder
+from fieldtune.encoding.fast import Encodes
 from fieldtune.types import Side
 from fieldtune.vector_uses import note_use
 from fieldtune.workspace import read_json, write_json
@@ -21,7 +21,7 @@ _BLOCK = 4_096
 
 
 def cached_vectors(
-    encoder: Encoder, texts: Sequence[str], side: Side, folder: Path, *, label: str = ""
+    encoder: Encodes, texts: Sequence[str], side: Side, folder: Path, *, label: str = ""
 ) -> NDArray[np.float32]:
     """Unit vectors (len(texts), dimension) as a read-only memory map; what an earlier run computed is not repeated."""
     key = _key(encoder, texts, side)
@@ -55,13 +55,13 @@ def cached_vectors(
     return vectors
 
 
-def is_cached(encoder: Encoder, texts: Sequence[str], side: Side, folder: Path) -> bool:
+def is_cached(encoder: Encodes, texts: Sequence[str], side: Side, folder: Path) -> bool:
     """Whether `cached_vectors` would find all of them there."""
     mark = folder / f"{_key(encoder, texts, side)}.json"
     return mark.exists() and mark.with_suffix(".npy").exists() and int(read_json(mark)["done"]) >= len(texts)
 
 
-def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
+def _key(encoder: Encodes, texts: Sequence[str], side: Side) -> str:
     model = encoder.fingerprint if side == "query" else encoder.passage_fingerprint
     sha = hashlib.sha256(f"{model}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())
     for text in texts:

@@ -1,0 +1,219 @@
+"""A model as one graph with its pooling, for OpenVINO or ONNX Runtime, in a folder that needs no torch to run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldtune.cache import remembered_digest
+from fieldtune.encoding import onnx_engine, openvino_engine
+from fieldtune.encoding.encoder import Encoder
+from fieldtune.encoding.engine import Backend, Engine, Format, Ids, require
+from fieldtune.encoding.fast import FastEncoder
+from fieldtune.encoding.tokens import Tokens, budgeted
+from fieldtune.errors import InputError, ModelError
+from fieldtune.workspace import digest, read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+RECORD = "fieldtune-export.json"
+FORMAT = 1
+_CALIBRATED = 300
+"""Texts that int8 ranges are taken from."""
+
+
+def write_export(
+    encoder: Encoder, backend: Backend, precision: Format, folder: Path, calibration: Sequence[str] = ()
+) -> None:
+    """Write the model's graph, tokenizer and record to an existing folder; `load_export` reads them.
+
+    int8 takes the ranges of its numbers from up to 300 of the `calibration` passages. Raises ModelError for a model
+    whose graph cannot be taken, and for int8 without passages.
+    """
+    if encoder.tokens is None or encoder.routed:
+        raise ModelError(f"{encoder.name} does not take token ids alone for all texts", "it runs with torch as it is")
+    if precision == "int8" and not calibration:
+        raise ModelError("int8 is calibrated on your passages, and there are none", "give --data")
+    require(backend, precision)
+    try:
+        with _quiet():
+            model = _openvino_model(encoder) if backend == "openvino" else _onnx_model(encoder, folder)
+            if precision == "int8":
+                model = _quantised(model, encoder.tokens, encoder.prompts["passage"], calibration)
+            _save(model, backend, folder)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever tracing, converting or quantising raises on an architecture it cannot do
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"{encoder.name} cannot be exported for {backend}: {first}", "the torch backend runs every model"
+        ) from error
+    (folder / "tokenizer.json").write_text(encoder.tokens.serialized(), "utf-8")
+    packages = ("fieldtune", "torch", "openvino", "nncf") if backend == "openvino" else ("fieldtune", "torch", "onnx")
+    record = {
+        "format": FORMAT,
+        "backend": backend,
+        "precision": precision,
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "prompts": encoder.prompts,
+        "max_tokens": encoder.tokens.limit,
+        "pad": encoder.tokens.pad,
+        "dimension": encoder.dimension,
+        "made_with": {name: version for name in packages if (version := _version(name))},
+    }
+    write_json(folder / RECORD, record)
+
+
+def load_export(folder: Path) -> FastEncoder:
+    """An encoder over an exported folder; imports no torch.
+
+    Raises InputError for a folder that is none, MissingExtraError where its backend is not installed.
+    """
+    record = read_json(folder / RECORD) if (folder / RECORD).exists() else None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError("not an exported model that this version reads", "fieldtune export writes one", path=folder)
+    backend: Backend = record["backend"]
+    precision: Format = record["precision"]
+    for package in ("openvino",) if backend == "openvino" else ("onnxruntime",):
+        _require_package(package)
+    engine: Engine
+    if backend == "openvino":
+        engine = openvino_engine.OpenVinoEngine(folder, precision)
+        weights = folder / "model.bin"
+    else:
+        engine = onnx_engine.OnnxEngine(folder, precision)
+        weights = folder / onnx_engine.FILE
+    tokens = Tokens((folder / "tokenizer.json").read_text("utf-8"), int(record["max_tokens"]), int(record["pad"]))
+    # What int8 makes of a text depends on the passages that it was calibrated on.
+    own = [record["fingerprint"], remembered_digest(weights)] if precision == "int8" else [record["fingerprint"]]
+    return FastEncoder(
+        engine,
+        tokens,
+        record["prompts"],
+        name=f"{record['model']} ({backend} {precision})",
+        fingerprint=digest(own),
+        dimension=int(record["dimension"]),
+    )
+
+
+def _require_package(name: str) -> None:
+    from importlib.util import find_spec
+
+    from fieldtune.errors import MissingExtraError
+
+    if find_spec(name) is None:
+        raise MissingExtraError(name, "fast")
+
+
+def _pipeline(encoder: Encoder) -> torch.nn.Module:
+    import torch
+
+    class Pipeline(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = encoder.model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            features = self.model({"input_ids": input_ids, "attention_mask": attention_mask})
+            return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+    return Pipeline().eval()
+
+
+def _example(encoder: Encoder) -> dict[str, torch.Tensor]:
+    """Texts of several lengths: a graph traced without padding would know no mask."""
+    assert encoder.tokens is not None
+    store = encoder.tokens.store(["a", "a b c d e f g", "a b c"])
+    ids, mask = store.padded(np.arange(3), encoder.tokens.pad)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _openvino_model(encoder: Encoder) -> Any:
+    import openvino
+
+    model = openvino.convert_model(_pipeline(encoder), example_input=_example(encoder))
+    for port, name in zip(model.inputs, ("input_ids", "attention_mask"), strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _onnx_model(encoder: Encoder, folder: Path) -> Any:
+    import onnx
+    import torch
+
+    example = _example(encoder)
+    batch, length = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2, max=encoder.tokens.limit)  # type: ignore[union-attr]
+    path = folder / "traced.onnx"
+    torch.onnx.export(
+        _pipeline(encoder),
+        (example["input_ids"], example["attention_mask"]),
+        str(path),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["vectors"],
+        dynamic_shapes=({0: batch, 1: length}, {0: batch, 1: length}),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    model = onnx.load(str(path))
+    path.unlink()
+    return model
+
+
+def _quantised(model: Any, tokens: Tokens, prompt: str, passages: Sequence[str]) -> Any:
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    stride = max(1, len(passages) // _CALIBRATED)
+    store = tokens.store(list(passages[::stride])[:_CALIBRATED], prompt)
+    batches: list[dict[str, Ids]] = []
+    for rows in budgeted(store.lengths, 1_024):
+        ids, mask = store.padded_arrays(rows, tokens.pad)
+        batches.append({"input_ids": ids, "attention_mask": mask})
+    return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER)
+
+
+def _save(model: Any, backend: Backend, folder: Path) -> None:
+    if backend == "openvino":
+        import openvino
+
+        openvino.save_model(model, str(folder / openvino_engine.FILE), compress_to_fp16=False)
+    else:
+        import onnx
+
+        onnx.save(model, str(folder / onnx_engine.FILE))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice and progress that the converters print."""
+    noisy = [logging.getLogger(name) for name in ("transformers", "torch.onnx", "onnxscript", "nncf", "openvino")]
+    before = [logger.level for logger in noisy]
+    try:
+        for logger in noisy:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(noisy, before, strict=True):
+            logger.setLevel(level)
