@@ -110,7 +110,7 @@ class BM25:
     def save(self, folder: Path) -> None:
         """Write the words and what each gives to which passage into an existing folder."""
         for name, part in zip(_PARTS, self._postings, strict=True):
-            np.save(folder / f"{name}.npy", part)
+            np.save(folder / f"{name}.npy", np.asarray(part))
         (folder / "words.json").write_text(json.dumps([self.size, *self._words], ensure_ascii=False), "utf-8")
 
     @classmethod

@@ -99,7 +99,8 @@ class Dense:
 
     def scores(self, query: Floats, rows: Rows) -> NDArray[np.float64]:
         """Inner products with the vectors of these rows, rounded so that equal vectors tie."""
-        return np.round(np.einsum("d,cd->c", query.astype(np.float64), np.asarray(self.vectors[rows], np.float64)), 6)
+        found = np.einsum("d,cd->c", query.astype(np.float64), np.asarray(self.vectors[rows], np.float64))
+        return np.asarray(np.round(found, 6))
 
     def _guesses(self, queries: Floats, product: Any) -> tuple[Floats, list[Floats | float]]:
         """Scores of all passages (n, passages), and how far each may be from the truth."""

@@ -86,4 +86,4 @@ def engine_of(model: str, *, single: bool) -> Engine:
             one = SingleEncoder(Path(many.name))
         except (FieldtuneError, OSError, LookupError, ValueError) as error:
             log.info("%s is asked through the library alone (%s)", many.name, error)
-    return Engine(many, one, Tokens(many.model) if many.tokens is not None else None)
+    return Engine(many, one, Tokens.of(many.model) if many.tokens is not None else None)

@@ -64,8 +64,8 @@ class Guard:
         except ApiError as error:
             await self._refuse(scope, error, ending)
         except TimeoutError:
-            error = ApiError(504, "the request took too long and was given up", code="timeout")
-            await self._refuse(scope, error, ending)
+            late = ApiError(504, "the request took too long and was given up", code="timeout")
+            await self._refuse(scope, late, ending)
         except _GoneError:
             ending.status = ending.status or 499
         except Exception as error:

@@ -54,7 +54,8 @@ def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder) -> Dev 
 
     data = load_beir(run.path("data"))
     place = {passage.id: row for row, passage in enumerate(passages)}
-    names, qrels = [], []
+    names: list[str] = []
+    qrels = []
     for name, relevant in data.positives("dev").items():
         grades = {key: grade for key, grade in data.qrels["dev"][name].items() if key in place}
         if all(key in place for key in relevant) and len(names) < _MOST_DEV:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.evaluation.statistics import Clusters, intervals, resamples_of
+from fieldtune.evaluation.bootstrap import of_differences, of_shares, resample
+from fieldtune.evaluation.statistics import Clusters, resamples_of
 from fieldtune.uses.folds import Ints
 
 Floats = NDArray[np.float64]
@@ -48,7 +50,7 @@ class Answered:
 
 def figures(truth: Ints, predicted: Ints, classes: int, units: Clusters, seed: int) -> Figures:
     right = (truth == predicted).astype(np.float64)[:, None]
-    low, high = intervals(right, units, resamples=_RESAMPLES, seed=seed, share=True)[0]
+    low, high = of_shares(resample(right, units, resamples=_RESAMPLES, seed=seed), units)[0]
     cells = truth * classes + predicted
     # What each unit adds to the confusion matrix; a resample is a weighted sum of these.
     found = [
@@ -63,7 +65,7 @@ def figures(truth: Ints, predicted: Ints, classes: int, units: Clusters, seed: i
 def difference(truth: Ints, a: Ints, b: Ints, units: Clusters, seed: int) -> tuple[float, tuple[float, float]]:
     """Accuracy of `b` minus that of `a` on the same examples, with its 95% interval."""
     gain = ((b == truth).astype(np.float64) - (a == truth))[:, None]
-    low, high = intervals(gain, units, resamples=_RESAMPLES, seed=seed)[0]
+    low, high = of_differences(resample(gain, units, resamples=_RESAMPLES, seed=seed), units)[0]
     return float(gain.mean()), (float(low), float(high))
 
 
@@ -104,7 +106,7 @@ def abstain_for(truth: Ints, probabilities: Floats, accuracy: float) -> float | 
     return float(best[order][fits[-1]]) if len(fits) else None
 
 
-def _macro(confusion: Floats) -> float:
+def _macro(confusion: NDArray[np.floating[Any] | np.integer[Any]]) -> float:
     """The mean F1 of the classes that occur, in truth or as a prediction."""
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     there = total > 0

@@ -136,10 +136,10 @@ def _nearness(vectors: Floats, rows: NDArray[np.int64], reference: NDArray[np.in
     """The mean cosine of each row to its nearest texts of the reference, itself left out: (rows,)."""
     scores, near = top_k(vectors[rows], vectors[reference], _NEIGHBOURS + own)
     if not own:
-        return scores.astype(np.float64).mean(axis=1)
+        return np.asarray(scores.mean(axis=1, dtype=np.float64))
     self = reference[near] == rows[:, None]
     self[~self.any(axis=1), -1] = True
-    return scores[~self].reshape(len(rows), -1).astype(np.float64).mean(axis=1)
+    return np.asarray(scores[~self].reshape(len(rows), -1).mean(axis=1, dtype=np.float64))
 
 
 def _deviations(values: Scores) -> Scores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fieldtune.config import Config, Training
 from fieldtune.encoding import Encoder
@@ -86,8 +86,8 @@ def put_in(encoder: Encoder, settings: Training) -> Fitted:
 
 def heads_in(model: Module) -> ModuleDict | None:
     """The two layers in a model under training, or in a twin of it; None where there are none."""
-    found: Any = next((part for name, part in model.named_modules() if name.split(".")[-1] == _NAME), None)
-    return found
+    found = next((part for name, part in model.named_modules() if name.split(".")[-1] == _NAME), None)
+    return cast("ModuleDict | None", found)
 
 
 def heads_apart(groups: list[dict[str, Any]], model: Module, settings: Training) -> list[dict[str, Any]]:
