@@ -60,7 +60,7 @@ def test_a_sentence_that_points_elsewhere_is_not_cropped(text: str) -> None:
         "Boats below five metres in the harbour have a mooring without fees.",
         "The harbour master gives a mooring to such boats as have a number in the register.",
         "If a boat has no mooring in the harbour, it pays the fees of the season before it leaves.",
-        "Those who keep a boat in the harbour enter its mooring in the register.",
+        "People who keep a boat in the harbour enter its mooring in the register.",
         "停靠港口的船舶应当登记泊位，泊位费三千元以下的免缴。",
         "没有泊位的船舶不得停靠港口，港务局另行分配的除外。",
     ],
@@ -130,12 +130,11 @@ def test_who_must_keeps_the_name_and_what_merely_holds_is_no_duty(text: str, que
     [
         "If you do not wish to receive them, write to the office at once.",
         "If either case is true, the contract ends on the next day.",
-        "夫妻以有禁止结婚的亲属关系为由，请求离婚的，法院驳回。",
+        "以有禁止结婚的亲属关系为由的，法院驳回原告的请求。",
     ],
 )
 def test_a_situation_that_needs_another_sentence_is_not_asked_about(text: str) -> None:
-    asked = list(condition_questions(list(sentences(text)), language_of(text), 0))
-    assert all("为由" not in question for question in asked) if "为由" in text else not asked
+    assert not list(condition_questions(list(sentences(text)), language_of(text), 0))
 
 
 def test_chinese_questions_are_whole() -> None:

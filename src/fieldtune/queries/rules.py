@@ -63,7 +63,7 @@ _LATIN_MODAL = re.compile(
     r" ((?!be deemed|have been|also|not|mean)[a-z][^;:]{12,150}?)\.$"
 )
 _LATIN_NO_SUBJECT = re.compile(
-    r"^(?:although|because|but|while|as|if|when|since|however|and|or|in|for|with|by|on|at)\b"
+    r"^(?:neither|although|because|but|while|as|if|when|since|however|and|or|in|for|with|by|on|at)\b"
     r"|\b(?:is|are|was|were|has|have|can|may|also|you|we|our)\b|\b(?:that|which|who|where|understands?)\b|\band$",
     re.I,
 )
