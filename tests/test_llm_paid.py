@@ -5,6 +5,8 @@ from __future__ import annotations
 import email.utils
 import json
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -294,3 +296,30 @@ def test_a_limit_of_money_needs_prices_and_is_kept(serve, tmp_path):
     list(asking.ask([prompt(f"w{n}") for n in range(60)]))
     settings = Llm(**prices)
     assert 0.09 < asking.budget.spent.cost(settings) <= 0.12  # an answer is 0.006
+
+
+def test_a_run_that_is_told_to_end_keeps_the_answers_under_way(serve, tmp_path):
+    """Sent by `kill`, `timeout` and containers; the answers are on their way when it comes."""
+    arrived, told = threading.Semaphore(0), threading.Event()
+
+    def script(_: int, body: dict) -> Answer:
+        arrived.release()
+        told.wait(20)
+        return echo(body)
+
+    endpoint = serve(script)
+    name = str(tmp_path / "a")
+    program = (
+        "import sys; from pathlib import Path; from fieldtune.config import Llm\n"
+        "from fieldtune.llm import Prompt, open_client\n"
+        f"with open_client(Llm(base_url={endpoint.url!r}, model='m', concurrency=3), Path({name!r})) as c:\n"
+        "    list(c.ask([Prompt((('user', str(n)),), {}, 'x') for n in range(30)]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as running:
+        for _ in range(3):
+            assert arrived.acquire(timeout=60)
+        running.terminate()
+        time.sleep(0.3)
+        told.set()
+        assert running.wait(30) != 0
+    assert len((tmp_path / "a").read_bytes().splitlines()) == endpoint.paid == 3

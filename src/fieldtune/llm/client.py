@@ -22,6 +22,7 @@ from fieldtune.llm.form import Form, plainer, read_body
 from fieldtune.llm.health import Health
 from fieldtune.llm.pace import Pace
 from fieldtune.llm.prompt import Prompt, Reply
+from fieldtune.llm.stopping import ending_gently
 from fieldtune.llm.tokens import prompt_tokens
 from fieldtune.workspace import digest
 
@@ -287,7 +288,8 @@ def open_client(settings: Llm, cache: Path) -> Iterator[LlmClient]:
     Raises ConfigError where neither is set, ModelError or MissingExtraError where the local model cannot be run.
     """
     if not settings.local:
-        yield LlmClient(settings, cache)
+        with ending_gently():
+            yield LlmClient(settings, cache)
         return
     from fieldtune.llm.local import local_endpoint
 

@@ -21,8 +21,8 @@ _IS_A = re.compile(
 )
 _NO_TERM_WORDS = """
 a above all also an and another any as at below both but by each either everything following for from he her here
-his however i if in it its many most neither no not nothing on one or other our part she so some such that the
-their there therefore these they this those thus to we what when where which who with you your
+his however i if in include includes it its many most neither no not nothing on one or other our part she so some
+such that the their there therefore these they this those thus to we what when where which who with you your
 """
 _NO_TERM = frozenset(_NO_TERM_WORDS.split())
 _NO_PART_WORDS = "which that who is are was will may can here there one sign signs step way"
@@ -53,7 +53,9 @@ def defined_terms(sentences: list[Sentence], language: Language) -> Iterator[str
                         yield match[1]
         elif language == "en":
             for match in _QUOTED.finditer(sentence.text):
-                yield match[1].strip(" ,.")
+                term = match[1].strip(" ,.")
+                if term.lower() not in _NO_TERM:
+                    yield term
             bare = _BARE.match(sentence.text)
             if bare and _is_term(bare[1]):
                 yield bare[1]
@@ -73,4 +75,4 @@ def definition_query(term: str, language: Language, turn: int) -> str:
 
 def _is_term(text: str) -> bool:
     words = text.lower().split()
-    return words[0] not in _NO_TERM and not _NO_PART & set(words)
+    return words[0] not in _NO_TERM and words[-1] not in ("by", "of", "in", "for", "to") and not _NO_PART & set(words)

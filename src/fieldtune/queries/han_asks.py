@@ -53,7 +53,7 @@ _CASES = re.compile(
     r"^([^，。；：]{0,24}?)(?:有|具有|存在|属于|符合)(?:下列|以下)(?:各项)?(?:情形|情况|行为|条件|事由)之一(?:的)?[，,]([^。；]{4,44}?)[：:。；]"
 )
 _WHEN = re.compile(
-    rf"(?:自|在|从)([^，。；：（）]{{2,26}}?)(?:之日起?|之时起?|后|起)({_PERIOD})(?:之|以)?内(?:，)?([^，。；：（）]{{2,26}})"
+    rf"(?:自|在|从)([^，。；：（）]{{2,26}}?)(?:之日起?|之时起?|后|起)({_PERIOD})(?:之|以)?内(?:，)?([^，。；：（）]{{4,26}})(?![^，。；：（）])"
 )
 _TERM = re.compile(
     rf"{_BEGIN}([^，。；：（）、]{{2,26}}?(?:期限?|期间|时间))(?:为|是|不得超过|最长不得超过|最长不超过){_PERIOD}(?:以下|以上)?[，。；]"
@@ -85,7 +85,7 @@ _FRONT = re.compile(
 )
 _LEANS = re.compile(
     r"^(?:[其该此这那它他她的或和与及]|上述|前款|前条|前述|下列|以下|本款|本条|本章|除|经|按|依|根据|违反|由|被|所|不|未|以及|符合|属于|情节|"
-    r"有|是|对其|向其|在此|之|为)|前[款条项]|前[两二三]|上述|下列|本[条款项章节]|该[款项条]|第[一二三四五六七八九十百千零]+[条款项]"
+    r"有|是|本院|对其|向其|在此|之|为)|前[款条项]|前[两二三]|上述|下列|本[条款项章节]|该[款项条]|第[一二三四五六七八九十百千零]+[条款项]"
     r"|除外|另有|之一|[（(“”《》]|(?:的|和|与|或|或者|及|以及|并|由|向|对|在|自|从|将|按照|依照|根据|应当|可以|不得|之)$"
 )
 _STATE = re.compile(r"^(?:国家|法律|法规|行政法规|法律、行政法规|国务院|中央|合同|约定|章程|规定|当事人约定|法律规定)")
@@ -102,13 +102,17 @@ def list_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
             found = pattern.search(text)
             if found:
                 parts = [_thing(part) for part in found.groups()]
-                if all(parts):
+                if all(parts) and not parts[0].startswith("对"):
                     yield ways[number % len(ways)].format(*parts)
                 break
         cases = _CASES.search(text if text[-1:] in "：:。；" else f"{text}。")
         if cases:
             held = cases[2].split("，")[0]
-            if _thing(held) and not _STATE.search(held) and not re.match("[由处可应依予并责给对]|进行", held):
+            if (
+                _thing(held)
+                and not _STATE.search(held)
+                and not re.match("[由处可应依予并责给对]|进行|.*(?:前|后|时|的)$", held)
+            ):
                 yield (f"什么情况下{held}？", f"哪些情形{held}？")[number % 2]
 
 
@@ -144,6 +148,8 @@ def legality_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
             act = _thing(found[2])
             if not act or (who and (_LEANS.search(who) or _STATE.search(who))):
                 continue
+            if not who and len(act) < 7:  # neither says who nor what
+                continue
             if act.endswith(("的人", "的人员", "的单位", "的组织", "的物品", "的行为")):
                 continue
             yield (f"{who}{act}合法吗？", f"{who}{act}怎么办？", f"{who}可以{act}吗？", f"{who}{act}违法吗？")[
@@ -151,7 +157,7 @@ def legality_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
             ]
         for found in _CLAIMS.finditer(sentence.text):
             who, act = _thing(found[1]), _thing(found[4])
-            if who and act and not _STATE.search(who):
+            if who and len(act) > 3 and not _STATE.search(who):
                 whom = f"向{found[2]}" if found[2] else ""
                 yield (f"{who}能不能{whom}{found[3]}{act}？", f"{who}可以{whom}{found[3]}{act}吗？")[number % 2]
 

@@ -9,8 +9,8 @@ from fieldtune.queries.wording import Language, Sentence, lower_first
 
 _VERBS = {
     "increased": "increase", "decreased": "decrease", "declined": "decline", "grew": "grow", "rose": "rise",
-    "fell": "fall", "dropped": "drop", "improved": "improve", "was higher": "be higher", "was lower": "be lower",
-    "were higher": "be higher", "were lower": "be lower",
+    "fell": "fall", "dropped": "drop", "improved": "improve", "was higher": "higher", "was lower": "lower",
+    "were higher": "higher", "were lower": "lower",
 }  # fmt: skip
 _LATIN = re.compile(
     rf"^(?:(?:In|For|During) [^,]{{3,60}}, )?([A-Z][^,;:.]{{3,90}}?) ({'|'.join(_VERBS)})\b(.*?)\b"
@@ -25,7 +25,8 @@ _YEAR = re.compile(r"\b(?:fiscal(?: year)? )?(?:19|20)\d\d\b")
 _LEANS = re.compile(
     r"^(?:this|that|these|those|it|they|he|she|such|which|we|you|as|although|while|if|when|"
     r"the (?:increase|decrease|decline))\b"
-    r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|share)\b|\band$",
+    r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|share|includes?)\b"
+    r"|\band$|^(?:the )?(?:number|amount|balance|total)$",
     re.I,
 )
 _HAN = re.compile(
@@ -49,13 +50,17 @@ def reason_questions(sentences: list[Sentence], language: Language) -> Iterator[
                 yield f"What caused the {change[1]} in {_without_year(change[2])}{when}?"
             elif match and not _LEANS.search(match[1]) and len(match[1].split()) <= 12:
                 subject = _without_year(lower_first(match[1]))
-                yield f"Why did {subject} {_VERBS[match[2]]}{when}?"
+                was = match[2].split()[0] if " " in match[2] else "did"
+                yield f"Why {was} {subject} {_VERBS[match[2]]}{when}?"
 
 
 def _without_year(text: str) -> str:
-    return re.sub(
+    """Without the year, the amount that it came to, and the preposition that led to either."""
+    text = re.sub(r" of (?:US)?[$€£¥][\d.,]+(?: (?:thousand|million|billion))?", "", text)
+    text = re.sub(
         r"\s*(?:\b(?:in|for|during|of|at|as of)\s+)?(?:the )?(?:year ended [A-Z][a-z]+ \d+ )?"
         r"(?:fiscal(?: year)? )?(?:19|20)\d\d\b",
         "",
         text,
     ).strip(" ,")
+    return re.sub(r"\s+(?:in|for|of|at|to|from|during)$", "", text)

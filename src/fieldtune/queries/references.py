@@ -28,6 +28,19 @@ _TORN = re.compile(
     r"|\bpurposes ,|\bto \d|^(?:An?|The) (?:specif|set|require|appl)"
     r"|[，、](?:参照|依照)$|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
 )
+# The same of what was cut out of the middle: a hole, half a bracket, an order to look it up.
+_HOLE = re.compile(
+    r" [.,;:]|^\d|^[(“\"]|^(?:refer|see|for (?:additional|further|more)|includes?|incorporated|certain|our|the|each|"
+    r"all)\W+(?:have|has|is|are|were|was|include|shall|may|will|bear|to|also|additional|further|more|information)\b"
+    r"|^(?:refer|see|for more|includes)\b|\b(?:additional|further|more) information\b|\bincorporated by reference\b"
+    r"|\b(?:20\d\d) (?:bears?|includes?|have|are)\b|\bthe meaning (?:given|set|ascribed)\b|['’]s$"
+    r"|\b(?:this|these|such|the|a|an|our|its|excess|certain)(?:$|[,.;)])|\bcan be found of\b",
+    re.I,
+)
+_HOLE_HAN = re.compile(
+    rf"第{_NUMERAL}[款项]|^(?:所称|进行|情节)|[和与及、]条件的|，进行[^，]{{2}}$|^[^，。的]{{2,14}}，由[^，]{{2,24}}(?:责令|给予|依法|处)"
+    r"|^[^，]*，$|[，、；]{2}"
+)
 _KIND = r"(section|sec\.|§+|article|art\.|rule|clause|paragraph|note|item|schedule|annex|appendix|exhibit|part|chapter)"
 _NUMBER = r"(\d+[A-Z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?![a-z])|[IVX]+\b)"
 _LATIN = re.compile(rf"\b{_KIND}s?\s*{_NUMBER}(?:\([a-zA-Z\d]+\))*(?!\s+of\s+(?:the|Regulation|Directive))", re.I)
@@ -80,14 +93,23 @@ def reference_drafts(
         aims = [aim for aim in dict.fromkeys(aims) if aim != key]
         if not 1 <= len(aims) <= 2:
             continue
-        text = re.sub(r"\s+", " ", cut.sub(_joint, sentence.text)).strip(" ,，;；:：、.")
+        text = re.sub(r"\s+", " ", cut.sub(_joint, sentence.text)).strip(" ,，;；:：、.。")
         if language == "zh":
             text = text.replace(" ", "")
-        if _TORN.search(text):
+        if _is_torn(text, language):
             continue
         length = len(text) if language == "zh" else len(text.split())
         if (16 <= length <= 120) if language == "zh" else (8 <= length <= 45):
             yield Draft(text, (*aims, key), "reference")
+
+
+def _is_torn(text: str, language: Language) -> bool:
+    if _TORN.search(text):
+        return True
+    if language == "zh":
+        return bool(_HOLE_HAN.search(text))
+    halves = any(text.count(left) != text.count(right) for left, right in ("()", "“”", "[]"))
+    return halves or text.count('"') % 2 == 1 or bool(_HOLE.search(text))
 
 
 def _joint(match: re.Match[str]) -> str:

@@ -18,8 +18,8 @@ _HAN_FRONT = re.compile(
     r"^(?:(?:违反|依照|按照|根据|依据)[^，,]{0,30}(?:规定|条例|办法|法)(?:的)?[，,]|但是?[，,]?|其中[，,]|对于(?=.{6})|凡是?(?=.{6}))"
 )
 _HAN_LEANS = re.compile(
-    r"前款|前条|前[两二三四][款项条]|之罪$|之罪[，、]|本章|本节|本条|本款|下列|上述|上款|该项|前述|第[一二三四五六七八九十百千零]+[条款项]|除外$|另有规定|有此|此类"
-    r"|^(?:情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|认为|需要|违法所得|没有违法所得|货值|犯前|单位犯|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
+    r"前款|前条|前[两二三四][款项条]|之罪$|之罪[，、]|本章|本节|本条|本款|下列|上述|上款|该项|前述|第[一二三四五六七八九十百千零]+[条款项]|除外$|另有规定|有此|此类|^以[^，]*为由$"
+    r"|^(?:价值|情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|认为|需要|违法所得|没有违法所得|货值|犯前|单位犯|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
 )
 _HAN_ASKS = (
     (re.compile("徒刑|拘役|死刑|管制|剥夺政治权利"), ("怎么判刑？", "会判几年？", "构成什么罪，怎么处罚？")),
@@ -43,7 +43,9 @@ _HAN_OPEN = re.compile(r"任何(?:单位|组织|机构)?(?:和|或者?|、)?(?:�
 _HAN_SOURCE = re.compile(r"^(?:法律|行政法规|法规|章程|合同|协议|规定|约定|决定)|(?:法律|法规|规定)$|^(?:和|或|、)")
 _HAN_DOER = re.compile(
     r"的(?:人|人员|单位|组织|物品|行为|活动|其他|请求|要求|规定|情况|原则)$|(?:时|外|后|的|和|或者?|、|对|向|在|自|从|将)$"
-    r"|^(?:根据|依据|按照|依照)[^，]{0,14}$"
+    r"|^(?:根据|依据|按照|依照)[^，]{0,14}$|^(?:根据|依据|按照|依照)[^，]*(?:规定|要求)$"
+    # How it may be done, before what it is.
+    r"|^(?:以|通过|采用|采取|利用)[^，]*(?:等方式|等形式|等手段|名义|理由|借口)$"
 )
 
 _LATIN_IF = re.compile(r"^(If|Where|When|In the event that|Whenever) ([^,;:]{12,160}), (.{12,})$", re.S)
@@ -61,7 +63,7 @@ _LATIN_MODAL = re.compile(
     r" ((?!be deemed|have been|also|not|mean)[a-z][^;:]{12,150}?)\.$"
 )
 _LATIN_NO_SUBJECT = re.compile(
-    r"^(?:although|because|but|while|as|if|when|since|however|and|or|in|for|with|by|on|at)\b"
+    r"^(?:neither|although|because|but|while|as|if|when|since|however|and|or|in|for|with|by|on|at)\b"
     r"|\b(?:is|are|was|were|has|have|can|may|also|you|we|our)\b|\b(?:that|which|who|where|understands?)\b|\band$",
     re.I,
 )
@@ -73,9 +75,21 @@ _LATIN_LEANS = re.compile(
 _LATIN_HALF = re.compile(
     r"^\w+(?:ing|ed)\b|\d$|\([^)]*$|\bthe \w+ at\b|\(\w{1,3}\)|\b(?:we|our|us|this)\b|\b[ivx]+\)", re.I
 )
+# What a contract shall be or have is no duty of anybody.
+_LATIN_STATE = re.compile(
+    r"^be (?:binding|void|null|entitled|liable|subject|responsible|governed|construed|effective|due|deemed|final|valid|"
+    r"conclusive|enforceable|considered|interpreted|equal|limited|eligible|vested|made up|the)\b"
+    r"|^(?:have|become|begin|start|commence|continue|survive|inure|override|mean|include|apply|bear|constitute|remain|"
+    r"terminate|expire|supersede|prevail|govern)\b|\b(?:shall|must|will)\b",
+    re.I,
+)
+_LATIN_DANGLES = re.compile(r"\b(?:them|it|so|either|same|others?)$|\bdone so\b|^(?:either|both|neither|one)\b", re.I)
+_DETERMINERS = frozenset(
+    ("a", "an", "the", "any", "every", "each", "all", "no", "you", "your", "another", "either", "both")
+)
 _LATIN_PERSON = re.compile(r"\b(you|your|see|call|talk|ask|seek|contact|consult|tell|doctor)\b", re.I)
 _ME = (
-    (r"\byou are\b", "I am"), (r"\byou['’]?re\b", "I'm"),
+    (r"\byou are\b", "I am"), (r"\byou were\b", "I was"), (r"\byou['’]?re\b", "I'm"),
     (r"\b(to|for|with|gives?|helps?|tells?|of|by|from|on|affects?|makes?|about|near|around) you\b", r"\1 me"),
     (r"\byourself\b", "myself"), (r"\byours\b", "mine"),
     (r"\byour\b", "my"), (r"\bYou\b", "I"), (r"\byou\b", "I"),
@@ -96,13 +110,14 @@ def permission_questions(sentences: list[Sentence], language: Language, turn: in
 
     `rules` says that the text is one of numbered rules: in other English prose "must" and "may not" mostly describe.
     """
+    small = {word for sentence in sentences for word in sentence.text.split() if word.islower()}
     for number, sentence in enumerate(sentences, turn):
         if sentence.is_item:
             continue
         if language == "zh":
             yield from _han_permission(sentence.text, number)
         elif language == "en" and (rules or " shall " in sentence.text):
-            yield from _latin_permission(" ".join(sentence.text.split()))
+            yield from _latin_permission(" ".join(sentence.text.split()), small)
 
 
 def _han_conditions(text: str, turn: int) -> Iterator[str]:
@@ -150,13 +165,16 @@ def _latin_conditions(text: str, turn: int) -> Iterator[str]:
     situation, outcome = (late[2], late[1]) if late else (match[2], match[3])
     if _LATIN_LEANS.search(situation) or not 4 <= len(situation.split()) <= 25 or _LATIN_HALF.search(situation):
         return
+    if _LATIN_DANGLES.search(situation):
+        return
     if re.search(r"\byour?\b", situation) or (_LATIN_PERSON.match(outcome) and late):
         yield f"{('What should I do if', 'What if', 'What to do when')[turn % 3]} {_as_asked(situation)}?"
     else:
         yield f"{('What happens if', 'What if', 'What applies when')[turn % 3]} {situation}?"
 
 
-def _latin_permission(text: str) -> Iterator[str]:
+def _latin_permission(text: str, small: set[str]) -> Iterator[str]:
+    """`small` are the words that the passage has in small letters: a first word that is none of them may be a name."""
     match = _LATIN_MODAL.match(text)
     if not match or _LATIN_LEANS.search(match[1]) or not 5 <= len(match[3].split()) <= 22:
         return
@@ -165,10 +183,17 @@ def _latin_permission(text: str) -> Iterator[str]:
         return
     if verb == "may" and not subject.startswith("No "):
         return
-    if subject.startswith("No "):
-        subject = ("an " if subject[3:4].lower() in "aeiou" else "a ") + subject[3:]
-    subject, rest = _as_asked(lower_first(subject)), _as_asked(rest)
-    if verb in ("must", "shall"):
+    forbidden = subject.startswith("No ")
+    if not forbidden and verb in ("must", "shall") and _LATIN_STATE.search(rest):
+        return
+    if forbidden:
+        plural = re.search(r"[^s]s$|\bpeople$", subject.split(" of ")[0])
+        article = "any " if plural else "an " if subject[3:4].lower() in "aeiou" else "a "
+        subject = article + subject[3:]
+    first = subject.split(" ", 1)[0].lower()
+    subject = _as_asked(lower_first(subject) if first in _DETERMINERS or first in small else subject)
+    rest = _as_asked(re.sub(r"^(\w+) you\b", r"\1 me", rest))
+    if verb in ("must", "shall") and not forbidden:
         yield f"Must {subject} {rest}?"
     else:
         yield f"Can {subject} {rest}?"
