@@ -114,7 +114,8 @@ def test_the_command_ends_with_one_model(tiny_model: str, divided: Path, tmp_pat
     assert (out / "modules.json").exists()
     again = launched(*words, *quick, "--set", "training.learning_rate=1e30", "--set", "training.epochs=2")
     assert again.returncode != 0
-    assert "the loss is" in again.stderr
+    # Weights of that size are seen in the loss, or before it on dev.
+    assert "the loss is" in again.stderr or "a vector with NaN" in again.stderr, again.stderr[:1500]
 
 
 def test_a_process_that_fails_takes_the_others_along(tiny_model: str, tmp_path: Path) -> None:
