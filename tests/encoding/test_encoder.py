@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.encoding import vectors as vectors_module
+from fieldtune.encoding.lane import aside
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
 
@@ -104,3 +107,20 @@ def test_one_text_has_one_vector_wherever_it_stands(
     monkeypatch.setattr(Encoder, "encode", lambda self, *words, **named: encode(*words, **named))
     found = cached_vectors(encoder, texts, "passage", tmp_path)
     assert found[:, 0].tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_passes_on_a_processor_run_in_one_thread_of_their_own():
+    threads = {aside(threading.get_ident) for _ in range(3)}
+    assert len(threads) == 1 and threading.get_ident() not in threads
+    with pytest.raises(ZeroDivisionError):
+        aside(lambda: 1 // 0)
+    assert aside(lambda: 5) == 5  # an error does not end it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_gets_a_thread_of_its_own():
+    aside(lambda: None)
+    child = os.fork()
+    if child == 0:
+        os._exit(aside(lambda: 7))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.adapter_folder import read_record
+from fieldtune.encoding.lane import aside
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.errors import ModelError
@@ -91,7 +93,7 @@ class Encoder:
         else:
             store = self.tokens.store(distinct, self.prompts[side])
             for rows in budgeted(store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
-                vectors[rows] = self._forward(store, rows, side)
+                vectors[rows] = self._pass(partial(self._forward, store, rows, side))
                 if advance is not None and len(distinct) == len(texts):
                     advance(len(rows))
         damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -107,6 +109,9 @@ class Encoder:
             advance(len(texts))
         place = {text: row for row, text in enumerate(distinct)}
         return vectors[[place[text] for text in texts]]
+
+    def _pass(self, forward: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        return aside(forward) if self.device.startswith("cpu") else forward()
 
     def _forward(self, store: TokenStore, rows: NDArray[np.int64], side: Side) -> NDArray[np.float32]:
         import torch
