@@ -62,6 +62,8 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
 
 def secure(response: Response, policy: str = POLICY) -> None:
     response.headers["Content-Security-Policy"] = policy
+    # Without a referrer forms are sent with "Origin: null", and could not be told from another site's.
+    response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
 

@@ -58,6 +58,8 @@ class Wanted:
     query: str
     """Cleaned; empty where there is nothing to search for."""
     mode: Mode
+    usual: Mode
+    """What is meant where the form says no mode."""
     k: int
     rerank: bool
     where: dict[str, Any]
@@ -160,7 +162,7 @@ async def _wanted(request: Request, service: Service, usual: Mode) -> Wanted:
     if any(mark.isalnum() or mark == "§" for mark in form.get("q", "")):  # what is typed first may be a quotation mark
         query = clean_query(form["q"], service.settings.max_query)
     k = max(1, min(k, service.settings.max_results))
-    return Wanted(query, cast(Mode, mode), k, "rerank" in form and service.reranker is not None, where, fields)
+    return Wanted(query, cast(Mode, mode), usual, k, "rerank" in form and service.reranker is not None, where, fields)
 
 
 async def _start(service: Service) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 document.addEventListener("htmx:sendError", () => trouble(document.body.dataset.offline));
 
-const stops = () => all(".hit h3 a, .versus ol.right h3 a, .examples a");
+const stops = () => all(".hit h3 a, .versus .right h3 a, .examples a");
 function step(by) {
   const found = stops();
   if (!found.length) return;
