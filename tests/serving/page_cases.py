@@ -72,6 +72,10 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
          "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")  # fmt: skip
 
 
+class LeavingError(Exception):
+    """The page was asked while it gave way to another."""
+
+
 class Browser:
     """One tab of a browser, told what to do over a pipe (the DevTools protocol)."""
 
@@ -106,6 +110,8 @@ class Browser:
         while True:
             answer = self._next()
             if answer.get("id") == self._number:
+                if "navigated" in str(answer.get("error", "")):
+                    raise LeavingError
                 assert "error" not in answer, answer
                 found: dict[str, Any] = answer["result"]
                 return found
@@ -133,9 +139,14 @@ class Browser:
 
     def until(self, script: str, seconds: float = 30) -> Any:
         end = time.monotonic() + seconds
-        while not (found := self.run(script)):
+        found = None
+        while not found:
             assert time.monotonic() < end, f"{script} did not come true"
-            time.sleep(0.03)
+            try:
+                found = self.run(script)
+            except LeavingError:  # for another page, of which it is asked next
+                found = None
+            time.sleep(0 if found else 0.03)
         return found
 
     def type(self, text: str) -> None:

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fieldtune import __version__
-from fieldtune.serving import answer, embeddings, rerank, search, state
+from fieldtune.serving import answer, embeddings, rerank, search, state, uses
 from fieldtune.serving.guard import Guard
 from fieldtune.serving.page import addresses, problem_page, routers_of
 from fieldtune.serving.problems import ApiError, explain
@@ -51,7 +51,7 @@ def make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for part in (search, answer, embeddings, rerank, state):
+    for part in (search, answer, embeddings, rerank, uses, state):
         app.include_router(part.router)
     pages: frozenset[str] = frozenset()
     if service.settings.page:

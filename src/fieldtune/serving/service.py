@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_USES_WAITING = 4
+"""Requests for classes, duplicates and outliers that may wait for the one at work; each takes seconds."""
+
 
 @dataclass(slots=True)
 class Service:
@@ -51,6 +54,8 @@ class Service:
     searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
     before: Batcher[str, list[Hit]] = field(init=False)
     """Searches with the base model."""
+    uses: Batcher[Callable[[], Any], Any] = field(init=False)
+    """Classes, duplicates and outliers: slow work that must not keep a search waiting."""
     sessions: Sessions = field(init=False)
     cache: VectorCache = field(init=False)
     since: int = field(init=False)
@@ -64,6 +69,7 @@ class Service:
         self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=limits.waiting_texts)
         self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=limits.waiting_texts)
         self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=limits.waiting_texts)
+        self.uses = Batcher("uses", lambda _, items: [work() for work in items], batch=1, most=_USES_WAITING)
         self.sessions = Sessions(self.keys)
         watch = self.metrics.watch
         watch("fieldtune_encoder_waiting", "Texts that wait for the model", lambda: self.encoder.waiting)
@@ -172,6 +178,7 @@ class Service:
         await self.encoder.close()
         await self.searcher.close()
         await self.before.close()
+        await self.uses.close()
         if self.reranker is not None:
             await self.reranker.close()
         if self.llm is not None:
