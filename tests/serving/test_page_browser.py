@@ -53,7 +53,8 @@ def test_results_come_while_typing_and_only_the_last_counts(browser: Browser, ad
     browser.type("notice tenant")
     browser.until("document.querySelectorAll('.hit').length == 10")
     browser.until("location.search == '?q=notice%20tenant'")
-    assert browser.run("document.querySelector('.count').getAttribute('aria-live')") == "polite"
+    assert browser.run("document.querySelector('#status').getAttribute('aria-live')") == "polite"
+    browser.until("document.querySelector('#status').textContent.startsWith('The first 10 results')")
     assert browser.run("document.querySelectorAll('.hit mark').length") > 5
     assert "q=notice+tenant" in browser.run("document.querySelector('#tabs a:nth-child(2)').href")
     searches = [url for url in browser.requested() if "q=" in url]

@@ -134,6 +134,17 @@ def test_a_line_that_a_crash_cut_off_costs_nothing_but_itself(tmp_path: Path, ru
     assert Labels(tmp_path).counts() == (2, 1, 1) == labels.counts()
 
 
+def test_a_label_that_cannot_be_written_is_not_said_to_be_saved(
+    served: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Labels, "add", full)
+    answer = say(served, "lease", "p1", "right")
+    assert answer.status_code == 503 and "was not saved" in answer.text and "no space" not in answer.text
+
+
 def _label(folder: Path, number: int) -> None:
     for row in range(10):
         Labels(folder).add(f"query {number}", PASSAGES[f"p{row}"], row % 2 == 0, f"worker {number}")

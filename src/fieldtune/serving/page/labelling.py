@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -16,6 +17,7 @@ from fieldtune.serving.query_text import clean_query
 from fieldtune.serving.routes import Served
 from fieldtune.serving.service import Service
 
+log = logging.getLogger(__name__)
 router = APIRouter()
 _RIGHT = {"right": True, "wrong": False, "neither": None}
 _NAME = 80
@@ -38,7 +40,11 @@ async def label(request: Request, service: Served) -> Response:
         (passage,) = service.volume.index.passages([fields.get("id", "")])
     except InputError:
         raise ApiError(404, "this passage is not in the index any more", param="id", code="gone") from None
-    await asyncio.to_thread(labels.add, query, passage, _RIGHT[said], by)
+    try:
+        await asyncio.to_thread(labels.add, query, passage, _RIGHT[said], by)
+    except OSError as error:  # a disk that is full or read-only, another process that keeps the lock
+        log.error("a label was not kept: %s", type(error).__name__)
+        raise ApiError(503, "this was not saved: the folder for labels cannot be written", code="not_saved") from None
     service.metrics.labels.labels(said).inc()
     if is_part(request):
         response = render(request, "verdict", id=passage.id, query=query, labelled={passage.id: _RIGHT[said]},

@@ -31,6 +31,12 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!ours) event.detail.shouldSwap = false;
   trouble(ours ? "" : document.body.dataset.busy.replace("{status}", answer.status));
 });
+// Screen readers speak of a place that was there before; what has just been put in they pass over.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "results") return;
+  const news = find("#results .count, #results .said, #results .note, #results .problem");
+  find("#status").textContent = news ? news.textContent.trim().replace(/\s+/g, " ") : "";
+});
 document.addEventListener("htmx:sendError", () => trouble(document.body.dataset.offline));
 
 const stops = () => all(".hit h3 a, .versus .right h3 a, .examples a");
