@@ -6,7 +6,7 @@ import hashlib
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,9 @@ def test_a_passage_stands_in_its_document_without_what_neighbours_share(page: ht
     assert "书面通知" in "".join(texts(found, ".piece.own mark"))
     assert found.css_first(".piece.own").attributes["lang"] == "zh"
     assert texts(found, ".pagebreak") == ["page 2"]
+    assert not found.css(".wider"), "the document has no more"
+    narrow = tree(page, "/passage?id=zh-1&n=0")
+    assert texts(narrow, ".wider") == ["↑ Earlier", "↓ Later"] and len(narrow.css(".piece")) == 1
     assert "not in the index" in texts(tree(page, "/passage?id=../../etc/passwd", 404), ".problem")[0]
 
 
@@ -143,6 +146,16 @@ def test_answers_without_a_model_mark_the_closest_sentence(page: httpx.Client) -
     found = tree(page, "/ask?q=when+must+notice+7+be+given")
     assert "No LLM is configured" in texts(found, ".answer")[0] or "Not found" in texts(found, ".answer")[0]
     assert found.css(".hit .sentence") and texts(found, ".number")[:2] == ["1", "2"]
+
+
+def test_where_the_model_fails_the_passages_are_there_all_the_same(run: Path) -> None:
+    llm = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "max_retries": 0}
+    with serving(run, llm=llm) as (address, service), httpx.Client(base_url=address, timeout=60) as made:
+        service.library.volume = replace(service.volume, threshold=None)
+        answer = made.get("/ask?q=when+must+notice+7+be+given")
+        assert answer.status_code == 200
+        found = HTMLParser(answer.text)
+        assert "LLM" in texts(found, ".answer .note")[0] and len(found.css(".hit")) == 6
 
 
 def test_an_answer_s_citations_are_links_and_what_nothing_supports_is_marked() -> None:

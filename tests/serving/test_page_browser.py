@@ -78,6 +78,7 @@ def test_keys_move_through_the_results_and_open_them(browser: Browser, address: 
     browser.press("/")
     assert browser.run("document.activeElement.id") == "q"
     browser.press("Escape")
+    assert browser.run("document.activeElement.id + document.querySelector('#q').value") == "notice tenant"
     browser.press("j")
     browser.press("j")
     browser.press("Enter")

@@ -27,10 +27,12 @@ from fieldtune.serving.routes import Served
 from fieldtune.serving.search import find, is_found
 from fieldtune.serving.service import Service
 from fieldtune.serving.sessions import cookie
-from fieldtune.serving.shapes import AnswerBody, Mode
+from fieldtune.serving.shapes import AnswerAnswer, AnswerBody, Mode
 from fieldtune.serving.tested import Tested, figures_of
 
 _FIRST = 10
+_AROUND = 50
+"""Passages of the document shown before and after one, at most."""
 _REPORT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'; sandbox"
 )
@@ -91,7 +93,11 @@ async def ask(request: Request, service: Served) -> Response:
         return render(request, "ask", wanted=wanted, answer=None, **await _start(service))
     body = AnswerBody(question=wanted.query, mode=wanted.mode, rerank=wanted.rerank, where=cast(Any, wanted.where))
     asked = await retrieve(service, body)
-    answer = await whole_answer(service, asked)
+    try:
+        answer = await whole_answer(service, asked)
+    except ApiError as error:  # the LLM is busy or fails: what it would have read is there all the same
+        answer = AnswerAnswer(answer="", found=asked.found, by="passages", note=error.message, sentences=[],
+                              passages=asked.passages, supported=True)  # fmt: skip
     passages = await asyncio.to_thread(cited, asked.hits, wanted.query)
     said = answer_html(answer, words_for(request).unsupported)
     return render(request, "ask", wanted=wanted, answer=answer, answer_html=said, results=passages,
@@ -125,7 +131,7 @@ async def passage(request: Request, service: Served) -> Response:
         around = int(form.get("n", "2"))
     except ValueError:
         around = 2
-    around = max(0, min(50, around))
+    around = max(0, min(_AROUND, around))
     index = service.volume.index
     try:
         (found,) = index.passages([form.get("id", "")])
@@ -133,7 +139,10 @@ async def passage(request: Request, service: Served) -> Response:
     except InputError:
         raise ApiError(404, "this passage is not in the index any more", param="id", code="gone") from None
     pieces = await asyncio.to_thread(in_context, near, found.id, query)
-    return render(request, "passage", passage=found, pieces=pieces, query=query, around=around,
+    before = next(place for place, one in enumerate(near) if one.id == found.id)
+    more = around < _AROUND
+    return render(request, "passage", passage=found, pieces=pieces, query=query, around=around, most=_AROUND,
+                  earlier=more and before == around, later=more and len(near) - before - 1 == around,
                   **await _labelled(request, service, query))  # fmt: skip
 
 

@@ -55,7 +55,8 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || composing || event.isComposing) return;
   if (event.key === "/" && !typing && field) { event.preventDefault(); field.focus(); field.select(); return; }
   if (event.target === field && event.key === "ArrowDown") { event.preventDefault(); step(1); return; }
-  if (event.key === "Escape" && typing) { event.target.blur(); return; }
+  // A search field would empty itself.
+  if (event.key === "Escape" && typing) { event.preventDefault(); event.target.blur(); return; }
   if (typing) return;
   if (event.key === "j") step(1);
   if (event.key === "k") step(-1);
