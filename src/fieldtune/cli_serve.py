@@ -27,10 +27,13 @@ def serve(
     new_key: Annotated[
         str, typer.Option("--new-key", metavar="NAME", help="Make an API key, print it once, and end.")
     ] = "",
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Let people mark results right or wrong on the page; RUN/labels keeps it.")
+    ] = False,
     set_: Set = None,
 ) -> None:
-    """Serve a finished run over HTTP: search, answers, embeddings as OpenAI's clients expect them."""
-    resolved = _settings(run, config, set_, host=host, port=port)
+    """Serve a finished run over HTTP: search, answers, embeddings as OpenAI's clients expect them; a page at /."""
+    resolved = _settings(run, config, set_, host=host, port=port, labels=labels or None)
     if new_key:
         from fieldtune.serving import keys
 

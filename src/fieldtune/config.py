@@ -639,6 +639,10 @@ class Serving(Section):
     """Requests of one key (without keys: of one address) in a minute; 0 sets no limit."""
     log_queries: bool = False
     """Write what was asked into the log, not only that something was."""
+    page: bool = True
+    """Serve the page for people at /; with API keys it asks for one."""
+    labels: bool = False
+    """Let people mark results right or wrong on the page; labels/ in the run's folder keeps what they say."""
     max_body_bytes: int = Field(4_000_000, gt=0)
     """A larger request is refused without being read."""
     max_query: int = Field(4_000, gt=0)

@@ -89,13 +89,28 @@ def write_unjudged(
             "use it as --judgements (or evaluation.judgements), or give another name",
             path=path,
         )
+    _write(path, data, pairs, suggested or {})
+
+
+def write_judged(path: Path, data: RetrievalData, grades: Qrels) -> None:
+    """Write grades that people gave elsewhere in the same form, which `read_judgements` reads."""
+    given = {(query, key): (grade, "") for query, row in grades.items() for key, grade in row.items()}
+    _write(path, data, list(given), given)
+
+
+def _write(
+    path: Path,
+    data: RetrievalData,
+    pairs: Sequence[tuple[str, str]],
+    filled: Mapping[tuple[str, str], tuple[int, str]],
+) -> None:
     with atomic_file(path) as stream:
         stream.write("\ufeff")  # spreadsheets need it to see UTF-8
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for query, key in pairs:
             passage = data.passages[key]
-            grade, note = (suggested or {}).get((query, key), ("", ""))
+            grade, note = filled.get((query, key), ("", ""))
             texts = [_cell(text) for text in (data.queries[query].text, passage.title, passage.text, note)]
             writer.writerow([_id_cell(query), texts[0], _id_cell(key), texts[1], texts[2], grade, texts[3]])
 

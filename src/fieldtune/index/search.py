@@ -82,6 +82,15 @@ class Index:
         """Columns that `where` may name, with their types: text, texts (several each), number, date, yes/no."""
         return dict(self._snapshot.columns.kinds)
 
+    def values(self, column: str) -> Sequence[str]:
+        """The different values of a column, sorted; of a column of numbers the lowest and the highest, if any.
+
+        Raises InputError for a column that is not there.
+        """
+        if column not in self._snapshot.columns.kinds:
+            raise InputError(f"there is no column {column!r}", f"columns: {', '.join(self.columns)}")
+        return self._snapshot.columns.values(column)
+
     @property
     def base(self) -> Index | None:
         """The same passages searched with the base model; None where its vectors are not in the index.

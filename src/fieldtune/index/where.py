@@ -52,6 +52,15 @@ class Columns:
                 self._masks.popitem(last=False)
             return mask
 
+    def values(self, name: str) -> Sequence[str]:
+        """The different values of a column of texts or dates, sorted; of numbers the lowest and the highest, if any."""
+        if self.kinds[name] in ("number", "yes/no"):
+            numbers = np.load(self._folder / f"column-{self._place(name)}.npy", mmap_mode="r")
+            known = numbers[~np.isnan(numbers)]
+            return [f"{end:g}" for end in (known.min(), known.max())] if len(known) else []
+        with self._lock:
+            return self._text_column(name)[0]
+
     def _meets(self, name: str, wanted: Any) -> Mask:
         kind = self.kinds[name]
         span = None

@@ -13,8 +13,9 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fieldtune import __version__
-from fieldtune.serving import answer, embeddings, rerank, search, state
+from fieldtune.serving import answer, embeddings, rerank, search, state, uses
 from fieldtune.serving.guard import Guard
+from fieldtune.serving.page import addresses, problem_page, routers_of
 from fieldtune.serving.problems import ApiError, explain
 from fieldtune.serving.service import Service
 
@@ -50,30 +51,46 @@ def make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for part in (search, answer, embeddings, rerank, state):
+    for part in (search, answer, embeddings, rerank, uses, state):
         app.include_router(part.router)
+    pages: frozenset[str] = frozenset()
+    if service.settings.page:
+        routers = routers_of(service)
+        for router in routers:
+            app.include_router(router, include_in_schema=False)
+        pages = addresses(routers)
+    app.state.pages = pages
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _not_there)
     schema = app.openapi()
     _tidy(schema)
-    routes = frozenset(path for path in schema["paths"] if "{" not in path)
-    app.add_middleware(Guard, settings=service.settings, keys=service.keys, metrics=service.metrics, routes=routes)
+    routes = pages | {path for path in schema["paths"] if "{" not in path}
+    app.add_middleware(
+        Guard, settings=service.settings, keys=service.keys, sessions=service.sessions, metrics=service.metrics,
+        routes=routes, pages=pages,
+    )  # fmt: skip
     return app
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return _json(error)
+    return _said(request, error)
 
 
-async def _malformed(_: Request, error: Exception) -> Response:
-    return _json(explain(list(error.errors())) if isinstance(error, RequestValidationError) else _unknown(error))
+async def _malformed(request: Request, error: Exception) -> Response:
+    said = explain(list(error.errors())) if isinstance(error, RequestValidationError) else _unknown(error)
+    return _said(request, said)
 
 
-async def _not_there(_: Request, error: Exception) -> Response:
-    return _json(_unknown(error))
+async def _not_there(request: Request, error: Exception) -> Response:
+    return _said(request, _unknown(error))
+
+
+def _said(request: Request, error: ApiError) -> Response:
+    """To people as a page, to programs as JSON."""
+    return problem_page(request, error) if request.url.path in request.app.state.pages else _json(error)
 
 
 def _unknown(error: Exception) -> ApiError:

@@ -11,7 +11,8 @@ import regex
 from fieldtune.serving.sentences import content_words, sentence_spans
 from fieldtune.types import Passage
 
-_CITED = regex.compile(r"\[(\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)\]")
+CITED = regex.compile(r"\[(\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)\]")
+"""[1], [1, 3], [2-4]: the numbers are its first group."""
 _QUOTED = regex.compile(
     r'"([^"\n]{2,})"|“([^”\n]{2,})”|„([^“”\n]{2,})[“”]|«([^»\n]{2,})»|「([^」\n]{2,})」|『([^』\n]{2,})』'
 )
@@ -26,7 +27,7 @@ _WORDS = (
 )  # fmt: skip
 _TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _HAN_DIGITS = {mark: number for number, mark in enumerate("零一二三四五六七八九十")} | {"两": 2, "〇": 0}
-_MOST_CITED = 20
+_MOSTCITED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,10 @@ def check_answer(answer: str, passages: Sequence[Passage], question: str = "") -
 def citations(text: str) -> tuple[int, ...]:
     """The numbers cited in a text, in order, each once; [1, 3] and [2-4] count each."""
     found: list[int] = []
-    for match in _CITED.finditer(text):
+    for match in CITED.finditer(text):
         for part in regex.split(r"\s*[,;]\s*", match[1]):
             ends = [int(number) for number in regex.split(r"\s*[–-]\s*", part)]
-            last = min(ends[-1], ends[0] + _MOST_CITED)
+            last = min(ends[-1], ends[0] + _MOSTCITED)
             found += range(ends[0], last + 1) if last >= ends[0] else ends
     return tuple(dict.fromkeys(found))
 
@@ -79,7 +80,7 @@ def _reason(sentence: str, cited: Sequence[int], passages: Sequence[Passage], as
         return f"cites [{missing[0]}], which does not exist"
     shown = ", ".join(f"[{number}]" for number in cited)
     texts = [f"{passages[number - 1].title}\n{passages[number - 1].text}" for number in cited]
-    said = _CITED.sub(" ", sentence)
+    said = CITED.sub(" ", sentence)
     plain = [_plain(text) for text in texts]
     for quote in _quotes(said):
         if not any(_holds(text, quote) for text in plain):

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,13 +19,17 @@ from fieldtune.serving.keys import KeyRing
 from fieldtune.serving.metrics import Metrics
 from fieldtune.serving.problems import ApiError, overloaded
 from fieldtune.serving.rate import RateLimit
+from fieldtune.serving.sessions import Sessions
 
 log = logging.getLogger("fieldtune.serving")
 
 _OPEN = frozenset({"/health", "/ready"})
 """Asked by whoever watches over the process; they need no key and always have room."""
-_OWN_TIME = frozenset({"/v1/answer"})
+_OWN_TIME = frozenset({"/v1/answer", "/ask"})
 """These keep to limits of their own."""
+SIGN_IN = "/signin"
+STATIC = "/static/"
+"""The page's own files, which hold nothing of the documents."""
 _BODIES = 64
 """Largest bodies that fit into memory at once; more bytes under way are refused."""
 
@@ -33,9 +38,20 @@ class Guard:
     """The outermost layer of the application."""
 
     def __init__(
-        self, app: ASGIApp, *, settings: Serving, keys: KeyRing, metrics: Metrics, routes: frozenset[str]
+        self,
+        app: ASGIApp,
+        *,
+        settings: Serving,
+        keys: KeyRing,
+        sessions: Sessions,
+        metrics: Metrics,
+        routes: frozenset[str],
+        pages: frozenset[str],
     ) -> None:
+        """`routes` are counted by name; `pages` are the addresses where a signed-in browser's cookie is as good as a
+        key: nothing else takes it, so that no other site's page can use it on the API."""
         self._app, self._settings, self._keys, self._metrics, self._routes = app, settings, keys, metrics, routes
+        self._sessions, self._pages = sessions, pages
         self._rate = RateLimit(settings.rate_per_minute)
         self._under_way = 0
         self._bytes = 0
@@ -51,7 +67,7 @@ class Guard:
         counted = False
         try:
             self._require_host(scope)
-            if scope["path"] not in _OPEN:
+            if scope["path"] not in _OPEN and not (self._pages and scope["path"].startswith(STATIC)):
                 self._admit(scope)
                 self._under_way += 1
                 counted = True
@@ -96,15 +112,21 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         client = scope["client"][0] if scope.get("client") else ""
-        if self._keys.wanted:
+        page = scope["path"] in self._pages
+        if self._keys.wanted and not (page and scope["path"] == SIGN_IN):
             scheme, _, given = _header(scope, b"authorization").partition(" ")
             key = given.strip() if scheme.lower() == "bearer" else _header(scope, b"x-api-key")
             owner = self._keys.owner(key) if key else None
+            if page and not key:
+                owner = self._sessions.owner(_header(scope, b"cookie"))
+                if owner is None:
+                    raise _to_sign_in(scope)
             if owner is None:
                 self._metrics.refused.labels("key").inc()
                 why = "the API key is not valid" if key else "an API key is wanted: Authorization: Bearer KEY"
                 raise ApiError(401, why, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
             client = "key " + owner
+            scope.setdefault("state", {})["owner"] = owner
         wait = self._rate.wait(client)
         if wait:
             self._metrics.refused.labels("rate").inc()
@@ -158,6 +180,15 @@ class Guard:
             "headers": [*raw, (b"content-length", str(len(body)).encode())],
         })  # fmt: skip
         await ending.send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _to_sign_in(scope: Scope) -> ApiError:
+    """Where a browser finds the form; what its script asked for cannot be sent there, so the whole page is."""
+    back = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+    there = f"{SIGN_IN}?next={quote(back if scope['method'] == 'GET' else '/', safe='')}"
+    if _header(scope, b"hx-request"):
+        return ApiError(401, "sign in first", code="signed_out", headers={"HX-Redirect": SIGN_IN})
+    return ApiError(303, "sign in first", code="signed_out", headers={"Location": there})
 
 
 class _GoneError(Exception):

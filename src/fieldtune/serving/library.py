@@ -87,6 +87,29 @@ class Library:
                 ) from None
             raise
 
+    def search_base(self, kind: Hashable, queries: Sequence[str]) -> Sequence[list[Hit]]:
+        """Hits of the base model. Raises ApiError: 501 where the index has no vectors of it. For one thread."""
+        if not isinstance(kind, Search):
+            raise TypeError(f"{kind!r} is no search")
+        index = self.volume.index
+        try:
+            base = index.base
+        except FieldtuneError as error:
+            log.warning("the base model cannot be used: %s", error.message)
+            base = None
+        if base is None:
+            raise ApiError(
+                501, "this index holds no vectors of the base model; build it with index.base = true", code="no_base"
+            )
+        where = json.loads(kind.where) if kind.where else None
+        try:
+            return base.search_many(queries, min(kind.k, max(1, len(index))), mode=kind.mode, where=where)
+        except InputError as error:
+            raise ApiError(400, error.message, code="invalid_request") from None
+        except FieldtuneError as error:
+            log.warning("the base model cannot be used: %s", error.message)
+            raise unavailable("the base model cannot be used at the moment") from None
+
     def refresh(self) -> bool:
         """Take up what was built meanwhile, and say whether there was anything; faults are kept in `fault`."""
         try:

@@ -23,6 +23,7 @@ class Metrics:
         self.refused = Counter("fieldtune_refused", "Requests refused early", ("why",), registry=self._registry)
         self.texts = Counter("fieldtune_texts_encoded", "Texts through the model", ("side",), registry=self._registry)
         self.answers = Counter("fieldtune_answers", "Answers by outcome", ("outcome",), registry=self._registry)
+        self.labels = Counter("fieldtune_labels", "Judgements that people made", ("said",), registry=self._registry)
         self.refreshes = Counter(
             "fieldtune_index_refreshes", "Times that a new index was taken", registry=self._registry
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fieldtune.config import Config
 from fieldtune.serving.keys import KeyRing, keys_file
+from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library
 from fieldtune.serving.service import Service
 from fieldtune.training.losses.matryoshka import matryoshka_dimensions
@@ -44,6 +45,7 @@ def open_service(run: Path, config: Config) -> Iterator[Service]:
             matryoshka=_matryoshka(config, library.volume.engine.dimension),
             llm=llm,
             reranker=reranker,
+            labels=Labels(run) if settings.labels else None,
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
 from fieldtune.serving.engine import Vectors
 from fieldtune.serving.keys import KeyRing
+from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library, Search, Volume
 from fieldtune.serving.metrics import Metrics
 from fieldtune.serving.problems import ApiError, unavailable
+from fieldtune.serving.sessions import Sessions
 from fieldtune.types import Hit, Side
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from fieldtune.serving.rerank import CrossEncoder
 
 log = logging.getLogger(__name__)
+
+_USES_WAITING = 4
+"""Requests for classes, duplicates and outliers that may wait for the one at work; each takes seconds."""
 
 
 @dataclass(slots=True)
@@ -41,10 +46,17 @@ class Service:
     matryoshka: tuple[int, ...] = ()
     llm: ChatStream | None = None
     reranker: CrossEncoder | None = None
+    labels: Labels | None = None
+    """Where people's judgements go; None where the page does not ask for them."""
     metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False
     encoder: Batcher[tuple[Side, Sequence[str]], Vectors] = field(init=False)
     searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
+    before: Batcher[str, list[Hit]] = field(init=False)
+    """Searches with the base model."""
+    uses: Batcher[Callable[[], Any], Any] = field(init=False)
+    """Classes, duplicates and outliers: slow work that must not keep a search waiting."""
+    sessions: Sessions = field(init=False)
     cache: VectorCache = field(init=False)
     since: int = field(init=False)
     answering: int = 0
@@ -56,6 +68,9 @@ class Service:
         self.cache = VectorCache(limits.cached_queries)
         self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=limits.waiting_texts)
         self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=limits.waiting_texts)
+        self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=limits.waiting_texts)
+        self.uses = Batcher("uses", lambda _, items: [work() for work in items], batch=1, most=_USES_WAITING)
+        self.sessions = Sessions(self.keys)
         watch = self.metrics.watch
         watch("fieldtune_encoder_waiting", "Texts that wait for the model", lambda: self.encoder.waiting)
         watch("fieldtune_search_waiting", "Searches that wait for the index", lambda: self.searcher.waiting)
@@ -117,6 +132,12 @@ class Service:
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 
+    async def search_base(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
+        """The same with the base model, where the index holds its vectors. Raises ApiError, 501 where it does not."""
+        self.require_where(where)
+        asked = json.dumps(where, sort_keys=True) if where else ""
+        return await self.before.submit(text, kind=Search(k, mode, asked, ""))
+
     def require_where(self, where: dict[str, Any] | None) -> None:
         """Raises ApiError 400 for a column that the index does not have."""
         columns = self.volume.index.columns
@@ -156,6 +177,8 @@ class Service:
     async def close(self) -> None:
         await self.encoder.close()
         await self.searcher.close()
+        await self.before.close()
+        await self.uses.close()
         if self.reranker is not None:
             await self.reranker.close()
         if self.llm is not None:

@@ -1,0 +1,127 @@
+"""POST /v1/classify, /v1/duplicates and /v1/outliers: what the vectors are good for besides search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from fieldtune.errors import InputError
+from fieldtune.serving.engine import Vectors
+from fieldtune.serving.problems import ApiError
+from fieldtune.serving.query_text import clean_text
+from fieldtune.serving.routes import Served, as_json, problems
+from fieldtune.serving.service import Service
+from fieldtune.serving.uses_shapes import (
+    ClassifyAnswer,
+    ClassifyBody,
+    ClassReport,
+    DuplicatesAnswer,
+    DuplicatesBody,
+    Odd,
+    OutliersAnswer,
+    OutliersBody,
+    Predicted,
+    Twin,
+)
+from fieldtune.uses import classify as learn
+from fieldtune.uses import duplicates as twins
+from fieldtune.uses import outliers as odd_ones
+from fieldtune.uses import predict
+
+router = APIRouter(tags=["uses of the vectors"])
+
+
+@router.post("/v1/classify", response_model=ClassifyAnswer, responses=problems())
+async def classify(body: ClassifyBody, service: Served) -> Response:
+    """Learn classes from a few labelled texts each, say what that is worth, and put other texts into them."""
+    texts, known = await _vectors(service, [one.text for one in body.examples], "examples")
+    new, asked = await _vectors(service, body.texts, "texts")
+    fingerprint = str(service.volume.index.meta["model_fingerprint"])
+    labels, groups = [one.label for one in body.examples], [one.group for one in body.examples]
+
+    def work() -> ClassifyAnswer:
+        found = learn(
+            texts, known, labels, groups if any(groups) else None, model=service.name, fingerprint=fingerprint,
+            abstain_below=body.abstain_below, drop_rare=body.drop_rare,
+        )  # fmt: skip
+        ours, words = found.systems["vectors"], found.systems["bag of words"]
+        low, high = ours.accuracy_interval
+        return ClassifyAnswer(
+            predictions=[
+                Predicted(label=None if one.abstained else one.label, best=one.label, probability=one.probability)
+                for one in (predict(found.classifier, asked) if new else [])
+            ],
+            labels=list(found.classifier.labels), accuracy=ours.accuracy,
+            accuracy_interval=(low, high) if math.isfinite(low) and math.isfinite(high) else None,
+            macro_f1=ours.macro_f1, words_accuracy=words.accuracy,
+            classes=[
+                ClassReport(
+                    label=one.label, examples=one.examples, precision=one.precision, recall=one.recall, f1=one.f1
+                )
+                for one in found.classes
+            ],
+            folds=found.folds, dropped=dict(found.dropped), notes=list(found.notes), model=service.name,
+        )  # fmt: skip
+
+    return as_json(await _done(service, work, "examples"))
+
+
+@router.post("/v1/duplicates", response_model=DuplicatesAnswer, responses=problems())
+async def duplicates(body: DuplicatesBody, service: Served) -> Response:
+    """Pairs of texts that say the same, above a similarity that chance neighbours in these texts do not reach."""
+    texts, vectors = await _vectors(service, body.texts, "texts")
+    others = await _vectors(service, body.against, "against") if body.against is not None else None
+
+    def work() -> DuplicatesAnswer:
+        found = twins(texts, vectors, others, threshold=body.threshold, false_rate=body.false_rate)
+        pairs = [
+            Twin(first=one.first, second=one.second, similarity=one.similarity, kind=one.kind, differs=one.differs)
+            for one in found.pairs
+        ]
+        return DuplicatesAnswer(pairs=pairs, threshold=found.used, model=service.name)
+
+    return as_json(await _done(service, work, "texts"))
+
+
+@router.post("/v1/outliers", response_model=OutliersAnswer, responses=problems())
+async def outliers(body: OutliersBody, service: Served) -> Response:
+    """Texts that lie far from their kind, or nearer to another."""
+    if body.kinds is not None and len(body.kinds) != len(body.texts):
+        raise ApiError(
+            400, f"kinds: {len(body.kinds)} kinds for {len(body.texts)} texts", param="kinds", code="invalid_request"
+        )
+    texts, vectors = await _vectors(service, body.texts, "texts")
+    kinds = body.kinds if body.kinds is not None else [""] * len(texts)
+
+    def work() -> OutliersAnswer:
+        found = odd_ones(texts, vectors, kinds, false_alarms=body.false_alarms)
+        odd = [
+            Odd(
+                index=one.row, kind=one.kind, far=one.far, looks_like=one.looks_like,
+                misplaced=one.misplaced if math.isfinite(one.misplaced) else None,
+            )
+            for one in found.odd
+        ]  # fmt: skip
+        return OutliersAnswer(
+            outliers=odd, judged=len(found.records), too_small=found.too_small, threshold=found.threshold,
+            model=service.name,
+        )  # fmt: skip
+
+    return as_json(await _done(service, work, "texts"))
+
+
+async def _vectors(service: Service, given: Sequence[str], field: str) -> tuple[list[str], Vectors]:
+    texts = [clean_text(text, service.settings.max_text, f"{field}[{row}]") for row, text in enumerate(given)]
+    return texts, (await service.vectors(texts, "passage"))[0]
+
+
+async def _done(service: Service, work: Callable[[], Any], field: str) -> Any:
+    """What the work gives, one at a time in a thread of its own. Raises ApiError: 400 for texts that it cannot use."""
+    try:
+        return await service.uses.submit(work, kind="uses")
+    except InputError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        raise ApiError(400, f"{field}: {error.message}{hint}", param=field, code="invalid_request") from None

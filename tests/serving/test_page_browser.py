@@ -1,0 +1,158 @@
+"""The page in a real browser: typed into, driven by keys, looked at in light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_cases import Browser, write_page_run
+from serving_cases import serving
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PAGES = ("/", "/?q=notice+tenant&mode=hybrid", "/ask?q=when+must+notice+be+given", "/compare?q=lease", "/labels",
+         "/passage?id=zh-1&q=通知", "/?q=landlord+eviction&mode=words")  # fmt: skip
+STICKS_OUT = """[...document.querySelectorAll("body *")].filter(one =>
+  !one.closest(".hidden, .skip, .scroll, code, svg, #tabs, .box .go") &&
+  one.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5
+).map(one => one.outerHTML.slice(0, 200))"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Iterator[str]:
+    run = write_page_run(tmp_path_factory.mktemp("page") / "run", tiny_model)
+    with serving(run, name="tiny", labels=True) as (found, _):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no browser here: looked for {', '.join(NAMES)}")
+    browser = Browser(program, tmp_path_factory.mktemp("profile"), "--accept-lang=en")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(shared: Browser) -> Browser:
+    shared.events.clear()
+    return shared
+
+
+def colour(browser: Browser) -> int:
+    return sum(browser.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"))
+
+
+def test_results_come_while_typing_and_only_the_last_counts(browser: Browser, address: str, tmp_path: Path) -> None:
+    browser.open(address + "/")
+    browser.until("document.activeElement.id == 'q' && window.htmx")
+    browser.type("notice tenant")
+    browser.until("document.querySelectorAll('.hit').length == 10")
+    browser.until("location.search == '?q=notice%20tenant'")
+    assert browser.run("document.querySelector('#status').getAttribute('aria-live')") == "polite"
+    browser.until("document.querySelector('#status').textContent.startsWith('The first 10 results')")
+    assert browser.run("document.querySelectorAll('.hit mark').length") > 5
+    assert "q=notice+tenant" in browser.run("document.querySelector('#tabs a:nth-child(2)').href")
+    searches = [url for url in browser.requested() if "q=" in url]
+    assert 1 <= len(searches) < 8, "one for a pause, not one for a key"
+    assert browser.complaints() == []
+    assert len(browser.screenshot(tmp_path / "typed.png")) > 10_000
+
+
+def test_keys_move_through_the_results_and_open_them(browser: Browser, address: str) -> None:
+    browser.open(address + "/?q=notice+tenant")
+    browser.until("window.htmx")
+    browser.press("j")
+    browser.press("j")
+    browser.press("k")
+    browser.press("j")
+    at = "document.activeElement.closest('.hit')"
+    assert browser.run(f"{at} == document.querySelectorAll('.hit')[1]")
+    name = browser.run(f"{at}.querySelector('a').textContent.trim()")
+    browser.press("y")
+    browser.until("document.querySelectorAll('.hit')[1].querySelector('.yes').getAttribute('aria-pressed') == 'true'")
+    browser.press("/")
+    assert browser.run("document.activeElement.id") == "q"
+    browser.press("Escape")
+    assert browser.run("document.activeElement.id + document.querySelector('#q').value") == "notice tenant"
+    browser.press("j")
+    browser.press("j")
+    browser.press("Enter")
+    browser.until("document.querySelectorAll('.piece.own').length == 1")
+    assert name in browser.run("document.querySelector('h1').textContent")
+
+
+def test_nothing_is_fetched_elsewhere_or_runs_that_is_not_the_page_s_own(browser: Browser, address: str) -> None:
+    for page in PAGES:
+        browser.open(address + page)
+        assert browser.run("document.querySelectorAll('script:not([src^=\"/static/\"]), style, [style]').length") == 0
+        assert browser.run("document.querySelectorAll('main img, iframe, object').length") == 0
+    assert {url.split("/")[2] for url in browser.requested()} == {address.removeprefix("http://")}
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_nothing_sticks_out_at_the_side(
+    browser: Browser, address: str, tmp_path: Path, width: int, height: int
+) -> None:
+    for number, page in enumerate(PAGES):
+        for language in ("en", "zh"):
+            browser.open(f"{address}{page}{'&' if '?' in page else '?'}lang={language}", width, height)
+            browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+            assert browser.run("document.documentElement.scrollWidth") <= width, (page, browser.run(STICKS_OUT))
+            assert browser.run(STICKS_OUT) == []
+            browser.screenshot(tmp_path / f"{number}-{language}-{width}.png")
+    browser.open(address + "/?lang=en")
+
+
+def test_dark_where_the_reader_wants_it_dark(browser: Browser, address: str) -> None:
+    browser.open(address + "/compare?q=lease")
+    light = colour(browser)
+    wanted: list[dict[str, Any]] = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.send("Emulation.setEmulatedMedia", features=wanted)
+    assert light > 700 > 100 > colour(browser)
+    browser.send("Emulation.setEmulatedMedia", features=[])
+
+
+def test_the_comparison_joins_the_places_of_a_passage(browser: Browser, address: str) -> None:
+    browser.open(address + "/compare?q=lease+tenant", 1280, 1200)
+    found = browser.run("""[...document.querySelectorAll(".lines :is(.up, .down, .same)")].map(line => {
+      const box = line.getBoundingClientRect(), rows = [...document.querySelectorAll(".versus li")].filter(
+        row => row.dataset.id == line.dataset.id).map(row => row.getBoundingClientRect());
+      const middles = rows.map(row => (row.top + row.bottom) / 2);
+      return Math.abs(Math.min(...middles) - box.top) + Math.abs(Math.max(...middles) - box.bottom);
+    })""")
+    assert all(distance < 12 for distance in found), found
+    assert browser.run("document.querySelectorAll('.lines path').length") >= 10
+    assert browser.run("document.querySelectorAll('.right .move').length") == 10
+
+
+def test_works_without_script(browser: Browser, address: str) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(address + "/")
+        browser.run("document.querySelector('#q').value = 'notice tenant'; document.querySelector('.go').click()")
+        browser.until("document.querySelectorAll('.hit').length == 10")
+        browser.run("document.querySelectorAll('.verdict .no')[3].click()")
+        browser.until("document.querySelectorAll('.verdict .no')[3]?.getAttribute('aria-pressed') == 'true'")
+    finally:
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_refusal_and_a_server_that_is_gone_are_said(browser: Browser, address: str) -> None:
+    browser.open(address + "/?q=notice")
+    browser.until("window.htmx")
+    browser.run("document.querySelector('#find').setAttribute('hx-get', '/v1/nothing'); htmx.process(document.body)")
+    browser.run("htmx.ajax('GET', '/v1/nothing', {target: '#results'})")
+    assert "404" in browser.until("document.querySelector('#trouble').textContent")
+    assert browser.run("document.querySelectorAll('.hit').length") == 10, "the results stay"
+    browser.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+    browser.run("htmx.ajax('GET', '/?q=x', {target: '#results'})")
+    browser.until("document.querySelector('#trouble').textContent.includes('cannot be reached')")
+    browser.send(
+        "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
