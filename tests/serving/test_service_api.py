@@ -85,7 +85,8 @@ WRONG: list[tuple[str, dict[str, Any], str | None]] = [
     ("/v1/embeddings", {"model": "tiny", "input": ""}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": []}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": ["a", ""]}, "input[1]"),
-    ("/v1/embeddings", {"model": "tiny", "input": [[1], [99_999_999]]}, "input"),
+    ("/v1/embeddings", {"model": "tiny", "input": [[20], [99_999_999]]}, "input[1]"),
+    ("/v1/embeddings", {"model": "tiny", "input": [[20], []]}, "input[1]"),
     ("/v1/embeddings", {"model": "tiny", "input": [-1]}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": "a", "dimensions": 33}, "dimensions"),
     ("/v1/embeddings", {"model": "tiny", "input": "a", "encoding_format": "hex"}, "encoding_format"),
@@ -146,17 +147,17 @@ def test_embeddings_are_those_of_the_model_in_both_forms_and_cut(client: httpx.C
     body = {"model": "tiny", "input": texts}
     floats = client.post("/v1/embeddings", json=body).json()
     assert [one["index"] for one in floats["data"]] == [0, 1, 2]
-    assert np.allclose([one["embedding"] for one in floats["data"]], expected, atol=1e-3)
+    assert np.allclose([one["embedding"] for one in floats["data"]], expected, atol=4e-3)
     coded = client.post("/v1/embeddings", json=body | {"encoding_format": "base64"}).json()
     raw = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in coded["data"]]
     assert np.allclose(raw, [one["embedding"] for one in floats["data"]], atol=1e-6)
     short = client.post("/v1/embeddings", json=body | {"dimensions": 8}).json()["data"][0]["embedding"]
     assert len(short) == 8 and abs(np.linalg.norm(short) - 1) < 1e-5
-    assert np.allclose(short, expected[0][:8] / np.linalg.norm(expected[0][:8]), atol=2e-3)
+    assert np.allclose(short, expected[0][:8] / np.linalg.norm(expected[0][:8]), atol=6e-3)
     # [CLS] lease ends [SEP], [CLS] rent [SEP], and the first again
     assert floats["usage"] == {"prompt_tokens": 4 + 3 + 4, "total_tokens": 11}
     query = client.post("/v1/embeddings", json=body | {"input_type": "query"}).json()
-    assert np.allclose(query["data"][0]["embedding"], encoder.encode(["lease ends"], "query")[0], atol=1e-3)
+    assert np.allclose(query["data"][0]["embedding"], encoder.encode(["lease ends"], "query")[0], atol=4e-3)
     assert query["usage"]["prompt_tokens"] == 11 + 2 * 3  # "query :" goes before each
     assert not np.allclose(query["data"][0]["embedding"], floats["data"][0]["embedding"], atol=1e-2)
 
@@ -208,7 +209,7 @@ def test_langchain(served: tuple[str, Any]) -> None:
         model_kwargs={"extra_body": {"input_type": "query"}},
     )  # fmt: skip
     expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends"], "query")[0]
-    assert np.allclose(queries.embed_query("lease ends"), expected, atol=1e-3)
+    assert np.allclose(queries.embed_query("lease ends"), expected, atol=4e-3)
 
 
 def test_llama_index(served: tuple[str, Any]) -> None:
@@ -216,7 +217,7 @@ def test_llama_index(served: tuple[str, Any]) -> None:
 
     made = OpenAIEmbedding(model_name="tiny", api_base=f"{served[0]}/v1", api_key="none", max_retries=0)
     expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends", "rent"], "passage")
-    assert np.allclose(made.get_text_embedding_batch(["lease ends", "rent"]), expected, atol=1e-3)
+    assert np.allclose(made.get_text_embedding_batch(["lease ends", "rent"]), expected, atol=4e-3)
 
 
 def test_similarity_is_the_cosine_of_each_pair(client: httpx.Client) -> None:
