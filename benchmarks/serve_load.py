@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -151,6 +152,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     from fieldtune.index import Index
 
+    began = os.getloadavg()[0]
     bodies = [{"query": text, "k": 10, "mode": given.mode} for text in questions(Path(given.run))]
     texts = [one.content for one, _ in zip(Index.open(given.run).iterate(), range(PASSAGES), strict=False)]
     found: dict[str, tuple[Seen, Seen]] = {}
@@ -189,7 +191,10 @@ def main(words: list[str] | None = None) -> int:
         "nothing refused at the steady rate": not calm.bad,
     }
     lines = [*markdown(columns, rows), "", *(f"- {'met' if met else 'MISSED'}: {bar}" for bar, met in bars.items())]
-    about = f"{len(Index.open(given.run)):,} passages, mode {given.mode}, {given.seconds:g} s a measurement, loopback."
+    about = (
+        f"{len(Index.open(given.run)):,} passages, mode {given.mode}, {given.seconds:g} s a measurement, loopback; "
+        f"load average {began:.1f} before it began (0: the machine was free)."
+    )
     print(append("The service under load", about, lines, given.results))
     return int(given.check and not all(bars.values()))
 

@@ -70,6 +70,7 @@ def test_hostile_queries_are_searched_like_any_other(client: httpx.Client, query
 
 
 JSON = {"Content-Type": "application/json"}
+FORM = "application/x-www-form-urlencoded"
 WRONG: list[tuple[str, dict[str, Any], str | None]] = [
     ("/v1/search", {"query": ""}, "query"),
     ("/v1/search", {"query": " \n\u200b\x00"}, "query"),
@@ -109,6 +110,11 @@ def test_what_is_wrong_with_a_request_is_said_with_its_field(
 
 def test_bodies_that_are_no_request_are_refused_in_the_same_shape(client: httpx.Client) -> None:
     problem(client.post("/v1/search", content=b"{", headers=JSON), 400)
+    for body in (b'{"query": "\xff"}', b'{"query": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        assert "JSON" in problem(client.post("/v1/search", content=body, headers=JSON), 400)["message"]
+    # What curl -d sends without -H.
+    form = client.post("/v1/search", content=b'{"query": "rent"}', headers={"Content-Type": FORM})
+    assert "Content-Type: application/json" in problem(form, 400)["message"]
     problem(client.post("/v1/search", content=b"\xff\xfe", headers=JSON), 400)
     problem(client.post("/v1/search", content=b"[1]", headers=JSON), 400)
     deep = b'{"query":' + b"[" * 100_000
@@ -142,7 +148,7 @@ def test_a_huge_body_is_refused_before_it_is_read(served: tuple[str, Any], clien
 
 def test_embeddings_are_those_of_the_model_in_both_forms_and_cut(client: httpx.Client, served: Any) -> None:
     texts = ["lease ends", "rent", "lease ends"]
-    encoder = Encoder.load(served[1].volume.engine.many.name)
+    encoder = Encoder.load(served[1].volume.engine.model)
     expected = encoder.encode(texts, "passage")
     body = {"model": "tiny", "input": texts}
     floats = client.post("/v1/embeddings", json=body).json()
@@ -163,7 +169,7 @@ def test_embeddings_are_those_of_the_model_in_both_forms_and_cut(client: httpx.C
 
 
 def test_token_ids_are_those_of_the_models_own_tokenizer(client: httpx.Client, served: Any) -> None:
-    tokenizer = served[1].volume.engine.many.model.tokenizer
+    tokenizer = served[1].volume.engine.whole().many.model.tokenizer
     ids = tokenizer("lease ends")["input_ids"]
     by_text = client.post("/v1/embeddings", json={"model": "tiny", "input": "lease ends"}).json()
     for given in (ids, [ids]):
@@ -208,7 +214,7 @@ def test_langchain(served: tuple[str, Any]) -> None:
         model="tiny", base_url=f"{served[0]}/v1", api_key="none", check_embedding_ctx_length=False,  # type: ignore[arg-type]
         model_kwargs={"extra_body": {"input_type": "query"}},
     )  # fmt: skip
-    expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends"], "query")[0]
+    expected = Encoder.load(served[1].volume.engine.model).encode(["lease ends"], "query")[0]
     assert np.allclose(queries.embed_query("lease ends"), expected, atol=4e-3)
 
 
@@ -216,7 +222,7 @@ def test_llama_index(served: tuple[str, Any]) -> None:
     from llama_index.embeddings.openai import OpenAIEmbedding
 
     made = OpenAIEmbedding(model_name="tiny", api_base=f"{served[0]}/v1", api_key="none", max_retries=0)
-    expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends", "rent"], "passage")
+    expected = Encoder.load(served[1].volume.engine.model).encode(["lease ends", "rent"], "passage")
     assert np.allclose(made.get_text_embedding_batch(["lease ends", "rent"]), expected, atol=4e-3)
 
 

@@ -70,8 +70,18 @@ async def _refused(_: Request, error: Exception) -> Response:
     return _json(error)
 
 
-async def _malformed(_: Request, error: Exception) -> Response:
-    return _json(explain(list(error.errors())) if isinstance(error, RequestValidationError) else _unknown(error))
+async def _malformed(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return _json(_unknown(error))
+    if request.method == "POST" and not _says_json(request):
+        why = "the body is read as JSON where its type says so: send the header Content-Type: application/json"
+        return _json(ApiError(400, why, code="not_json"))
+    return _json(explain(list(error.errors())))
+
+
+def _says_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _not_there(_: Request, error: Exception) -> Response:
@@ -83,6 +93,8 @@ def _unknown(error: Exception) -> ApiError:
     says = {404: "there is nothing at this address; see /openapi.json", 405: "this address takes another method"}
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     said = error.detail if isinstance(error, HTTPException) else ""
+    if status == 400:  # FastAPI's words for bytes that are no UTF-8, or lists in lists without end
+        return ApiError(status, "body: not valid JSON in UTF-8", code="invalid_request", headers=headers)
     return ApiError(status, says.get(status, str(said) or "the request cannot be read"), headers=headers)
 
 

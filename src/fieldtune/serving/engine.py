@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -35,61 +35,101 @@ PROBES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """A loaded model; `encode` is for one thread, the rest for any."""
+class Loaded:
+    """The model with the library around it, whose import alone takes seconds."""
 
     many: Encoder
-    one: SingleEncoder | None
-    """The same vectors sooner; None where the index did not find them to be the same."""
     tokens: Tokens | None
-    faster: TorchEngine | None = None
+    """None where the model reads texts, not token ids."""
+    faster: TorchEngine | None
     """Passes that were found to give the vectors of `many` to four digits in less time; for requests of many texts."""
-    _lock: Lock = field(default_factory=Lock)
+
+
+class Engine:
+    """The model of an index, by the fastest ways that give its vectors; `encode` is for one thread, the rest for any.
+
+    The library is loaded when something needs it: a question that is asked once does not.
+    """
+
+    def __init__(self, model: str, *, single: bool, probes: Sequence[str] = ()) -> None:
+        """`single` says that `SingleEncoder` was found to give the index's vectors; `probes` are passages on which a
+        faster way is compared before it is taken. Raises ModelError when the model cannot be loaded."""
+        self.model, self._probes = model, probes
+        self.one = _single(model) if single else None
+        """The same vectors for queries, sooner; None where it is not for this model."""
+        self._lock = Lock()
+        self._loading = Lock()
+        self._loaded: Loaded | None = None
+        if self.one is None:
+            self.whole()
+
+    def whole(self) -> Loaded:
+        """The model with the library. Raises ModelError when it cannot be loaded."""
+        with self._loading:
+            if self._loaded is None:
+                many = Encoder.load(self.model)
+                _cast_once(many)
+                tokens = Tokens.of(many.model) if many.tokens is not None else None
+                self._loaded = Loaded(many, tokens, _faster(many, tokens, self._probes))
+            return self._loaded
 
     @property
     def dimension(self) -> int:
-        return self.many.dimension
+        return self.one.dimension if self.one is not None else self.whole().many.dimension
+
+    @property
+    def threads(self) -> int:
+        """Forward passes that are worth doing at once."""
+        if self.one is None:
+            loaded = self.whole()
+            if loaded.tokens is None or not loaded.many.device.startswith("cpu"):
+                return 1
+        return processors()
 
     def encode(self, side: Side, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dimension)."""
         if self.one is not None:
             return self.one.encode(texts, side)
-        if self.tokens is None:  # the library's tokenizer, which is not for two threads at once
+        loaded = self.whole()
+        if loaded.tokens is None:  # the library's tokenizer, which is not for two threads at once
             with self._lock:
-                return self.many.encode(texts, side)
-        return self.many.encode(texts, side)
+                return loaded.many.encode(texts, side)
+        return loaded.many.encode(texts, side)
 
     def tokenized(self, texts: Sequence[str], side: Side) -> TokenStore | None:
         """What the model reads of each text, its prompt and special tokens included; None where it reads texts."""
-        if self.tokens is None:
+        loaded = self.whole()
+        if loaded.tokens is None:
             return None
         with self._lock:
-            return self.tokens.store(texts, self.many.prompts[side])
+            return loaded.tokens.store(texts, loaded.many.prompts[side])
 
     def counts(self, texts: Sequence[str], side: Side) -> NDArray[np.int64]:
         """Tokens of each text, as `tokenized` has them: (len(texts),)."""
-        tokenizer: Any = self.many.model.tokenizer
-        prompt, most = self.many.prompts[side], int(self.many.model.max_seq_length or 512)
+        many = self.whole().many
+        tokenizer: Any = many.model.tokenizer
+        prompt, most = many.prompts[side], int(many.model.max_seq_length or 512)
         with self._lock:
             return np.array([min(most, len(tokenizer(prompt + text)["input_ids"])) for text in texts], np.int64)
 
     def pieces(self, counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Rows in pieces of like length, each one forward pass."""
-        return budgeted(counts, 65_536 if self.many.device.startswith("cuda") else _PIECE)
+        return budgeted(counts, 65_536 if self.whole().many.device.startswith("cuda") else _PIECE)
 
     def forward(self, store: TokenStore, rows: NDArray[np.int64], side: Side) -> Vectors:
         """Unit vectors of a piece, (len(rows), dimension). Raises ModelError where they are not finite."""
-        if self.faster is not None:
-            vectors = self.faster.forward(*store.padded_arrays(rows, self.tokens.pad if self.tokens else 0))
+        loaded = self.whole()
+        if loaded.faster is not None and loaded.tokens is not None:
+            vectors = loaded.faster.forward(*store.padded_arrays(rows, loaded.tokens.pad))
         else:
-            vectors = self.many.forward(store, rows, side)
+            vectors = loaded.many.forward(store, rows, side)
         if not np.isfinite(vectors).all():
-            raise ModelError(f"{self.many.name}: the model returned a vector with NaN", "its weights are damaged")
+            raise ModelError(f"{self.model}: the model returned a vector with NaN", "its weights are damaged")
         return vectors
 
     def text_of(self, ids: Sequence[int], where: str) -> str:
         """The text that token ids of this model's tokenizer stand for. Raises ApiError 400 for an unknown id."""
-        tokenizer: Any = self.many.model.tokenizer
+        tokenizer: Any = self.whole().many.model.tokenizer
         size = len(tokenizer)
         wrong = next((number for number in ids if not 0 <= number < size), None)
         if wrong is not None:
@@ -101,28 +141,12 @@ class Engine:
             return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-def engine_of(model: str, *, single: bool, probes: Sequence[str] = ()) -> Engine:
-    """The fastest way that gives the vectors of the index; `single` says that `SingleEncoder` was found to do so.
-
-    `probes` are passages on which a faster way is compared before it is taken. Raises ModelError when the model cannot
-    be loaded.
-    """
-    many = Encoder.load(model)
-    _cast_once(many)
-    one = None
-    if single:
-        try:
-            one = SingleEncoder(Path(many.name))
-        except (FieldtuneError, OSError, LookupError, ValueError) as error:
-            log.info("%s is asked through the library alone (%s)", many.name, error)
-    tokens = Tokens.of(many.model) if many.tokens is not None else None
-    return Engine(many, one, tokens, _faster(many, tokens, probes))
-
-
-def threads_of(engine: Engine) -> int:
-    """Forward passes that are worth doing at once."""
-    alone = engine.tokens is None or not engine.many.device.startswith("cpu")
-    return 1 if alone else processors()
+def _single(model: str) -> SingleEncoder | None:
+    try:
+        return SingleEncoder(Path(model))
+    except (FieldtuneError, OSError, LookupError, ValueError) as error:
+        log.info("%s is asked through the library alone (%s)", model, error)
+        return None
 
 
 def _cast_once(encoder: Encoder) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.index import Index
-from fieldtune.serving.engine import PROBES, Engine, Vectors, engine_of
+from fieldtune.serving.engine import PROBES, Engine, Vectors
 from fieldtune.serving.problems import ApiError, unavailable
 from fieldtune.serving.threshold import Threshold, threshold_of
 from fieldtune.types import Hit
@@ -140,10 +140,10 @@ class Library:
         if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
             engine = before.engine  # the model need not be loaded again
         else:
-            engine = engine_of(index.model, single=bool(index.meta.get("single")), probes=_probes(index))
+            engine = Engine(index.model, single=bool(index.meta.get("single")), probes=_probes(index))
 
         def top(queries: Sequence[str]) -> Any:
-            found = index.search_vectors(engine.many.encode(queries, "query"), 1, mode="dense")
+            found = index.search_vectors(engine.encode("query", queries), 1, mode="dense")
             return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
 
         fingerprint = f"{index.meta['model_fingerprint']} {index.meta.get('table')} {index.meta.get('count')}"

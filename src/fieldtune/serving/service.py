@@ -18,7 +18,7 @@ from fieldtune.config import Serving
 from fieldtune.encoding.engine import processors
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
-from fieldtune.serving.engine import Vectors, threads_of
+from fieldtune.serving.engine import Vectors
 from fieldtune.serving.keys import KeyRing
 from fieldtune.serving.library import Library, Search, Volume
 from fieldtune.serving.metrics import Metrics
@@ -65,7 +65,7 @@ class Service:
         half, most = max(1, processors() // 2), limits.waiting_texts
         self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=most, cores=half)
         self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=most, cores=half)
-        self.texts = Pieces("texts", threads=threads_of(self.volume.engine), most=most)
+        self.texts = Pieces("texts", threads=self.volume.engine.threads, most=most)
         watch = self.metrics.watch
         watch(
             "fieldtune_encoder_waiting",
