@@ -131,7 +131,7 @@ class SingleEncoder:
         import torch
         from torch.nn import functional
 
-        parts = torch.split(hidden[0], [len(text) for text in texts])  # type: ignore[no-untyped-call]
+        parts = torch.split(hidden[0], [len(text) for text in texts])
         output = torch.stack([part.sum(0) / len(part) if self._mean else part[0] for part in parts])
         return functional.normalize(output, p=2.0, dim=1) if self._normalizes else output
 
