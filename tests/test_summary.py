@@ -35,3 +35,11 @@ def test_a_single_query_has_no_interval_and_is_printed_all_the_same(
     assert "+0.500 [–, –], p = 1.0000" in printed
     assert "@16" not in printed
     assert "2 -> 1    What is a lien?" in printed
+
+
+def test_a_search_that_finds_nothing_says_so_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    from fieldtune.summary import print_hits
+
+    print_hits([], as_json=True)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "nothing found" in captured.err

@@ -614,7 +614,9 @@ class Index(Section):
     rerank_depth: int = Field(50, ge=1, le=1000)
     """Results that it reads."""
     ann_above: int = Field(1_000_000, ge=0)
-    """From this many passages on an approximate index is built and measured against exact search."""
+    """From this many passages on an approximate index is built and measured against exact search. Below, exact search
+    by int8 codes is as fast: of 384 dimensions it took 4.5 ms of one core for 200,000 and 10 ms for 500,000 passages,
+    inverted lists read to a recall of 0.99 took 6 and 9 ms."""
     min_recall: float = Field(0.99, ge=0, le=1)
     """An approximate index that finds less of the exact top 10 is thrown away and exact search kept."""
     uri: str = ""

@@ -119,8 +119,8 @@ class BM25:
         loaded = cls.__new__(cls)
         loaded.size, *words = json.loads((folder / "words.json").read_text("utf-8"))
         loaded._words = {word: place for place, word in enumerate(words)}
-        values, passages, ends = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _PARTS)
-        loaded._postings = (values, passages, np.asarray(ends))
+        values, passages, ends = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _PARTS)
+        loaded._postings = (values, passages, ends)
         return loaded
 
     def scores(self, query: str) -> NDArray[np.float32]:

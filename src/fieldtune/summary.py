@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldtune.console import say, table
+from fieldtune.console import note, say, table
 from fieldtune.measures import MAIN
 from fieldtune.types import Hit, Result
 from fieldtune.workspace import read_json
@@ -80,6 +80,8 @@ def moved_up(path: Path, count: int) -> list[tuple[str, int | None, int]]:
 
 
 def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
+    if not hits:
+        note("nothing found: no passage meets the conditions, or shares a word with the query")
     for hit in hits:
         passage = hit.passage
         if as_json:

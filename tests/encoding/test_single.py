@@ -24,6 +24,16 @@ def test_it_gives_the_very_vectors_of_the_library(tiny_model: str) -> None:
     assert agrees(Path(tiny_model), encoder)
 
 
+def test_several_texts_together_have_the_vectors_that_each_has_alone(tiny_model: str) -> None:
+    single = SingleEncoder(Path(tiny_model))
+    texts = [*TEXTS, *(f"rent {number} lease" for number in range(40)), "deposit " * 300]
+    together = single.encode(texts, "passage")
+    alone = np.concatenate([single.encode([text], "passage") for text in texts])
+    np.testing.assert_allclose((together * alone).sum(axis=1), 1, atol=1e-4)
+    assert not np.allclose(together[1], together[4], atol=1e-2)  # neighbours do not look at each other
+    np.testing.assert_allclose((together * Encoder.load(tiny_model).encode(texts, "passage")).sum(axis=1), 1, atol=1e-4)
+
+
 @pytest.mark.e2e
 def test_it_gives_the_very_vectors_of_a_real_model(tmp_path: Path) -> None:
     encoder = Encoder.load("builtin:all-MiniLM-L6-v2")

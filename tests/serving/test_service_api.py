@@ -70,6 +70,7 @@ def test_hostile_queries_are_searched_like_any_other(client: httpx.Client, query
 
 
 JSON = {"Content-Type": "application/json"}
+FORM = "application/x-www-form-urlencoded"
 WRONG: list[tuple[str, dict[str, Any], str | None]] = [
     ("/v1/search", {"query": ""}, "query"),
     ("/v1/search", {"query": " \n\u200b\x00"}, "query"),
@@ -85,7 +86,8 @@ WRONG: list[tuple[str, dict[str, Any], str | None]] = [
     ("/v1/embeddings", {"model": "tiny", "input": ""}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": []}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": ["a", ""]}, "input[1]"),
-    ("/v1/embeddings", {"model": "tiny", "input": [[1], [99_999_999]]}, "input"),
+    ("/v1/embeddings", {"model": "tiny", "input": [[20], [99_999_999]]}, "input[1]"),
+    ("/v1/embeddings", {"model": "tiny", "input": [[20], []]}, "input[1]"),
     ("/v1/embeddings", {"model": "tiny", "input": [-1]}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": "a", "dimensions": 33}, "dimensions"),
     ("/v1/embeddings", {"model": "tiny", "input": "a", "encoding_format": "hex"}, "encoding_format"),
@@ -108,6 +110,11 @@ def test_what_is_wrong_with_a_request_is_said_with_its_field(
 
 def test_bodies_that_are_no_request_are_refused_in_the_same_shape(client: httpx.Client) -> None:
     problem(client.post("/v1/search", content=b"{", headers=JSON), 400)
+    for body in (b'{"query": "\xff"}', b'{"query": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        assert "JSON" in problem(client.post("/v1/search", content=body, headers=JSON), 400)["message"]
+    # What curl -d sends without -H.
+    form = client.post("/v1/search", content=b'{"query": "rent"}', headers={"Content-Type": FORM})
+    assert "Content-Type: application/json" in problem(form, 400)["message"]
     problem(client.post("/v1/search", content=b"\xff\xfe", headers=JSON), 400)
     problem(client.post("/v1/search", content=b"[1]", headers=JSON), 400)
     deep = b'{"query":' + b"[" * 100_000
@@ -141,28 +148,28 @@ def test_a_huge_body_is_refused_before_it_is_read(served: tuple[str, Any], clien
 
 def test_embeddings_are_those_of_the_model_in_both_forms_and_cut(client: httpx.Client, served: Any) -> None:
     texts = ["lease ends", "rent", "lease ends"]
-    encoder = Encoder.load(served[1].volume.engine.many.name)
+    encoder = Encoder.load(served[1].volume.engine.model)
     expected = encoder.encode(texts, "passage")
     body = {"model": "tiny", "input": texts}
     floats = client.post("/v1/embeddings", json=body).json()
     assert [one["index"] for one in floats["data"]] == [0, 1, 2]
-    assert np.allclose([one["embedding"] for one in floats["data"]], expected, atol=1e-3)
+    assert np.allclose([one["embedding"] for one in floats["data"]], expected, atol=4e-3)
     coded = client.post("/v1/embeddings", json=body | {"encoding_format": "base64"}).json()
     raw = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in coded["data"]]
     assert np.allclose(raw, [one["embedding"] for one in floats["data"]], atol=1e-6)
     short = client.post("/v1/embeddings", json=body | {"dimensions": 8}).json()["data"][0]["embedding"]
     assert len(short) == 8 and abs(np.linalg.norm(short) - 1) < 1e-5
-    assert np.allclose(short, expected[0][:8] / np.linalg.norm(expected[0][:8]), atol=2e-3)
+    assert np.allclose(short, expected[0][:8] / np.linalg.norm(expected[0][:8]), atol=6e-3)
     # [CLS] lease ends [SEP], [CLS] rent [SEP], and the first again
     assert floats["usage"] == {"prompt_tokens": 4 + 3 + 4, "total_tokens": 11}
     query = client.post("/v1/embeddings", json=body | {"input_type": "query"}).json()
-    assert np.allclose(query["data"][0]["embedding"], encoder.encode(["lease ends"], "query")[0], atol=1e-3)
+    assert np.allclose(query["data"][0]["embedding"], encoder.encode(["lease ends"], "query")[0], atol=4e-3)
     assert query["usage"]["prompt_tokens"] == 11 + 2 * 3  # "query :" goes before each
     assert not np.allclose(query["data"][0]["embedding"], floats["data"][0]["embedding"], atol=1e-2)
 
 
 def test_token_ids_are_those_of_the_models_own_tokenizer(client: httpx.Client, served: Any) -> None:
-    tokenizer = served[1].volume.engine.many.model.tokenizer
+    tokenizer = served[1].volume.engine.whole().many.model.tokenizer
     ids = tokenizer("lease ends")["input_ids"]
     by_text = client.post("/v1/embeddings", json={"model": "tiny", "input": "lease ends"}).json()
     for given in (ids, [ids]):
@@ -207,16 +214,16 @@ def test_langchain(served: tuple[str, Any]) -> None:
         model="tiny", base_url=f"{served[0]}/v1", api_key="none", check_embedding_ctx_length=False,  # type: ignore[arg-type]
         model_kwargs={"extra_body": {"input_type": "query"}},
     )  # fmt: skip
-    expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends"], "query")[0]
-    assert np.allclose(queries.embed_query("lease ends"), expected, atol=1e-3)
+    expected = Encoder.load(served[1].volume.engine.model).encode(["lease ends"], "query")[0]
+    assert np.allclose(queries.embed_query("lease ends"), expected, atol=4e-3)
 
 
 def test_llama_index(served: tuple[str, Any]) -> None:
     from llama_index.embeddings.openai import OpenAIEmbedding
 
     made = OpenAIEmbedding(model_name="tiny", api_base=f"{served[0]}/v1", api_key="none", max_retries=0)
-    expected = Encoder.load(served[1].volume.engine.many.name).encode(["lease ends", "rent"], "passage")
-    assert np.allclose(made.get_text_embedding_batch(["lease ends", "rent"]), expected, atol=1e-3)
+    expected = Encoder.load(served[1].volume.engine.model).encode(["lease ends", "rent"], "passage")
+    assert np.allclose(made.get_text_embedding_batch(["lease ends", "rent"]), expected, atol=4e-3)
 
 
 def test_similarity_is_the_cosine_of_each_pair(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ def test_requests_made_from_the_openapi_meet_no_fault_and_no_undocumented_answer
     from fieldtune.serving.opening import open_service
 
     with open_service(tiny_run, make_config({"serving": {"hosts": ["*"]}})) as service:
-        seen, failed = serve_fuzz.fuzz(make_app(service), cases=320, seed=1)
+        seen, failed = serve_fuzz.fuzz(make_app(service), cases=320, seed=1, name=service.name)
     assert failed == []
     posts = {label for label, _ in seen if label.startswith("POST")}
     assert len(posts) == 8 and sum(seen.values()) > 150

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Hashable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError
 from fieldtune.evaluation.highlight import sought, spans
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
+from fieldtune.serving.engine import Engine
 from fieldtune.serving.grounding import check_answer, citations
 from fieldtune.serving.keys import VARIABLE, KeyRing, hash_of, new_key
+from fieldtune.serving.pieces import Pieces
 from fieldtune.serving.problems import ApiError
 from fieldtune.serving.prompting import answer_messages
 from fieldtune.serving.rate import RateLimit
@@ -91,6 +95,68 @@ def test_a_full_queue_refuses_at_once_and_slow_work_does_not_starve_quick() -> N
 
     asyncio.run(go())
     assert order == ["slow 0", "quick 0", "quick 1", "slow 1", "quick 2", "quick 3", "slow 2", "slow 3"]
+
+
+def test_requests_for_many_texts_take_turns_and_one_that_fails_fails_alone() -> None:
+    order: list[str] = []
+    hold = threading.Event()
+
+    def call(name: str) -> None:
+        hold.wait(5)
+        order.append(name)
+        if "bad" in name:
+            raise ValueError(name)
+
+    async def go() -> None:
+        pieces = Pieces("texts", threads=1, most=10)
+        runs = {name: [partial(call, f"{name} {n}") for n in range(3)] for name in ("a", "bad", "b")}
+
+        async def request(name: str) -> None:
+            with pieces.room(3):
+                await pieces.run(runs[name])
+
+        tasks = [asyncio.create_task(request(name)) for name in runs]
+        await asyncio.sleep(0.01)
+        assert pieces.waiting == 9
+        with pytest.raises(ApiError) as caught, pieces.room(2):
+            pass
+        assert caught.value.status == 503
+        hold.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(one) for one in found] == [type(None), ValueError, type(None)]
+        assert pieces.waiting == 0
+        with pieces.room(11):  # with nothing under way anything has room
+            pass
+        pieces.close()
+
+    asyncio.run(go())
+    assert order == ["a 0", "bad 0", "b 0", "a 1", "b 1", "a 2", "b 2"]
+
+
+def test_a_faster_way_is_taken_where_its_vectors_are_the_same_and_the_library_when_it_is_needed(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["rent ends", "lease 7", "deposit"]
+    plain = Encoder.load(tiny_model).encode(texts, "passage")
+    engine = Engine(tiny_model, single=True, probes=texts)
+    assert np.allclose((engine.encode("passage", texts) * plain).sum(axis=1), 1, atol=1e-4)
+    assert engine._loaded is None, "the library was loaded for queries"
+    store = engine.tokenized(texts, "passage")
+    assert store is not None
+    assert np.allclose((engine.forward(store, np.arange(3), "passage") * plain).sum(axis=1), 1, atol=2e-4)
+    monkeypatch.setattr("fieldtune.serving.engine.SAME", 1.1)  # no way is as good as that
+    exact = Engine(tiny_model, single=False, probes=texts)
+    assert exact.whole().faster is None
+    store = exact.tokenized(texts, "passage")
+    assert store is not None
+    # Weights cast once give the very numbers that casting them with every pass does.
+    np.testing.assert_array_equal(exact.forward(store, np.arange(3), "passage"), plain)
+
+
+@given(st.text("abcS19.,'§ s-\n", max_size=40), st.sampled_from(["a", "abc 1.9", "s's 19", "b,c"]))
+def test_words_of_plain_text_stand_where_they_stand_in_any_text(text: str, query: str) -> None:
+    plain = text.replace("§", " ")
+    assert spans(plain, sought(query)) == spans(plain + " ñ", sought(query))
 
 
 def test_the_cache_forgets_what_was_asked_for_longest_ago() -> None:

@@ -93,7 +93,7 @@ class Encoder:
         else:
             store = self.tokens.store(distinct, self.prompts[side])
             for rows in budgeted(store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
-                vectors[rows] = self._pass(partial(self._forward, store, rows, side))
+                vectors[rows] = self._pass(partial(self.forward, store, rows, side))
                 if advance is not None and len(distinct) == len(texts):
                     advance(len(rows))
         damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -113,7 +113,8 @@ class Encoder:
     def _pass(self, forward: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         return aside(forward) if self.device.startswith("cpu") else forward()
 
-    def _forward(self, store: TokenStore, rows: NDArray[np.int64], side: Side) -> NDArray[np.float32]:
+    def forward(self, store: TokenStore, rows: NDArray[np.int64], side: Side) -> NDArray[np.float32]:
+        """One pass: unit vectors (len(rows), dimension) of texts that `tokens` has tokenised with the side's prompt."""
         import torch
 
         assert self.tokens is not None  # encode() has checked

@@ -1,4 +1,5 @@
-"""One query through a BERT model with torch alone: what the whole library would give, without seconds of imports."""
+"""Queries through a BERT model with torch alone: what the whole library would give, without seconds of imports, and
+without padding where several go together."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.precision import autocast, resolve_precision
+from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import FieldtuneError
 from fieldtune.model_folder import saved_prompts
 from fieldtune.models import resolve_model
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     import torch
 
 _MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+_BUDGET = 2_048
+"""Padded tokens of one pass: texts of like length go together."""
 _PROBES = ("a", "What is it, and when does it end? (§ 12.3)", "合同什么时候解除?", "word " * 600)
+_SAME = 0.9999
 _PLAIN = {
     "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False,
     "dtype": "float32", "torch_dtype": "float32",
@@ -29,7 +34,7 @@ _PLAIN = {
 
 
 class SingleEncoder:
-    """Encodes texts one by one on the processor; made for a process that asks once and ends.
+    """Encodes queries on the processor; made for a process that asks once and ends, and for a server.
 
     Whether a folder is such a model is not guessed where it matters: `agrees` compares with the library when an index
     is built, and search takes this way only where it was found to give the very same vectors.
@@ -58,48 +63,76 @@ class SingleEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(resolve_model(str(folder)).max_tokens or 512)
         self.precision = resolve_precision("auto", "cpu")
+        if self.precision == "bf16":  # once, not with every pass: the products are the very same
+            for name, weight in self._weights.items():
+                if name.startswith("encoder.") and "LayerNorm" not in name:
+                    self._weights[name] = weight.to(torch.bfloat16)
         self.dimension = int(config["hidden_size"])
 
     def encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
-        """Unit vectors, float32 (len(texts), dimension), as `Encoder.encode` gives them for one text at a time."""
+        """Unit vectors, float32 (len(texts), dimension): of one text those of `Encoder.encode`, of several those up to
+        the last digits of bf16."""
         import torch
 
         rows = np.zeros((len(texts), self.dimension), np.float32)
-        for place, text in enumerate(texts):
-            ids = torch.tensor([self._tokenizer.encode(self._prompts[side] + text.strip()).ids])
+        tokens = [self._tokenizer.encode(self._prompts[side] + text.strip()).ids for text in texts]
+        for batch in budgeted(np.array([len(ids) for ids in tokens]), _BUDGET):
+            some = [tokens[row] for row in batch.tolist()]
             with torch.inference_mode(), autocast(self.precision, "cpu"):
-                output = self._pooled(self._forward(ids))
-            rows[place] = torch.nn.functional.normalize(output.float(), dim=-1)[0].numpy()
+                output = self._pooled(self._forward(some), some)
+            rows[batch] = torch.nn.functional.normalize(output.float(), dim=-1).numpy()
         return rows
 
-    def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token vectors (1, tokens, dimension); operation for operation what BertModel does without padding."""
+    def _forward(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Token vectors (1, tokens, dimension) of texts end to end; operation for operation what BertModel does.
+
+        Attention alone, a small part of the work, sees texts side by side and padded; of one text there is no padding.
+        """
+        import torch
         from torch.nn import functional
 
-        weights, length = self._weights, ids.shape[1]
+        weights, longest = self._weights, max(map(len, texts))
+        ids, length = torch.tensor([[number for text in texts for number in text]]), sum(map(len, texts))
+        places = torch.cat([torch.arange(len(text)) for text in texts])
+        apart, mask = None, None
+        if len(texts) > 1:
+            apart = torch.cat([torch.arange(len(text)) + row * longest for row, text in enumerate(texts)])
+            lengths = torch.tensor([len(text) for text in texts])
+            mask = (torch.arange(longest) < lengths[:, None])[:, None, None, :]
+
+        def beside(values: torch.Tensor) -> torch.Tensor:
+            """(1, tokens, dimension) -> (texts, heads, longest, dimension of a head)"""
+            if apart is not None:
+                padded = values.new_zeros(len(texts) * longest, self.dimension)
+                padded[apart] = values[0]
+                values = padded
+            return values.view(len(texts), longest, self._heads, -1).transpose(1, 2)
+
         words = functional.embedding(ids, weights["embeddings.word_embeddings.weight"])
         hidden = words + weights["embeddings.token_type_embeddings.weight"][:1]
-        hidden = hidden + weights["embeddings.position_embeddings.weight"][:length]
+        hidden = hidden + weights["embeddings.position_embeddings.weight"][places]
         hidden = self._norm(hidden, "embeddings.LayerNorm")
         for layer in range(self._layers):
             name = f"encoder.layer.{layer}"
             query, key, value = (
-                self._linear(hidden, f"{name}.attention.self.{part}").view(1, length, self._heads, -1).transpose(1, 2)
-                for part in ("query", "key", "value")
+                beside(self._linear(hidden, f"{name}.attention.self.{part}")) for part in ("query", "key", "value")
             )
             scale = query.shape[-1] ** -0.5
-            found = functional.scaled_dot_product_attention(query, key, value, scale=scale)
-            found = found.transpose(1, 2).contiguous().reshape(1, length, -1)
+            found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+            found = found.transpose(1, 2).contiguous().reshape(len(texts) * longest, -1)
+            found = (found if apart is None else found[apart]).view(1, length, -1)
             found = self._linear(found, f"{name}.attention.output.dense")
             hidden = self._norm(found + hidden, f"{name}.attention.output.LayerNorm")
             inner = functional.gelu(self._linear(hidden, f"{name}.intermediate.dense"))
             hidden = self._norm(self._linear(inner, f"{name}.output.dense") + hidden, f"{name}.output.LayerNorm")
         return hidden
 
-    def _pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+    def _pooled(self, hidden: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        import torch
         from torch.nn import functional
 
-        output = hidden.sum(1) / hidden.shape[1] if self._mean else hidden[:, 0]
+        parts = torch.split(hidden[0], [len(text) for text in texts])
+        output = torch.stack([part.sum(0) / len(part) if self._mean else part[0] for part in parts])
         return functional.normalize(output, p=2.0, dim=1) if self._normalizes else output
 
     def _linear(self, values: torch.Tensor, name: str) -> torch.Tensor:
@@ -117,12 +150,17 @@ class SingleEncoder:
 def agrees(folder: Path, encoder: Encoder, texts: Sequence[str] = ()) -> bool:
     """Whether `SingleEncoder` gives the very vectors of the loaded model, for some probes and these texts."""
     probes = [*_PROBES, *texts]
+    sides: tuple[Side, ...] = ("query", "passage")
     try:
         single = SingleEncoder(folder)
-        return all(
+        alone = all(
             np.array_equal(single.encode([text], side), encoder.encode([text], side))
-            for side in ("query", "passage")
+            for side in sides
             for text in probes
+        )
+        return alone and all(
+            bool(((single.encode(probes, side) * encoder.encode(probes, side)).sum(axis=1) > _SAME).all())
+            for side in sides
         )
     except (FieldtuneError, OSError, LookupError, ValueError, TypeError, RuntimeError):
         return False  # not such a model; what it is does not matter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fieldtune.lexical import STOP_WORDS, tokenize
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+_ASCII_WORD = re.compile(r"[A-Za-z0-9]+(?:[.,][A-Za-z0-9]+)*(?:'s\b)?")
 _WORD = regex.compile(r"§|[\p{L}\p{M}\p{N}]+(?:[.,][\p{L}\p{N}]+)*(?:['’]s\b)?")
 # Scripts without spaces between words: what is alike there is a pair of characters.
 _UNSPACED = regex.compile(
@@ -31,6 +33,8 @@ def sought(query: str) -> frozenset[str]:
 
 def spans(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
     """Where the sought words stand in a text: (start, end), in order, apart from one another."""
+    if text.isascii():  # the same in a fifth of the time; words do not touch each other
+        return [word.span() for word in _ASCII_WORD.finditer(text) if not wanted.isdisjoint(_tokens(word[0]))]
     found: list[tuple[int, int]] = []
     for run in _UNSPACED.finditer(text):
         for start in range(run.start(), max(run.end() - 1, run.start() + 1)):

@@ -55,9 +55,9 @@ class Dense:
     """Vectors of one model: `NAME.npy` with its codes. Raises OSError or ValueError for files that are gone."""
 
     def __init__(self, folder: Path, name: str, *, rescore: int = 0) -> None:
-        self.vectors: Floats = np.load(folder / f"{name}.npy", mmap_mode="r")
+        self.vectors: Floats = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
         # "c": torch wants memory that could be written; pages stay shared as long as nobody does.
-        self._codes: NDArray[np.int8] = np.load(folder / f"{name}-codes.npy", mmap_mode="c")
+        self._codes: NDArray[np.int8] = np.asarray(np.load(folder / f"{name}-codes.npy", mmap_mode="c"))
         self._scales: Floats = np.load(folder / f"{name}-scales.npy")
         self._errors: Floats = np.load(folder / f"{name}-errors.npy")
         self._rescore = rescore

@@ -47,9 +47,10 @@ class Store:
     """The passages of an index, mapped into memory. Raises OSError or ValueError for files that are gone or damaged."""
 
     def __init__(self, folder: Path) -> None:
-        self._text = np.memmap(folder / "passages.jsonl", np.uint8, "r")
+        # As plain arrays: of a memmap each slice is another one, which costs more than reading it.
+        self._text = np.asarray(np.memmap(folder / "passages.jsonl", np.uint8, "r"))
         self._ends, self._keys, self._key_rows, self._documents, self._order, self._places = (
-            np.load(folder / f"{name}.npy", mmap_mode="r")
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
             for name in ("ends", "keys", "key_rows", "documents", "order", "places")
         )
 

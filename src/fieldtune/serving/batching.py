@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from fieldtune.serving.pieces import computing
 from fieldtune.serving.problems import overloaded
 
 Item = TypeVar("Item")
@@ -34,13 +35,20 @@ class Batcher(Generic[Item, Out]):
     """
 
     def __init__(
-        self, name: str, work: Callable[[Hashable, Sequence[Item]], Sequence[Out]], *, batch: int, most: int
+        self,
+        name: str,
+        work: Callable[[Hashable, Sequence[Item]], Sequence[Out]],
+        *,
+        batch: int,
+        most: int,
+        cores: int = 0,
     ) -> None:
+        """`cores` are what torch may use in the thread; 0 leaves that as it is."""
         self._name, self._work, self._batch, self._most = name, work, batch, most
         self._quick: deque[_Waiting[Item, Out]] = deque()
         self._slow: deque[_Waiting[Item, Out]] = deque()
         self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = computing(name, 1, cores) if cores else ThreadPoolExecutor(1, thread_name_prefix=name)
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self.sizes: deque[int] = deque(maxlen=1_000)

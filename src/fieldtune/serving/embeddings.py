@@ -108,7 +108,7 @@ def _texts(service: Service, given: str | list[str] | list[int] | list[list[int]
 def _decoded(service: Service, ids: Sequence[int], where: str) -> str:
     if not ids or len(ids) > service.settings.max_text:
         problem = "is empty" if not ids else "has too many token ids"
-        raise ApiError(400, f"{where}: {problem}", param="input", code="too_long" if ids else "empty")
+        raise ApiError(400, f"{where}: {problem}", param=where, code="too_long" if ids else "empty")
     return clean_text(service.volume.engine.text_of(ids, where), 10 * service.settings.max_text, where)
 
 

@@ -30,7 +30,7 @@ def found(hit: Hit, query: str = "") -> Found:
         start=passage.start,
         end=passage.end,
         metadata=dict(passage.metadata),
-        parts={name: round(float(value), 6) for name, value in hit.parts.items()},
+        parts={name: value if isinstance(value, int) else round(float(value), 6) for name, value in hit.parts.items()},
         words=words,
         sentence=best_sentence(text, words),
     )

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.index import Index
-from fieldtune.serving.engine import Engine, Vectors, engine_of
+from fieldtune.serving.engine import PROBES, Engine, Vectors
 from fieldtune.serving.problems import ApiError, unavailable
 from fieldtune.serving.threshold import Threshold, threshold_of
 from fieldtune.types import Hit
@@ -162,16 +163,20 @@ class Library:
         if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
             engine = before.engine  # the model need not be loaded again
         else:
-            engine = engine_of(index.model, single=bool(index.meta.get("single")))
+            engine = Engine(index.model, single=bool(index.meta.get("single")), probes=_probes(index))
 
         def top(queries: Sequence[str]) -> Any:
-            found = index.search_vectors(engine.many.encode(queries, "query"), 1, mode="dense")
+            found = index.search_vectors(engine.encode("query", queries), 1, mode="dense")
             return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
 
         fingerprint = f"{index.meta['model_fingerprint']} {index.meta.get('table')} {index.meta.get('count')}"
         kept = index.path.parent / "serving" / "threshold.json"
         threshold = threshold_of(index.path.parent / "data", kept, fingerprint, top, self._seed)
         return Volume(index, engine, threshold)
+
+
+def _probes(index: Index) -> list[str]:
+    return [one.content for one in islice(index.iterate(), PROBES)]
 
 
 def similarity(hits: Sequence[Hit]) -> float | None:

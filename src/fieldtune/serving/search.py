@@ -48,7 +48,7 @@ async def similarities(body: SimilarityBody, service: Served) -> Response:
         cleaned = [clean_text(text, longest, f"{name}[{row}]") for row, text in enumerate(texts)]
         sides.append((await service.vectors(cleaned, side))[0])
     scores = np.clip(sides[0] @ sides[1].T, -1, 1)
-    return as_json(SimilarityAnswer(scores=scores.round(6).tolist(), model=service.name))
+    return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=service.name))
 
 
 async def find(

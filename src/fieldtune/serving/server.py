@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -100,6 +101,8 @@ class Server(uvicorn.Server):
         is taken."""
         # uvicorn raises the signal anew when it is done; the process should end as one that did its work.
         kept = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGTERM, signal.SIGINT)}
+        gc.collect()
+        gc.freeze()  # model and index stay: to look through them for garbage takes longer than a search
         try:
             self.run()
         except SystemExit:

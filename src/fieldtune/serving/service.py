@@ -8,11 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.config import Serving
+from fieldtune.encoding.engine import processors
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
 from fieldtune.serving.engine import Vectors
@@ -20,6 +23,7 @@ from fieldtune.serving.keys import KeyRing
 from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library, Search, Volume
 from fieldtune.serving.metrics import Metrics
+from fieldtune.serving.pieces import Pieces
 from fieldtune.serving.problems import ApiError, unavailable
 from fieldtune.serving.sessions import Sessions
 from fieldtune.types import Hit, Side
@@ -50,7 +54,10 @@ class Service:
     """Where people's judgements go; None where the page does not ask for them."""
     metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False
-    encoder: Batcher[tuple[Side, Sequence[str]], Vectors] = field(init=False)
+    encoder: Batcher[str, Vectors] = field(init=False)
+    """Single queries."""
+    texts: Pieces = field(init=False)
+    """Many texts of one request."""
     searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
     before: Batcher[str, list[Hit]] = field(init=False)
     """Searches with the base model."""
@@ -66,13 +73,20 @@ class Service:
         limits = self.settings
         self.since = int(time.time())
         self.cache = VectorCache(limits.cached_queries)
-        self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=limits.waiting_texts)
-        self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=limits.waiting_texts)
-        self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=limits.waiting_texts)
+        # Half of the cores each: queries are encoded while those before them are searched for, and requests are read.
+        half, most = max(1, processors() // 2), limits.waiting_texts
+        self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=most, cores=half)
+        self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=most, cores=half)
+        self.texts = Pieces("texts", threads=self.volume.engine.threads, most=most)
+        self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=most)
         self.uses = Batcher("uses", lambda _, items: [work() for work in items], batch=1, most=_USES_WAITING)
         self.sessions = Sessions(self.keys)
         watch = self.metrics.watch
-        watch("fieldtune_encoder_waiting", "Texts that wait for the model", lambda: self.encoder.waiting)
+        watch(
+            "fieldtune_encoder_waiting",
+            "Texts that wait for the model",
+            lambda: self.encoder.waiting + self.texts.waiting,
+        )
         watch("fieldtune_search_waiting", "Searches that wait for the index", lambda: self.searcher.waiting)
         watch("fieldtune_cached_queries", "Query vectors remembered", lambda: len(self.cache))
         watch("fieldtune_cache_hits", "Queries whose vector was remembered", lambda: self.cache.hits)
@@ -83,13 +97,9 @@ class Service:
     def volume(self) -> Volume:
         return self.library.volume
 
-    def _encode(self, kind: Any, items: Sequence[tuple[Side, Sequence[str]]]) -> Sequence[Vectors]:
-        """What the encoder's thread does: `kind` "query" brings single queries, None a piece of a larger request."""
-        engine = self.volume.engine
-        if kind is None:
-            return [engine.encode(side, texts) for side, texts in items]
-        rows = engine.encode("query", [text for _, (text,) in items])
-        return [rows[place : place + 1] for place in range(len(items))]
+    def _encode(self, _: Any, texts: Sequence[str]) -> Sequence[Vectors]:
+        rows = self.volume.engine.encode("query", texts)
+        return [rows[place : place + 1] for place in range(len(texts))]
 
     async def query_vector(self, text: str) -> Vectors:
         """The vector of a cleaned query, (1, dim)."""
@@ -97,7 +107,7 @@ class Service:
         if known is not None:
             return known
         volume = self.volume
-        vector = await self.encoder.submit(("query", (text,)), kind="query")
+        vector = await self.encoder.submit(text, kind="query")
         self.metrics.texts.labels("query").inc()
         if volume is self.volume:
             self.cache.put(text, vector)
@@ -105,14 +115,19 @@ class Service:
 
     async def vectors(self, texts: Sequence[str], side: Side) -> tuple[Vectors, int]:
         """Vectors of many texts, (len(texts), dim), and how many tokens the model read."""
-        self.encoder.require_room(len(texts))
         engine = self.volume.engine
-        counts = await asyncio.to_thread(engine.counts, texts, side)
         out = np.zeros((len(texts), engine.dimension), np.float32)
-        # One piece at a time: what this request has not begun on is not in the way of others.
-        for rows in engine.pieces(counts):
-            piece = [texts[row] for row in rows]
-            out[rows] = await self.encoder.submit((side, piece), kind=None, weight=len(rows))
+        with self.texts.room(len(texts)):
+            store = await asyncio.to_thread(engine.tokenized, texts, side)
+            counts = await asyncio.to_thread(engine.counts, texts, side) if store is None else store.lengths
+
+            def piece(rows: NDArray[np.int64]) -> None:
+                if store is None:
+                    out[rows] = engine.encode(side, [texts[row] for row in rows])
+                else:
+                    out[rows] = engine.forward(store, rows, side)
+
+            await self.texts.run([partial(piece, rows) for rows in engine.pieces(counts)])
         self.metrics.texts.labels(side).inc(len(texts))
         return out, int(counts.sum())
 
@@ -174,11 +189,24 @@ class Service:
             if before is not self.volume:
                 self.cache.clear()
 
+    async def warm(self) -> None:
+        """Do once in each thread what the first client would wait for: code and memory are made ready with it."""
+        volume = self.volume
+        model, mode = str(volume.index.meta["model_fingerprint"]), str(volume.index.meta["mode"])
+        try:
+            for text in ("warm", "to warm up before the first question comes"):
+                vector = await self.encoder.submit(text, kind="query")
+                await self.searcher.submit((vector, text), kind=Search(10, mode, "", model))
+            await self.vectors(["to warm up"] * 2 * processors(), "passage")
+        except Exception as error:  # what is wrong will be said to those who ask
+            log.warning("the first search failed: %s", type(error).__name__)
+
     async def close(self) -> None:
         await self.encoder.close()
         await self.searcher.close()
         await self.before.close()
         await self.uses.close()
+        self.texts.close()
         if self.reranker is not None:
             await self.reranker.close()
         if self.llm is not None:

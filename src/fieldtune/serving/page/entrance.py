@@ -12,7 +12,7 @@ from fieldtune.serving.page.rendering import keep, local_path, render, require_s
 from fieldtune.serving.routes import Served
 from fieldtune.serving.sessions import COOKIE, SECONDS
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 _FIELDS = 20
 
 

@@ -10,7 +10,7 @@ from fieldtune import __version__
 from fieldtune.serving.page.rendering import secure
 from fieldtune.serving.problems import ApiError
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 TYPES = {
     "htmx.min.js": "text/javascript; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",

@@ -18,7 +18,7 @@ from fieldtune.serving.routes import Served
 from fieldtune.serving.service import Service
 
 log = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 _RIGHT = {"right": True, "wrong": False, "neither": None}
 _NAME = 80
 _YEAR = 31_536_000

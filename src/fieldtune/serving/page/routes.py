@@ -39,7 +39,7 @@ _REPORT = (
 """The report brings its style along, and needs nothing else: no script, no form, no request, no origin of ours."""
 _MODES = ("auto", "dense", "words", "hybrid")
 
-main = APIRouter()
+main = APIRouter(include_in_schema=False)
 
 
 def routers_of(service: Service) -> list[APIRouter]:
