@@ -172,8 +172,16 @@ def test_the_table_may_lie_elsewhere_and_opens_in_lancedb(run: Path, tmp_path: P
     assert index.meta["nprobes"] > 0
     assert index.search_vectors(np.asarray(index.stored_vectors()[7:8]), 1)[0][0].passage.id == "p7"
     database = lancedb.connect(uri)
-    assert sorted(database.table_names()) == ["passages-2", "passages-3"]
-    rows = database.open_table("passages-3").search().where('"row" = 7').to_list()
+    own = index.meta["id"]
+    assert sorted(database.table_names()) == [f"passages-{own}-2", f"passages-{own}-3"]
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    shutil.rmtree(other / "index")
+    for version in range(2):  # another run in the same place takes nothing away
+        build(other, version, 300, Settings(uri=uri))
+    assert len(Index.open(run)) == 400 and len(Index.open(other)) == 300
+    assert len(database.table_names()) == 4
+    rows = database.open_table(index.meta["table"]).search().where('"row" = 7').to_list()
     assert [row["text"] for row in rows] == ["version 2 text 7"]
 
 

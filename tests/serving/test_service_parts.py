@@ -163,13 +163,13 @@ def test_the_cache_forgets_what_was_asked_for_longest_ago() -> None:
     cache = VectorCache(2)
     batch = np.eye(3, dtype=np.float32)
     for row, text in enumerate("ab"):
-        cache.put(text, batch[row])
-    assert cache.get("a") is not None
-    cache.put("c", batch[2])
-    assert cache.get("b") is None and cache.get("c") is not None and len(cache) == 2
-    assert cache.get("c").base is None  # type: ignore[union-attr]  # no row that keeps its batch alive
+        cache.put("m", text, batch[row])
+    assert cache.get("m", "a") is not None and cache.get("other", "a") is None
+    cache.put("m", "c", batch[2])
+    assert cache.get("m", "b") is None and cache.get("m", "c") is not None and len(cache) == 2
+    assert cache.get("m", "c").base is None  # type: ignore[union-attr]  # no row that keeps its batch alive
     none = VectorCache(0)
-    none.put("a", batch[0])
+    none.put("m", "a", batch[0])
     assert len(none) == 0
 
 
@@ -258,6 +258,12 @@ PASSAGES = [
         ("Zebras live in Africa [1].", ["shares no word"]),
         ("应当提前30日通知[2]。押金为3000元[2]。", ["", "the number 3000"]),
         ("合同写明“提前三十日书面通知”[2]。", [""]),
+        ("通知期为三十日【2】，押金为2000元［2］。", [""]),
+        ("It says 'either party may give notice' [1].", [""]),
+        ("It says 'the landlord alone may give notice' [1].", ["quotes words"]),
+        ("It says ‘the landlord’s notice is enough’ [1].", ["quotes words"]),
+        ("The parties' notice and the deposit's sum are agreed [1].", [""]),
+        ("The landlord may end the lease at any time without giving a reason:\n", ["cites no passage"]),
         ("The tenant tells the landlord 30 days before [2].", [""]),
         ("Both say so [1, 2]. As of 2023 it is [1-2] a notice.", ["shares no word", ""]),
         ("The terms are:\n- notice of three months [1]\n- rent is free", ["", "cites no passage"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +75,10 @@ def build_index(
     _check(passages, vectors)
     path.mkdir(parents=True, exist_ok=True)
     old = _old_meta(path)
-    number = 1 + max([int(old.get("version", 0)), *_numbers(path, config.uri)])
-    files, name = path / f"files-{number}", f"passages-{number}"
+    # Tables that lie elsewhere may lie beside those of other indexes: each index has a name of its own there.
+    own = str(old.get("id") or secrets.token_hex(4)) if config.uri else ""
+    number = 1 + max([int(old.get("version", 0)), *_numbers(path), *_elsewhere(path, config.uri, own).values()])
+    files, name = path / f"files-{number}", f"passages-{own}-{number}" if own else f"passages-{number}"
     files.mkdir()
     kept = _write_vectors(config, files, "vectors", vectors)
     if base is not None:
@@ -102,6 +105,7 @@ def build_index(
         "table": name,
         "files": files.name,
         "uri": config.uri,
+        "id": own,
         "count": len(passages),
         "dimension": kept.shape[1],
         "model_dimension": model_dimension or vectors.shape[1],
@@ -132,7 +136,7 @@ def build_index(
     for part in files.rglob("*.*"):
         _to_disk(part)
     write_json(path / "meta.json", meta)
-    _clear(path, config.uri, {number, old.get("version")})
+    _clear(path, config.uri, own, {number, old.get("version")})
     return _result(config, passages, approximate, costs, choice, meta)
 
 
@@ -178,27 +182,28 @@ def _old_meta(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _numbers(path: Path, uri: str) -> list[int]:
-    names = [entry.name for entry in path.iterdir()] + (_tables(path, uri) if uri else [])
-    return [int(match[1]) for name in names if (match := _NAMES.fullmatch(name))]
+def _numbers(path: Path) -> list[int]:
+    return [int(match[1]) for entry in path.iterdir() if (match := _NAMES.fullmatch(entry.name))]
 
 
-def _tables(path: Path, uri: str) -> list[str]:
-    return list(connect(path, uri).table_names(limit=10_000))
+def _elsewhere(path: Path, uri: str, own: str) -> dict[str, int]:
+    """The tables of this index that lie at `uri`, each with its version."""
+    if not uri:
+        return {}
+    named = re.compile(rf"passages-{own}-(\d+)")
+    names = connect(path, uri).table_names(limit=10_000)
+    return {name: int(match[1]) for name in names if (match := named.fullmatch(name))}
 
 
-def _clear(path: Path, uri: str, kept: set[int | None]) -> None:
+def _clear(path: Path, uri: str, own: str, kept: set[int | None]) -> None:
     """Remove versions that no reader can still have opened lately, and what killed builds left."""
     for entry in path.iterdir():
         match = _NAMES.fullmatch(entry.name)
         if match and int(match[1]) not in kept:
             shutil.rmtree(entry, ignore_errors=True)
-    if uri:
-        database = connect(path, uri)
-        for name in _tables(path, uri):
-            match = _NAMES.fullmatch(name)
-            if match and int(match[1]) not in kept:
-                database.drop_table(name)
+    for name, version in _elsewhere(path, uri, own).items():
+        if version not in kept:
+            connect(path, uri).drop_table(name)
 
 
 def _result(

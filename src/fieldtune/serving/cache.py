@@ -9,32 +9,32 @@ from numpy.typing import NDArray
 
 
 class VectorCache:
-    """At most `most` vectors; the one that was asked for longest ago makes room. For one thread."""
+    """At most `most` vectors, by model and text; the one asked for longest ago makes room. For one thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self.hits = 0
         self.misses = 0
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, text: str) -> NDArray[np.float32] | None:
-        vector = self._vectors.get(text)
+    def get(self, model: str, text: str) -> NDArray[np.float32] | None:
+        vector = self._vectors.get((model, text))
         if vector is None:
             self.misses += 1
             return None
         self.hits += 1
-        self._vectors.move_to_end(text)
+        self._vectors.move_to_end((model, text))
         return vector
 
-    def put(self, text: str, vector: NDArray[np.float32]) -> None:
+    def put(self, model: str, text: str, vector: NDArray[np.float32]) -> None:
         if not self._most:
             return
         # A copy: a row of a batch would keep the whole batch in memory.
-        self._vectors[text] = vector.copy()
-        self._vectors.move_to_end(text)
+        self._vectors[model, text] = vector.copy()
+        self._vectors.move_to_end((model, text))
         while len(self._vectors) > self._most:
             self._vectors.popitem(last=False)
 

@@ -11,10 +11,11 @@ import regex
 from fieldtune.serving.sentences import content_words, sentence_spans
 from fieldtune.types import Passage
 
-CITED = regex.compile(r"\[(\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)\]")
-"""[1], [1, 3], [2-4]: the numbers are its first group."""
+CITED = regex.compile(r"[\[【［]\s*(\d{1,3}(?:\s*[,;，；、–-]\s*\d{1,3})*)\s*[\]】］]")
+"""[1], [1, 3], [2-4], 【1】: the numbers are its first group."""
 _QUOTED = regex.compile(
     r'"([^"\n]{2,})"|“([^”\n]{2,})”|„([^“”\n]{2,})[“”]|«([^»\n]{2,})»|「([^」\n]{2,})」|『([^』\n]{2,})』'
+    r"|‘((?:[^’\n]|’(?=\p{L})){2,})’|(?<![\p{L}\p{N}])'((?:[^'\n]|'(?=\p{L})){2,})'(?!\p{L})"
 )
 _NUMBER = regex.compile(r"\d+(?:[.,]\d+)*")
 _GAP = regex.compile(r"\s*(?:\[?…\]?|\[?\.{3}\]?|\[[^\]]*\])\s*")
@@ -27,6 +28,9 @@ _WORDS = (
 )  # fmt: skip
 _TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _HAN_DIGITS = {mark: number for number, mark in enumerate("零一二三四五六七八九十")} | {"两": 2, "〇": 0}
+_WORD = regex.compile(r"\p{Han}{2}|[\p{L}\p{N}]+")
+_OPENING = 8
+"""Words of a line such as "The conditions are these:"; a longer one makes a claim of its own."""
 _MOSTCITED = 20
 
 
@@ -60,7 +64,7 @@ def citations(text: str) -> tuple[int, ...]:
     """The numbers cited in a text, in order, each once; [1, 3] and [2-4] count each."""
     found: list[int] = []
     for match in CITED.finditer(text):
-        for part in regex.split(r"\s*[,;]\s*", match[1]):
+        for part in regex.split(r"\s*[,;，；、]\s*", match[1]):
             ends = [int(number) for number in regex.split(r"\s*[–-]\s*", part)]
             last = min(ends[-1], ends[0] + _MOSTCITED)
             found += range(ends[0], last + 1) if last >= ends[0] else ends
@@ -68,8 +72,9 @@ def citations(text: str) -> tuple[int, ...]:
 
 
 def _claims(sentence: str) -> bool:
-    """Whether it says anything: a line that opens a list does not, nor does a rule or a heading's marks."""
-    return bool(regex.search(r"\p{L}", sentence)) and not sentence.endswith((":", "："))
+    """Whether it says anything: a few words that open a list do not, nor does a rule or a heading's marks."""
+    opens = sentence.endswith((":", "：")) and len(_WORD.findall(sentence)) <= _OPENING
+    return bool(regex.search(r"\p{L}", sentence)) and not opens
 
 
 def _reason(sentence: str, cited: Sequence[int], passages: Sequence[Passage], asked: frozenset[str]) -> str:

@@ -31,6 +31,11 @@ class Volume:
     engine: Engine
     threshold: Threshold | None
 
+    @property
+    def model(self) -> str:
+        """Fingerprint of the model."""
+        return str(self.index.meta["model_fingerprint"])
+
 
 @dataclass(frozen=True, slots=True)
 class Search:

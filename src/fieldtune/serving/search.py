@@ -43,10 +43,10 @@ async def search(body: SearchBody, service: Served) -> Response:
 async def similarities(body: SimilarityBody, service: Served) -> Response:
     """The cosine of each text of one list with each of another."""
     longest = service.settings.max_text
-    sides = []
+    sides, engine = [], service.volume.engine
     for name, texts, side in (("first", body.first, body.first_type), ("second", body.second, body.second_type)):
         cleaned = [clean_text(text, longest, f"{name}[{row}]") for row, text in enumerate(texts)]
-        sides.append((await service.vectors(cleaned, side))[0])
+        sides.append((await service.vectors(cleaned, side, engine))[0])
     scores = np.clip(sides[0] @ sides[1].T, -1, 1)
     return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=service.name))
 

@@ -18,7 +18,7 @@ from fieldtune.config import Serving
 from fieldtune.encoding.engine import processors
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
-from fieldtune.serving.engine import Vectors
+from fieldtune.serving.engine import Engine, Vectors
 from fieldtune.serving.keys import KeyRing
 from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library, Search, Volume
@@ -97,25 +97,29 @@ class Service:
     def volume(self) -> Volume:
         return self.library.volume
 
-    def _encode(self, _: Any, texts: Sequence[str]) -> Sequence[Vectors]:
-        rows = self.volume.engine.encode("query", texts)
+    def _encode(self, model: Any, texts: Sequence[str]) -> Sequence[Vectors]:
+        volume = self.volume
+        if volume.model != model:
+            raise unavailable("the index was rebuilt with another model this moment; try again")
+        rows = volume.engine.encode("query", texts)
         return [rows[place : place + 1] for place in range(len(texts))]
 
-    async def query_vector(self, text: str) -> Vectors:
-        """The vector of a cleaned query, (1, dim)."""
-        known = self.cache.get(text)
+    async def query_vector(self, text: str, model: str) -> Vectors:
+        """The vector of a cleaned query, (1, dim), by the model of this fingerprint. Raises ApiError where it went."""
+        known = self.cache.get(model, text)
         if known is not None:
             return known
-        volume = self.volume
-        vector = await self.encoder.submit(text, kind="query")
+        vector = await self.encoder.submit(text, kind=model)
         self.metrics.texts.labels("query").inc()
-        if volume is self.volume:
-            self.cache.put(text, vector)
+        self.cache.put(model, text, vector)
         return vector
 
-    async def vectors(self, texts: Sequence[str], side: Side) -> tuple[Vectors, int]:
-        """Vectors of many texts, (len(texts), dim), and how many tokens the model read."""
-        engine = self.volume.engine
+    async def vectors(self, texts: Sequence[str], side: Side, engine: Engine | None = None) -> tuple[Vectors, int]:
+        """Vectors of many texts, (len(texts), dim), and how many tokens the model read.
+
+        Vectors that will be compared are made by one `engine`: the server's may change from one call to the next.
+        """
+        engine = engine or self.volume.engine
         out = np.zeros((len(texts), engine.dimension), np.float32)
         with self.texts.room(len(texts)):
             store = await asyncio.to_thread(engine.tokenized, texts, side)
@@ -139,11 +143,11 @@ class Service:
         modes = ("auto", *self.volume.index.modes)
         if mode not in modes:
             raise ApiError(400, f"mode: this index has {', '.join(modes)}", param="mode", code="invalid_request")
-        model = str(self.volume.index.meta["model_fingerprint"])
+        model = self.volume.model
         if mode == "words":
             vector = np.zeros((1, self.volume.engine.dimension), np.float32)
         else:
-            vector = await self.query_vector(text)
+            vector = await self.query_vector(text, model)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 
