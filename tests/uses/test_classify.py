@@ -155,7 +155,7 @@ def test_rare_classes_can_be_left_out_and_are_counted() -> None:
 
 def test_a_saved_classifier_says_the_same_and_refuses_another_model(tmp_path: Path) -> None:
     texts, vectors, labels = blobs(12)
-    found = classify(texts, vectors, labels, model="m", fingerprint="abc", abstain_below=0.5)
+    found = classify(texts, vectors, labels, model="m", fingerprint="abc", abstain_below=0.8)
     save_classifier(tmp_path / "c.npz", found.classifier)
     loaded = load_classifier(tmp_path / "c.npz")
     assert predict(loaded, vectors) == predict(found.classifier, vectors)
