@@ -51,6 +51,16 @@ def test_with_keys_only_their_owners_get_in_and_only_so_often(tiny_run: Path, tm
         assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": other}).status_code == 200
 
 
+def test_a_key_made_while_the_server_runs_closes_it_to_all_others(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    with serving(tiny_run, keys=str(file)) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        assert client.post("/v1/search", json=QUESTION).status_code == 200
+        key = new_key(file, "late")
+        eventually(lambda: client.post("/v1/search", json=QUESTION).status_code == 401, 10)
+        assert client.get("/", follow_redirects=False).status_code == 303
+        assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": key}).status_code == 200
+
+
 def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Path) -> None:
     with serving(tiny_run, max_requests=2) as (address, service):
         hold = threading.Event()
