@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -84,6 +85,33 @@ def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Pa
         for thread in threads:
             thread.join(30)
         assert codes == [200, 200]
+
+
+def test_idle_connections_shut_nobody_out(tiny_run: Path) -> None:
+    with serving(tiny_run, max_requests=4) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+        host, port = address.removeprefix("http://").split(":")
+        hold = threading.Event()
+        search = service.searcher._work
+        service.searcher._work = lambda kind, items: (hold.wait(20), search(kind, items))[1]
+        codes: list[int] = []
+        asking = threading.Thread(
+            target=lambda: codes.append(httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code)
+        )
+        asking.start()
+        eventually(lambda: "under_way 1.0" in service.metrics.text().decode())
+        idle = [socket.create_connection((host, int(port)), 10) for _ in range(60)]
+        try:
+            assert [httpx.get(f"{address}/health", timeout=10).status_code for _ in range(3)] == [200] * 3
+            idle[0].settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert idle[0].recv(1) == b"", "the connection idle for longest is still there"
+            hold.set()
+            asking.join(30)
+            assert codes == [200], "a request under way had to make room"
+            assert client.post("/v1/search", json=QUESTION).status_code == 200
+        finally:
+            for line in idle:
+                line.close()
 
 
 def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) -> None:
