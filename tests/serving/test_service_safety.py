@@ -131,8 +131,11 @@ def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) 
         assert b" 408 " in got["no body"].splitlines()[0]
         search = service.searcher._work
         service.searcher._work = lambda kind, items: (time.sleep(4), search(kind, items))[1]
-        late = httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30)
-        assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
+        asked: list[tuple[str, dict[str, Any]]] = [("search", QUESTION)]
+        asked += [("answer", {"question": "when must notice 4 be given", "stream": stream}) for stream in (False, True)]
+        for name, body in asked:
+            late = httpx.post(f"{address}/v1/{name}", json=body, timeout=30)
+            assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
         service.searcher._work = search
         eventually(lambda: httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code == 200)
 
@@ -151,6 +154,31 @@ def test_a_fault_is_told_without_its_inside_and_logged_without_the_query(
     assert failed.json()["error"]["type"] == "server_error"
     assert "Zero" not in failed.text and "verysecret" not in failed.text
     assert "ZeroDivisionError" in caplog.text and "verysecretquestion" not in caplog.text
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_was_asked_is_in_the_log_where_the_settings_say_so_alone(
+    tiny_run: Path, caplog: pytest.LogCaptureFixture, on: bool
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/search", {"query": "lease of the secretword"}),
+        ("/v1/answer", {"question": "租约 secretword\nERROR forged"}),
+        ("/v1/answer", {"question": "rent secretword", "stream": True}),
+    ]
+    with (
+        serving(tiny_run, log_queries=on) as (address, _),
+        caplog.at_level(logging.DEBUG),
+        httpx.Client(base_url=address, timeout=30) as client,
+    ):
+        for path, body in asked:
+            assert client.post(path, json=body).status_code == 200
+        assert client.get("/", params={"q": "notice secretword"}).status_code == 200
+    lines = [one.getMessage() for one in caplog.records if one.name.startswith("fieldtune")]
+    told = [line for line in lines if "secretword" in line]
+    assert len(told) == (4 if on else 0)
+    if on:
+        assert all("passages" in line and "\n" not in line for line in told)
+        assert "lease of the secretword" in told[0] and "租约 secretword" in told[1]
 
 
 def test_an_index_that_is_deleted_rebuilt_and_damaged_under_the_server(tiny_run: Path, tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def overloaded(what: str, seconds: int = 1) -> ApiError:
     )
 
 
+def late() -> ApiError:
+    """The answer to what was given up."""
+    return ApiError(504, "the request took too long and was given up", code="timeout")
+
+
 def unavailable(why: str) -> ApiError:
     """What the server needs is not there at the moment."""
     return ApiError(503, why, code="index_unavailable", headers={"Retry-After": "5"})
