@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LOST = "the index cannot be read at the moment; it is tried again every few seconds"
+
 
 class ApiError(Exception):
     """A refusal that the client is told: HTTP status, sentence, and the field that it is about."""
