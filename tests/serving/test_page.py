@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
 import string
 from collections.abc import Iterator
 from dataclasses import astuple, fields, replace
@@ -17,10 +19,12 @@ from page_cases import CHINESE, EVIL, write_page_run
 from selectolax.lexbor import LexborHTMLParser as HTMLParser
 from serving_cases import serving
 
+from fieldtune.serving.library import Search
 from fieldtune.serving.page import __doc__ as about_page
 from fieldtune.serving.page.rendering import local_path
 from fieldtune.serving.page.shown import answer_html, with_sentence
 from fieldtune.serving.page.words import EN, ZH, language_of
+from fieldtune.serving.problems import ApiError
 from fieldtune.serving.shapes import AnswerAnswer, Sentence
 
 
@@ -306,3 +310,20 @@ def test_withdrawing_a_key_ends_its_sessions_and_time_does() -> None:
     assert sessions.owner(header) == "team"
     ring.known.clear()
     assert sessions.owner(header) is None
+
+
+def test_with_the_index_gone_pages_not_opened_before_say_so(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "run")
+    # Nobody looks at the index meanwhile, so the page itself is the first to meet the loss.
+    with (
+        serving(other, refresh_seconds=3600) as (address, service),
+        httpx.Client(base_url=address, timeout=30) as made,
+    ):
+        shutil.rmtree(other / "index")
+        for path in ("/", "/ask?q=landlord", "/compare?q=landlord&f.source=doc-1.pdf"):
+            assert "index cannot be read" in tree(made, path, 503).text()
+        assert not service.library.fault
+        where = {"source": ["doc-1.pdf"]}
+        with pytest.raises(ApiError) as lost:
+            service.library.search_base(Search(3, "dense", json.dumps(where), ""), ["landlord"])
+        assert lost.value.status == 503 and lost.value.code == "index_unavailable" and service.library.fault

@@ -6,11 +6,13 @@ import base64
 import json
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from serving_cases import serving
 
 from fieldtune.encoding import Encoder
 
@@ -154,6 +156,7 @@ def test_embeddings_are_those_of_the_model_in_both_forms_and_cut(client: httpx.C
     floats = client.post("/v1/embeddings", json=body).json()
     assert [one["index"] for one in floats["data"]] == [0, 1, 2]
     assert np.allclose([one["embedding"] for one in floats["data"]], expected, atol=4e-3)
+    assert client.post("/v1/embeddings", json=body | {"encoding_format": None}).json() == floats
     coded = client.post("/v1/embeddings", json=body | {"encoding_format": "base64"}).json()
     raw = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in coded["data"]]
     assert np.allclose(raw, [one["embedding"] for one in floats["data"]], atol=1e-6)
@@ -241,6 +244,47 @@ def test_without_a_reranker_it_says_so(client: httpx.Client) -> None:
         ]
     )
     problem(client.post("/v1/search", json={"query": "lease", "rerank": True}), 501, "rerank")
+
+
+def test_with_a_reranker_texts_and_hits_come_in_its_order(tiny_run: Path, tiny_model: str, tmp_path: Path) -> None:
+    import torch
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, num_labels=1, initializer_range=0.5,
+    )  # fmt: skip
+    folder = str(tmp_path / "cross")
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    cross = CrossEncoder(folder, device="cpu", max_length=64)
+    cross.save_pretrained(folder)
+
+    def scores(query: str, texts: list[str]) -> Any:
+        return cross.predict([(query, text) for text in texts], activation_fn=torch.nn.Identity())
+
+    texts = ["lease ends", "fever", "rent starts", "audit of the bond"]
+    with serving(tiny_run, rerank=folder) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        # As Cohere's clients and others send it, with fields that mean nothing here.
+        documents = [texts[0], *({"text": text, "id": f"d{row}", "title": None} for row, text in enumerate(texts[1:]))]
+        body = {"model": folder, "query": "lease", "documents": documents, "max_tokens_per_doc": 4096, "priority": 0}
+        found = client.post("/v1/rerank", json=body | {"top_n": 3, "return_documents": True}).json()
+        expected = scores("lease", texts)
+        assert [one["index"] for one in found["results"]] == np.argsort(-expected).tolist()[:3]
+        for one in found["results"]:
+            assert one["document"] == {"text": texts[one["index"]]}
+            assert abs(one["relevance_score"] - 1 / (1 + np.exp(-expected[one["index"]]))) < 1e-3
+        problem(client.post("/v1/rerank", json=body | {"documents": [{"id": "no text"}]}), 400)
+        asked = {"query": "when must notice 17 be given", "k": 5, "mode": "dense"}
+        plain = client.post("/v1/search", json=asked | {"k": 50}).json()["results"]
+        hits = client.post("/v1/search", json=asked | {"rerank": True}).json()["results"]
+    best = np.sort(scores(asked["query"], [f"{one['title']}\n{one['text']}" for one in plain]))[::-1][:5]
+    assert np.allclose([one["score"] for one in hits], best, atol=1e-3)
+    assert [one["rank"] for one in hits] == [1, 2, 3, 4, 5] and all("rerank" in one["parts"] for one in hits)
+    assert [one["id"] for one in hits] != [one["id"] for one in plain[:5]]
 
 
 def test_without_an_llm_the_passages_answer_with_their_best_sentence(client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -51,6 +52,16 @@ def test_with_keys_only_their_owners_get_in_and_only_so_often(tiny_run: Path, tm
         assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": other}).status_code == 200
 
 
+def test_a_key_made_while_the_server_runs_closes_it_to_all_others(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    with serving(tiny_run, keys=str(file)) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        assert client.post("/v1/search", json=QUESTION).status_code == 200
+        key = new_key(file, "late")
+        eventually(lambda: client.post("/v1/search", json=QUESTION).status_code == 401, 10)
+        assert client.get("/", follow_redirects=False).status_code == 303
+        assert client.post("/v1/search", json=QUESTION, headers={"X-Api-Key": key}).status_code == 200
+
+
 def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Path) -> None:
     with serving(tiny_run, max_requests=2) as (address, service):
         hold = threading.Event()
@@ -76,6 +87,33 @@ def test_one_request_too_many_is_refused_at_once_and_the_others_end(tiny_run: Pa
         assert codes == [200, 200]
 
 
+def test_idle_connections_shut_nobody_out(tiny_run: Path) -> None:
+    with serving(tiny_run, max_requests=4) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+        host, port = address.removeprefix("http://").split(":")
+        hold = threading.Event()
+        search = service.searcher._work
+        service.searcher._work = lambda kind, items: (hold.wait(20), search(kind, items))[1]
+        codes: list[int] = []
+        asking = threading.Thread(
+            target=lambda: codes.append(httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code)
+        )
+        asking.start()
+        eventually(lambda: "under_way 1.0" in service.metrics.text().decode())
+        idle = [socket.create_connection((host, int(port)), 10) for _ in range(60)]
+        try:
+            assert [httpx.get(f"{address}/health", timeout=10).status_code for _ in range(3)] == [200] * 3
+            idle[0].settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert idle[0].recv(1) == b"", "the connection idle for longest is still there"
+            hold.set()
+            asking.join(30)
+            assert codes == [200], "a request under way had to make room"
+            assert client.post("/v1/search", json=QUESTION).status_code == 200
+        finally:
+            for line in idle:
+                line.close()
+
+
 def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) -> None:
     with serving(tiny_run, read_seconds=1.5, request_seconds=2.5) as (address, service):
         host, port = address.removeprefix("http://").split(":")
@@ -93,8 +131,11 @@ def test_slow_clients_are_cut_off_and_a_slow_search_is_given_up(tiny_run: Path) 
         assert b" 408 " in got["no body"].splitlines()[0]
         search = service.searcher._work
         service.searcher._work = lambda kind, items: (time.sleep(4), search(kind, items))[1]
-        late = httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30)
-        assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
+        asked: list[tuple[str, dict[str, Any]]] = [("search", QUESTION)]
+        asked += [("answer", {"question": "when must notice 4 be given", "stream": stream}) for stream in (False, True)]
+        for name, body in asked:
+            late = httpx.post(f"{address}/v1/{name}", json=body, timeout=30)
+            assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
         service.searcher._work = search
         eventually(lambda: httpx.post(f"{address}/v1/search", json=QUESTION, timeout=30).status_code == 200)
 
@@ -113,6 +154,31 @@ def test_a_fault_is_told_without_its_inside_and_logged_without_the_query(
     assert failed.json()["error"]["type"] == "server_error"
     assert "Zero" not in failed.text and "verysecret" not in failed.text
     assert "ZeroDivisionError" in caplog.text and "verysecretquestion" not in caplog.text
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_was_asked_is_in_the_log_where_the_settings_say_so_alone(
+    tiny_run: Path, caplog: pytest.LogCaptureFixture, on: bool
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/search", {"query": "lease of the secretword"}),
+        ("/v1/answer", {"question": "租约 secretword\nERROR forged"}),
+        ("/v1/answer", {"question": "rent secretword", "stream": True}),
+    ]
+    with (
+        serving(tiny_run, log_queries=on) as (address, _),
+        caplog.at_level(logging.DEBUG),
+        httpx.Client(base_url=address, timeout=30) as client,
+    ):
+        for path, body in asked:
+            assert client.post(path, json=body).status_code == 200
+        assert client.get("/", params={"q": "notice secretword"}).status_code == 200
+    lines = [one.getMessage() for one in caplog.records if one.name.startswith("fieldtune")]
+    told = [line for line in lines if "secretword" in line]
+    assert len(told) == (4 if on else 0)
+    if on:
+        assert all("passages" in line and "\n" not in line for line in told)
+        assert "lease of the secretword" in told[0] and "租约 secretword" in told[1]
 
 
 def test_an_index_that_is_deleted_rebuilt_and_damaged_under_the_server(tiny_run: Path, tmp_path: Path) -> None:

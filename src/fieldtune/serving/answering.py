@@ -12,7 +12,7 @@ from typing import Any
 from fieldtune.errors import EndpointError
 from fieldtune.serving.found import all_found
 from fieldtune.serving.grounding import check_answer
-from fieldtune.serving.problems import ApiError, error_body, overloaded
+from fieldtune.serving.problems import ApiError, error_body, late, overloaded
 from fieldtune.serving.prompting import NOT_FOUND, answer_messages, says
 from fieldtune.serving.query_text import clean_query
 from fieldtune.serving.search import find, is_found, where_of
@@ -34,10 +34,14 @@ class Asked:
 
 
 async def retrieve(service: Service, body: AnswerBody) -> Asked:
-    """The best passages for a question. Raises ApiError."""
+    """The best passages for a question, within the time that any request has. Raises ApiError."""
     question = clean_query(body.question, service.settings.max_query, "question")
     k = body.k or service.settings.answer_passages
-    hits = await find(service, question, k, body.mode, where_of(body.where), rerank=body.rerank)
+    try:
+        async with asyncio.timeout(service.settings.request_seconds):
+            hits = await find(service, question, k, body.mode, where_of(body.where), rerank=body.rerank)
+    except TimeoutError:
+        raise late() from None
     found = is_found(service, hits) if hits else False
     return Asked(question, hits, found, all_found(hits, question))
 

@@ -112,7 +112,7 @@ def _decoded(service: Service, ids: Sequence[int], where: str) -> str:
     return clean_text(service.volume.engine.text_of(ids, where), 10 * service.settings.max_text, where)
 
 
-def _written(vectors: Vectors, form: str) -> list[list[float]] | list[str]:
+def _written(vectors: Vectors, form: str | None) -> list[list[float]] | list[str]:
     if form == "base64":
         return [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in vectors]
     # Eight digits: float32 has no more, as float64 it would be written with seventeen.

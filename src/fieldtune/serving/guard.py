@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fieldtune.config import Serving
 from fieldtune.serving.keys import KeyRing
 from fieldtune.serving.metrics import Metrics
-from fieldtune.serving.problems import ApiError, overloaded
+from fieldtune.serving.problems import ApiError, late, overloaded
 from fieldtune.serving.rate import RateLimit
 from fieldtune.serving.sessions import Sessions
 
@@ -26,7 +26,7 @@ log = logging.getLogger("fieldtune.serving")
 _OPEN = frozenset({"/health", "/ready"})
 """Asked by whoever watches over the process; they need no key and always have room."""
 _OWN_TIME = frozenset({"/v1/answer", "/ask"})
-"""These keep to limits of their own."""
+"""These keep to limits of their own: their search to that of all requests, what the LLM writes to the LLM's."""
 SIGN_IN = "/signin"
 STATIC = "/static/"
 """The page's own files, which hold nothing of the documents."""
@@ -80,8 +80,7 @@ class Guard:
         except ApiError as error:
             await self._refuse(scope, error, ending)
         except TimeoutError:
-            late = ApiError(504, "the request took too long and was given up", code="timeout")
-            await self._refuse(scope, late, ending)
+            await self._refuse(scope, late(), ending)
         except _GoneError:
             ending.status = ending.status or 499
         except Exception as error:

@@ -86,13 +86,19 @@ class KeyRing:
         self._given = [Key(f"environment {number}", digits) for number, digits in enumerate(given, 1)]
         self._filed: list[Key] = []
         # From here on a file that vanishes or breaks must not open the doors.
-        self.wanted = bool(given) or path.exists()
+        self._wanted = bool(given) or path.exists()
         if path.exists():
             self._filed = read_keys(path)
             self._stamp = self._stat()
 
     def __len__(self) -> int:
         return len(self._given) + len(self._filed)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether requests need a key: from the first key on, also one made while the server runs."""
+        self._look()
+        return self._wanted
 
     def owner(self, key: str) -> str | None:
         """The name of a valid key, else None; all hashes are compared, so the time says nothing."""
@@ -121,7 +127,7 @@ class KeyRing:
                 self._filed = read_keys(self._path) if stamp else []
             except Exception:  # someone is writing it by hand: nobody new gets in, and nobody without a valid line
                 self._filed = []
-            self.wanted = self.wanted or bool(self._filed)
+            self._wanted = self._wanted or stamp is not None
 
     def _stat(self) -> tuple[int, int] | None:
         try:

@@ -16,7 +16,7 @@ import numpy as np
 from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.index import Index
 from fieldtune.serving.engine import PROBES, Engine, Vectors
-from fieldtune.serving.problems import ApiError, unavailable
+from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.threshold import Threshold, threshold_of
 from fieldtune.types import Hit
 
@@ -110,10 +110,12 @@ class Library:
         where = json.loads(kind.where) if kind.where else None
         try:
             return base.search_many(queries, min(kind.k, max(1, len(index))), mode=kind.mode, where=where)
-        except InputError as error:
-            raise ApiError(400, error.message, code="invalid_request") from None
-        except FieldtuneError as error:
-            log.warning("the base model cannot be used: %s", error.message)
+        except (FieldtuneError, OSError) as error:
+            if isinstance(error, InputError) and error.path is None:
+                raise ApiError(400, error.message, code="invalid_request") from None
+            if not self._is_there():
+                raise self._lost(type(error).__name__) from error
+            log.warning("the base model cannot be used: %s", getattr(error, "message", type(error).__name__))
             raise unavailable("the base model cannot be used at the moment") from None
 
     def refresh(self) -> bool:
@@ -152,7 +154,7 @@ class Library:
     def _lost(self, why: str) -> ApiError:
         self.fault = self.fault or why
         log.error("the index cannot be searched: %s", why)
-        return unavailable("the index cannot be read at the moment; it is tried again every few seconds")
+        return unavailable(LOST)
 
     def _blame(self, error: Exception) -> None:
         why = error.message if isinstance(error, FieldtuneError) else type(error).__name__

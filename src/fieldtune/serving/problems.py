@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LOST = "the index cannot be read at the moment; it is tried again every few seconds"
+
 
 class ApiError(Exception):
     """A refusal that the client is told: HTTP status, sentence, and the field that it is about."""
@@ -44,6 +46,11 @@ def overloaded(what: str, seconds: int = 1) -> ApiError:
     return ApiError(
         503, f"the server is busy: {what}; try again", code="overloaded", headers={"Retry-After": str(seconds)}
     )
+
+
+def late() -> ApiError:
+    """The answer to what was given up."""
+    return ApiError(504, "the request took too long and was given up", code="timeout")
 
 
 def unavailable(why: str) -> ApiError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from fieldtune.serving.service import Service
 from fieldtune.serving.shapes import SearchAnswer, SearchBody, SimilarityAnswer, SimilarityBody
 from fieldtune.types import Hit
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["search"])
 _RERANKED = 50
 """Hits that the cross-encoder reads at least."""
@@ -55,6 +57,17 @@ async def find(
     service: Service, query: str, k: int, mode: str, where: dict[str, Any] | None, *, rerank: bool
 ) -> list[Hit]:
     """Hits for a cleaned query within the service's limits. Raises ApiError."""
+    began = time.perf_counter()
+    hits = await _hits(service, query, k, mode, where, rerank=rerank)
+    if service.settings.log_queries:
+        # As Python writes it: a query cannot end the line and begin one of its own.
+        log.info("asked %r: %d passages, %.1f ms", query, len(hits), 1000 * (time.perf_counter() - began))
+    return hits
+
+
+async def _hits(
+    service: Service, query: str, k: int, mode: str, where: dict[str, Any] | None, *, rerank: bool
+) -> list[Hit]:
     most = service.settings.max_results
     if k > most:
         raise ApiError(400, f"k: at most {most} passages at once", param="k", code="too_many")

@@ -13,6 +13,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fieldtune.config import Serving
 from fieldtune.errors import FieldtuneError
 from fieldtune.serving.app import make_app
 from fieldtune.serving.service import Service
@@ -23,12 +24,23 @@ _KEEP_ALIVE = 30
 _BACKLOG = 512
 
 
-def _protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP/1.1 with patience: it has none of its own for a slow head, or for a client that does not read."""
+_OWN_FILES = 128
+"""Files and connections of the process that are no client's: index, model, LLM."""
+
+
+def _protocol(seconds: float, most: int) -> type[H11Protocol]:
+    """uvicorn's HTTP/1.1 with patience: it has none of its own for a slow head, or for a client that does not read.
+
+    Of more than `most` connections the one that has asked nothing for longest makes room: uvicorn's own limit answers
+    everyone with 503 while they are many, those included who only ask whether the server is well.
+    """
 
     class Patient(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self._idle_since = self.loop.time()
+            if len(self.connections) > most:
+                self._make_room()
             self._silent = False
             self._unread = 0
             self._timer: asyncio.TimerHandle | None = self.loop.call_later(seconds / 2, self._check)
@@ -39,6 +51,21 @@ def _protocol(seconds: float) -> type[H11Protocol]:
                 self._timer = None
             super().connection_lost(exc)
 
+        def on_response_complete(self) -> None:
+            self._idle_since = self.loop.time()
+            super().on_response_complete()
+
+        def _make_room(self) -> None:
+            others = [one for one in self.connections if isinstance(one, Patient) and one is not self]
+            # Who still reads an answer goes last; where all are being worked for, the new one has to.
+            idle = [(one.transport.get_write_buffer_size() > 0, one._idle_since, one) for one in others if one._waits()]
+            leaving = min(idle, key=lambda found: found[:2])[2] if idle else self
+            self.connections.discard(leaving)
+            leaving.transport.abort()
+
+        def _waits(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete
+
         def _check(self) -> None:
             """Twice in `seconds`: what is as it was at the last look has not moved for half of it."""
             self._timer = self.loop.call_later(seconds / 2, self._check)
@@ -47,15 +74,25 @@ def _protocol(seconds: float) -> type[H11Protocol]:
                 self.transport.abort()
                 return
             self._unread = unread
-            waiting = self.cycle is None or self.cycle.response_complete
             # Between requests uvicorn's own timer runs, which the first byte of the next request stops.
-            silent = waiting and self.timeout_keep_alive_task is None and self.conn.their_state is h11.IDLE
+            silent = self._waits() and self.timeout_keep_alive_task is None and self.conn.their_state is h11.IDLE
             if silent and self._silent:
                 self.transport.abort()
                 return
             self._silent = silent
 
     return Patient
+
+
+def _connections(settings: Serving) -> int:
+    """How many connections are kept: several for each request, as far as the system lets the process open them."""
+    wanted = 4 * settings.max_requests
+    try:
+        import resource
+    except ImportError:  # Windows, which sets no such limit
+        return wanted
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, max(files // 2, files - _OWN_FILES)))
 
 
 class Server(uvicorn.Server):
@@ -68,7 +105,7 @@ class Server(uvicorn.Server):
                 make_app(service),
                 host=settings.host,
                 port=settings.port,
-                http=_protocol(settings.read_seconds),
+                http=_protocol(settings.read_seconds, _connections(settings)),
                 ws="none",
                 lifespan="on",
                 access_log=False,  # it would write what is asked with GET
@@ -77,7 +114,6 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=round(settings.stop_seconds),
-                limit_concurrency=4 * settings.max_requests,
                 backlog=_BACKLOG,
                 h11_max_incomplete_event_size=32_768,
             )

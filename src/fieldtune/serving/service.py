@@ -24,7 +24,7 @@ from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library, Search, Volume
 from fieldtune.serving.metrics import Metrics
 from fieldtune.serving.pieces import Pieces
-from fieldtune.serving.problems import ApiError, unavailable
+from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.sessions import Sessions
 from fieldtune.types import Hit, Side
 
@@ -137,8 +137,7 @@ class Service:
 
     async def search(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
         """Hits for a cleaned query. Raises ApiError."""
-        if self.library.fault:
-            raise unavailable("the index cannot be read at the moment; it is tried again every few seconds")
+        self.require_index()
         self.require_where(where)
         modes = ("auto", *self.volume.index.modes)
         if mode not in modes:
@@ -153,9 +152,15 @@ class Service:
 
     async def search_base(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
         """The same with the base model, where the index holds its vectors. Raises ApiError, 501 where it does not."""
+        self.require_index()
         self.require_where(where)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.before.submit(text, kind=Search(k, mode, asked, ""))
+
+    def require_index(self) -> None:
+        """Raises ApiError 503 where the index was found to be gone or damaged."""
+        if self.library.fault:
+            raise unavailable(LOST)
 
     def require_where(self, where: dict[str, Any] | None) -> None:
         """Raises ApiError 400 for a column that the index does not have."""

@@ -87,7 +87,8 @@ class EmbeddingsBody(Body):
     """A text, several, or token ids of this model's own tokenizer."""
     model: str = Field(examples=["run"])
     """As GET /v1/models names it."""
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
+    """null is `float`, as clients write it that send all fields."""
     dimensions: int | None = Field(None, ge=1)
     """Keep the first so many numbers, scaled to unit length; good for models trained with Matryoshka loss."""
     input_type: Literal["query", "passage"] = "passage"
@@ -152,7 +153,12 @@ class SimilarityAnswer(Answer):
 
 
 class RerankBody(Body):
-    """Cohere's and Jina's request: documents as texts or as objects with a `text`."""
+    """Cohere's and Jina's request: documents as texts or as objects with a `text`.
+
+    What else their clients send, such as `max_tokens_per_doc`, is taken and not used: it differs from one to the next.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     query: str = Field(examples=["When does the notice period end?"])
     documents: list[str | RerankDocument] = Field(min_length=1, max_length=1_000, examples=[["Notice ends in March."]])
@@ -162,6 +168,10 @@ class RerankBody(Body):
 
 
 class RerankDocument(Body):
+    """A text; an `id` or whatever else stands beside it is taken and not used."""
+
+    model_config = ConfigDict(extra="ignore")
+
     text: str
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
 
-from fieldtune.errors import InputError
+from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.serving.answering import retrieve, whole_answer
 from fieldtune.serving.page import entrance, files, labelling
 from fieldtune.serving.page.comparing import DEPTH, compare
@@ -21,7 +22,7 @@ from fieldtune.serving.page.filters import Field, fields_of, where_from
 from fieldtune.serving.page.passages import in_context
 from fieldtune.serving.page.rendering import NAME, form_of, render, secure, words_for
 from fieldtune.serving.page.shown import answer_html, cited, shown
-from fieldtune.serving.problems import ApiError
+from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.query_text import clean_query
 from fieldtune.serving.routes import Served
 from fieldtune.serving.search import find, is_found
@@ -29,6 +30,8 @@ from fieldtune.serving.service import Service
 from fieldtune.serving.sessions import cookie
 from fieldtune.serving.shapes import AnswerAnswer, AnswerBody, Mode
 from fieldtune.serving.tested import Tested, figures_of
+
+log = logging.getLogger(__name__)
 
 _FIRST = 10
 _AROUND = 50
@@ -160,13 +163,17 @@ async def report(service: Served) -> Response:
 async def _wanted(request: Request, service: Service, usual: Mode) -> Wanted:
     form = form_of(request)
     index = service.volume.index
-    fields = await asyncio.to_thread(fields_of, index)
     mode = form.get("mode", usual)
     if mode not in _MODES:
         raise ApiError(400, f"mode: {', '.join(_MODES)}", param="mode", code="invalid_request")
     given = form.get("k", "")
     k = int(given) if given.isascii() and given.isdecimal() and len(given) < 5 else _FIRST
-    where = await asyncio.to_thread(where_from, form, fields, index)
+    try:  # what can be chosen is read from the index's files when it is first wanted
+        fields = await asyncio.to_thread(fields_of, index)
+        where = await asyncio.to_thread(where_from, form, fields, index)
+    except (OSError, FieldtuneError) as error:
+        log.error("the index's columns cannot be read: %s", type(error).__name__)
+        raise unavailable(LOST) from None
     query = ""
     if any(mark.isalnum() or mark == "§" for mark in form.get("q", "")):  # what is typed first may be a quotation mark
         query = clean_query(form["q"], service.settings.max_query)
