@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving_cases import TOPICS, VERBS, alive, tiny_passages
+from serving_cases import TOPICS, VERBS, alive, eventually, serving, tiny_passages
 
 RARE = {"text": "x", "label": "rare"}
 LEASE, CARE = TOPICS[:8], ["fever", "cough", "asthma", "insulin", "fracture"]
@@ -115,3 +117,17 @@ def test_more_than_can_be_done_in_time_is_refused_at_once(client: httpx.Client) 
     alike = [f"the lease {n}" for n in range(400)]
     error = client.post("/v1/duplicates", json={"texts": alike, "threshold": 0}).json()["error"]
     assert error["param"] == "texts" and "more than 50,000 pairs" in error["message"]
+
+
+def test_a_stop_ends_long_work_and_says_so(tiny_run: Path) -> None:
+    texts = [f"{one.text} {n}" for n in range(20) for one in tiny_passages()]
+    body = {"examples": [{"text": text, "label": str(n % 16)} for n, text in enumerate(texts)], "texts": []}
+    with ThreadPoolExecutor(1) as beside:
+        with serving(tiny_run, stop_seconds=1) as (address, service):
+            long = beside.submit(httpx.post, f"{address}/v1/classify", json=body, timeout=60)
+            eventually(lambda: service.uses.pid is not None)
+            child = service.uses.pid
+            began = time.monotonic()
+        assert time.monotonic() - began < 10 and not alive(child)
+        answer = long.result(10)
+    assert answer.status_code == 503 and "stopping" in answer.json()["error"]["message"]
