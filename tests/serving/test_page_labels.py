@@ -12,7 +12,7 @@ import httpx
 import pytest
 from page_cases import EVIL, page_passages, write_page_run
 from selectolax.lexbor import LexborHTMLParser as HTMLParser
-from serving_cases import serving
+from serving_cases import eventually, serving
 
 from fieldtune.beir import load_beir
 from fieldtune.evaluation import add_judgements, read_judgements
@@ -54,11 +54,15 @@ def test_what_was_marked_is_what_the_next_run_trains_and_measures_on(served: htt
         assert answer.status_code == 200, answer.text
         pressed = [node.attributes["aria-pressed"] for node in HTMLParser(answer.text).css(".verdict button")]
         assert pressed == [str(said == "right").lower(), str(said == "wrong").lower()]
+    found = served.get("/labels", headers={"HX-Request": ""}).text  # which writes the files
+    assert "A. Counsel" in found and "judgements-test.csv" in found and "2 queries" in found
     # queries.from = RUN/labels
     made = read_labels(run / "labels", PASSAGES, 0.85)
     asked = next(key for key, query in made.queries.items() if query.text == "Who may end the lease, and when?")
     assert made.qrels["all"][asked] == {"zh-1": 1, "evil": 0, "p10": 1}
-    assert made.qrels["all"][known.id] == {"p3": 1, "p4": 0}
+    # Test questions are for measuring: whoever trains on them measures nothing.
+    assert known.id not in made.qrels["all"] and known.id not in made.queries
+    assert not {"p3", "p4"} & set(load_beir(run / "labels").passages)
     assert made.dropped == {} and made.not_found == ()
     # fieldtune evaluate --split test --judgements RUN/labels/judgements-test.csv
     filled = read_judgements(run / "labels" / "judgements-test.csv", data, "test")
@@ -73,8 +77,6 @@ def test_what_was_marked_is_what_the_next_run_trains_and_measures_on(served: htt
     moved = {f"new-{key}": passage for key, passage in PASSAGES.items()}
     renamed = {f"new-{key}": one for key, one in zip(PASSAGES, moved.values(), strict=True)}
     assert read_labels(run / "labels", renamed, 0.85).qrels["all"][asked]["new-zh-1"] == 1
-    found = served.get("/labels", headers={"HX-Request": ""}).text
-    assert "A. Counsel" in found and "judgements-test.csv" in found and "2 queries" in found
 
 
 def test_who_and_when_are_kept_and_nothing_is_taken_out(served: httpx.Client, run: Path) -> None:
@@ -158,7 +160,9 @@ def test_several_processes_write_without_losing_a_line(tmp_path: Path, run: Path
         worker.start()
     for worker in workers:
         worker.join(60)
-    assert Labels(tmp_path).counts() == (3, 15, 15)
+    again = Labels(tmp_path)
+    assert again.counts() == (3, 15, 15)
+    again.write_out()
     made = read_labels(tmp_path / "labels", PASSAGES, 0.85)
     assert {len(row) for row in made.qrels["all"].values()} == {10}
 
@@ -166,8 +170,58 @@ def test_several_processes_write_without_losing_a_line(tmp_path: Path, run: Path
 def test_spreadsheets_cannot_be_made_to_run_a_query(tmp_path: Path, run: Path) -> None:
     (tmp_path / "data").symlink_to(run / "data")
     known = next(iter(load_beir(run / "data").queries.values()))
-    Labels(tmp_path).add(known.text, PASSAGES["evil"], True, EVIL)
+    labels = Labels(tmp_path)
+    labels.add(known.text, PASSAGES["evil"], True, EVIL)
+    labels.close()
     (path,) = (tmp_path / "labels").glob("judgements-*.csv")
     with path.open(encoding="utf-8-sig", newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert row["corpus-id"] == "evil" and row["grade"] == "1" and not row["text"].startswith(("=", "+", "-", "@"))
+
+
+def test_a_click_writes_one_line_and_the_rest_comes_later_or_after_a_restart(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").symlink_to(run / "data")
+    monkeypatch.setattr("fieldtune.serving.labels._LATER_SECONDS", 600)
+    journal, grades = tmp_path / "labels" / "journal.jsonl", tmp_path / "labels" / "qrels" / "all.tsv"
+    crashed = Labels(tmp_path)
+    for row in range(5):
+        crashed.add("who pays", PASSAGES[f"p{row}"], True, "a")
+    assert len(journal.read_bytes().splitlines()) == 5 and not grades.exists()
+    restarted = Labels(tmp_path)
+    assert restarted.of("WHO  pays") == {f"p{row}": True for row in range(5)}
+    restarted.close()
+    assert len(grades.read_text().splitlines()) == 6
+    stamp = grades.stat().st_mtime_ns
+    restarted.write_out()
+    assert grades.stat().st_mtime_ns == stamp, "written again though nothing was said"
+    # What another process adds is taken up from where the last look ended.
+    crashed.add("who pays", PASSAGES["p1"], None, "a")
+    damage = journal.read_bytes()
+    journal.write_bytes(b"x" * damage.index(b"\n") + damage[damage.index(b"\n") :] + damage.splitlines()[-2] + b"\n")
+    assert restarted.of("who pays") == {f"p{row}": True for row in (0, 2, 3, 4)}
+    restarted.close()
+    assert len(grades.read_text().splitlines()) == 5
+
+
+def test_files_follow_a_label_by_themselves(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").symlink_to(run / "data")
+    monkeypatch.setattr("fieldtune.serving.labels._LATER_SECONDS", 0.1)
+    labels = Labels(tmp_path)
+    for passage in ("p1", "p2"):
+        labels.add("who pays", PASSAGES[passage], True, "a")
+        eventually(lambda: (tmp_path / "labels" / "meta.json").exists(), 10)
+    eventually(lambda: len((tmp_path / "labels" / "qrels" / "all.tsv").read_text().splitlines()) == 3, 10)
+
+
+def test_a_stop_writes_what_was_said(tmp_path: Path, tiny_model: str) -> None:
+    run = write_page_run(tmp_path / "run", tiny_model)
+    with serving(run, labels=True) as (address, _), httpx.Client(base_url=address, timeout=30) as made:
+        assert (
+            made.post(
+                "/label", data={"q": "who pays", "id": "p9", "said": "right"}, headers={"Origin": address}
+            ).status_code
+            < 400
+        )
+    assert "\tp9\t1" in (run / "labels" / "qrels" / "all.tsv").read_text()

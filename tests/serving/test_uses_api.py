@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving_cases import TOPICS, VERBS, tiny_passages
+from serving_cases import TOPICS, VERBS, alive, eventually, serving, tiny_passages
 
 RARE = {"text": "x", "label": "rare"}
 LEASE, CARE = TOPICS[:8], ["fever", "cough", "asthma", "insulin", "fracture"]
@@ -78,6 +81,53 @@ def test_what_cannot_be_done_is_refused_by_field(
 
 
 def test_searches_go_on_beside_it(client: httpx.Client) -> None:
+    texts = [f"{one.text} {n}" for n in range(6) for one in tiny_passages()]
+    body = {"examples": [{"text": text, "label": str(n % 12)} for n, text in enumerate(texts)], "texts": []}
+    with ThreadPoolExecutor(1) as beside:
+        long = beside.submit(client.post, "/v1/classify", json=body)
+        answered = 0
+        while not long.done() and answered < 20:
+            assert client.post("/v1/search", json={"query": f"lease {answered}"}).status_code == 200
+            answered += 1
+        assert answered == 20, "the long work was over before the searches"
+        assert long.result().status_code == 200, long.result().text
+
+
+def test_work_beyond_its_time_is_killed_and_the_next_is_answered(
+    client: httpx.Client, served: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [one.text for one in tiny_passages()]
     assert client.post("/v1/duplicates", json={"texts": texts}).status_code == 200
-    assert client.post("/v1/search", json={"query": "lease"}).status_code == 200
+    uses = served[1].uses
+    first = uses.pid
+    body = {"examples": [{"text": text, "label": str(n % 12)} for n, text in enumerate(texts)], "texts": []}
+    with monkeypatch.context() as patched:
+        patched.setattr(uses, "seconds", 0.05)
+        late = client.post("/v1/classify", json=body)
+    assert late.status_code == 504 and "fewer texts" in late.json()["error"]["message"]
+    assert uses.pid is None and not alive(first)
+    assert client.post("/v1/duplicates", json={"texts": texts}).status_code == 200
+    assert uses.pid not in (None, first)
+
+
+def test_more_than_can_be_done_in_time_is_refused_at_once(client: httpx.Client) -> None:
+    many = [{"text": f"a {n}", "label": str(n % 40)} for n in range(2_000)]
+    error = client.post("/v1/classify", json={"examples": many, "texts": []}).json()["error"]
+    assert error["param"] == "examples" and "20,000" in error["message"]
+    alike = [f"the lease {n}" for n in range(400)]
+    error = client.post("/v1/duplicates", json={"texts": alike, "threshold": 0}).json()["error"]
+    assert error["param"] == "texts" and "more than 50,000 pairs" in error["message"]
+
+
+def test_a_stop_ends_long_work_and_says_so(tiny_run: Path) -> None:
+    texts = [f"{one.text} {n}" for n in range(20) for one in tiny_passages()]
+    body = {"examples": [{"text": text, "label": str(n % 16)} for n, text in enumerate(texts)], "texts": []}
+    with ThreadPoolExecutor(1) as beside:
+        with serving(tiny_run, stop_seconds=1) as (address, service):
+            long = beside.submit(httpx.post, f"{address}/v1/classify", json=body, timeout=60)
+            eventually(lambda: service.uses.pid is not None)
+            child = service.uses.pid
+            began = time.monotonic()
+        assert time.monotonic() - began < 10 and not alive(child)
+        answer = long.result(10)
+    assert answer.status_code == 503 and "stopping" in answer.json()["error"]["message"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fieldtune.serving.pieces import computing
-from fieldtune.serving.problems import overloaded
+from fieldtune.serving.problems import overloaded, stopping
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -51,6 +51,7 @@ class Batcher(Generic[Item, Out]):
         self._thread = computing(name, 1, cores) if cores else ThreadPoolExecutor(1, thread_name_prefix=name)
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._closed = False
         self.sizes: deque[int] = deque(maxlen=1_000)
         """Of the last batches."""
 
@@ -60,7 +61,10 @@ class Batcher(Generic[Item, Out]):
         return self._waiting
 
     async def submit(self, item: Item, *, kind: Hashable, weight: int = 1) -> Out:
-        """What `work` makes of the item. Raises ApiError 503 when too much waits already, and what `work` raises."""
+        """What `work` makes of the item. Raises what `work` raises, and ApiError 503 when too much waits already
+        or after `close`."""
+        if self._closed:
+            raise stopping()
         self.require_room(weight)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
@@ -80,14 +84,15 @@ class Batcher(Generic[Item, Out]):
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def close(self) -> None:
-        """End the thread after what it is working on; what waits is refused."""
+        """End the thread after what it is working on; what waits, or comes later, is refused."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         for entry in (*self._quick, *self._slow):
             if not entry.done.done():
-                entry.done.set_exception(overloaded("it is stopping"))
+                entry.done.set_exception(stopping())
         self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
@@ -107,7 +112,8 @@ class Batcher(Generic[Item, Out]):
                 )
             except asyncio.CancelledError:
                 for entry in batch:
-                    entry.done.cancel()
+                    if not entry.done.done():
+                        entry.done.set_exception(stopping())
                 raise
             except Exception as error:  # of the model or the index: whoever waits is told, the queue goes on
                 for entry in batch:

@@ -53,6 +53,11 @@ def late() -> ApiError:
     return ApiError(504, "the request took too long and was given up", code="timeout")
 
 
+def stopping() -> ApiError:
+    """The answer to what comes, or still waits, when the server ends."""
+    return overloaded("it is stopping")
+
+
 def unavailable(why: str) -> ApiError:
     """What the server needs is not there at the moment."""
     return ApiError(503, why, code="index_unavailable", headers={"Retry-After": "5"})

@@ -125,6 +125,18 @@ class Server(uvicorn.Server):
         if self.started and self._ready is not None:
             self._ready(self.address)
 
+    async def shutdown(self, sockets: Any = None) -> None:
+        ending = asyncio.get_running_loop().create_task(self._end_long_work())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_long_work(self) -> None:
+        """A second before uvicorn cuts off without a word, so that whoever waits for it is told."""
+        await asyncio.sleep(max(0.0, self._service.settings.stop_seconds - 1))
+        await self._service.uses.close()
+
     @property
     def address(self) -> str:
         """Where it listens, with the port that it got."""

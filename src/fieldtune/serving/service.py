@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fieldtune.config import Serving
 from fieldtune.encoding.engine import processors
 from fieldtune.serving.batching import Batcher
+from fieldtune.serving.beside import Beside
 from fieldtune.serving.cache import VectorCache
 from fieldtune.serving.engine import Engine, Vectors
 from fieldtune.serving.keys import KeyRing
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_USES_WAITING = 4
-"""Requests for classes, duplicates and outliers that may wait for the one at work; each takes seconds."""
+_USES = 5
+"""Requests for classes, duplicates and outliers at work and waiting; each takes seconds."""
 
 
 @dataclass(slots=True)
@@ -61,8 +62,8 @@ class Service:
     searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
     before: Batcher[str, list[Hit]] = field(init=False)
     """Searches with the base model."""
-    uses: Batcher[Callable[[], Any], Any] = field(init=False)
-    """Classes, duplicates and outliers: slow work that must not keep a search waiting."""
+    uses: Beside = field(init=False)
+    """Classes, duplicates and outliers: long work that must not keep a search waiting."""
     sessions: Sessions = field(init=False)
     cache: VectorCache = field(init=False)
     since: int = field(init=False)
@@ -79,7 +80,8 @@ class Service:
         self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=most, cores=half)
         self.texts = Pieces("texts", threads=self.volume.engine.threads, most=most)
         self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=most)
-        self.uses = Batcher("uses", lambda _, items: [work() for work in items], batch=1, most=_USES_WAITING)
+        # Half of a request's time, so that one which comes while another is given up still has the other half.
+        self.uses = Beside(seconds=limits.request_seconds / 2, most=_USES)
         self.sessions = Sessions(self.keys)
         watch = self.metrics.watch
         watch(
@@ -211,11 +213,13 @@ class Service:
             log.warning("the first search failed: %s", type(error).__name__)
 
     async def close(self) -> None:
+        await self.uses.close()
         await self.encoder.close()
         await self.searcher.close()
         await self.before.close()
-        await self.uses.close()
         self.texts.close()
+        if self.labels is not None:
+            await asyncio.to_thread(self.labels.close)
         if self.reranker is not None:
             await self.reranker.close()
         if self.llm is not None:

@@ -34,6 +34,8 @@ class Known:
 class Tested:
     queries: Mapping[str, Known] = field(default_factory=dict)
     """By folded text."""
+    held_out: frozenset[str] = frozenset()
+    """Folded texts of test questions, which nothing may be trained on."""
 
     @classmethod
     def of(cls, data: Path) -> Tested:
@@ -108,4 +110,5 @@ def _read(data: Path, stamps: tuple[int, ...]) -> Tested:
     for key, text in texts.items():
         rows = splits.get(key, {})
         found.setdefault(folded(text), Known(key, text, tuple(rows), frozenset(chain.from_iterable(rows.values()))))
-    return Tested(found)
+    # Not of `found`: of two queries with one text it holds the first, and the other may be in the test split.
+    return Tested(found, frozenset(folded(text) for key, text in texts.items() if "test" in splits.get(key, {})))

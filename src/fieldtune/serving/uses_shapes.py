@@ -24,11 +24,17 @@ _CLAUSES = [
 ]
 
 
+MOST_CELLS = 20_000
+"""Examples times classes in one request, which the time for it goes by: some 8 s of a core at 768 dimensions."""
+MOST_PAIRS = 50_000
+"""Pairs in one answer; a million take a minute to compare word by word."""
+
+
 class ClassifyBody(Body):
     """Examples to learn classes from, and texts to put into them."""
 
     examples: list[Labelled] = Field(min_length=6, max_length=2_000, examples=[_CLAUSES])
-    """At least three different texts of each class."""
+    """At least three different texts of each class; examples times classes at most 20,000."""
     texts: list[str] = Field(max_length=2_000, examples=[["When may the tenant give notice?"]])
     """May be empty, to learn what the examples are worth."""
     abstain_below: float = Field(0.0, ge=0, lt=1)

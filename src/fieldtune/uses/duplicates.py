@@ -48,11 +48,12 @@ def duplicates(
     threshold: float | None = None,
     false_rate: float = 0.01,
     seed: int = 0,
+    most: int = MOST,
 ) -> Duplicates:
     """Find pairs among the texts with unit vectors (n, dim), or between them and `others`.
 
-    Without a `threshold` (a cosine) it is chosen from the data, see `threshold_of`. Raises InputError for more than a
-    million pairs, for vectors that do not fit, and for a rate or threshold out of range.
+    Without a `threshold` (a cosine) it is chosen from the data, see `threshold_of`. Raises InputError for more than
+    `most` pairs, for vectors that do not fit, and for a rate or threshold out of range.
     """
     _require_range(threshold, false_rate)
     sides = [(texts, vectors)] if others is None else [(texts, vectors), others]
@@ -64,7 +65,7 @@ def duplicates(
     b = a if others is None else np.ascontiguousarray(others[1][kept[1]])
     chosen = threshold_of(a, b, same=others is None, false_rate=false_rate, seed=seed)
     used = chosen.similarity if threshold is None else threshold
-    found = pairs(texts, vectors, others, threshold=used)
+    found = pairs(texts, vectors, others, threshold=used, most=most)
     return Duplicates(found, chosen, used)
 
 
@@ -74,6 +75,7 @@ def pairs(
     others: tuple[Sequence[str], Floats] | None = None,
     *,
     threshold: float | None,
+    most: int = MOST,
 ) -> tuple[Pair, ...]:
     """Equal texts, and pairs of different ones whose cosine reaches the threshold (None: equal texts alone)."""
     second, second_vectors = others if others is not None else (texts, vectors)
@@ -83,7 +85,7 @@ def pairs(
         other = one if others is None else _first_of_each(second)
         a = np.ascontiguousarray(vectors[one])
         b = a if others is None else np.ascontiguousarray(second_vectors[other])
-        rows, columns, scores = pairs_above(a, b, threshold, same=others is None, most=MOST)
+        rows, columns, scores = pairs_above(a, b, threshold, same=others is None, most=most)
         for row, column, score in zip(rows.tolist(), columns.tolist(), scores.tolist(), strict=True):
             i, j = int(one[row]), int(other[column])
             if folded(texts[i]) != folded(second[j]):

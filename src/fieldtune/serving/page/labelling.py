@@ -8,7 +8,7 @@ import logging
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from fieldtune.errors import InputError
+from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.serving.labels import Labels
 from fieldtune.serving.page.entrance import posted
 from fieldtune.serving.page.rendering import NAME, is_part, keep, link, render, require_same_origin
@@ -60,6 +60,10 @@ async def label(request: Request, service: Served) -> Response:
 async def labels(request: Request, service: Served) -> Response:
     """What has been marked, and how the next run takes it up."""
     kept = _required(service)
+    try:
+        await asyncio.to_thread(kept.write_out)
+    except (OSError, FieldtuneError) as error:
+        log.error("the files for the next run were not written: %s", type(error).__name__)
     latest = await asyncio.to_thread(kept.latest)
     queries, right, wrong = kept.counts()
     splits = [path.stem.removeprefix("judgements-") for path in sorted(kept.folder.glob("judgements-*.csv"))]
