@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import logging
 import socket
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from serving_cases import serving
 
+from fieldtune.config import make_config
 from fieldtune.encoding import Encoder
 
 HOSTILE = {
@@ -343,3 +346,17 @@ def test_many_at_once_get_each_its_own_answer(served: tuple[str, Any]) -> None:
         thread.join()
     assert wrong == []
     assert max(service.encoder.sizes) > 1, "concurrent queries were encoded one by one"
+
+
+def test_the_warm_up_does_what_a_client_would(tiny_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from fieldtune.serving.opening import open_service
+
+    async def warmed() -> int:
+        with open_service(tiny_run, make_config({})) as service:
+            await service.warm()
+            seen = service.encoder.waiting + service.texts.waiting
+            await service.close()
+            return seen
+
+    assert asyncio.run(warmed()) == 0
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -203,11 +203,11 @@ class Service:
     async def warm(self) -> None:
         """Do once in each thread what the first client would wait for: code and memory are made ready with it."""
         volume = self.volume
-        model, mode = str(volume.index.meta["model_fingerprint"]), str(volume.index.meta["mode"])
+        mode = str(volume.index.meta["mode"])
         try:
             for text in ("warm", "to warm up before the first question comes"):
-                vector = await self.encoder.submit(text, kind="query")
-                await self.searcher.submit((vector, text), kind=Search(10, mode, "", model))
+                vector = await self.encoder.submit(text, kind=volume.model)
+                await self.searcher.submit((vector, text), kind=Search(10, mode, "", volume.model))
             await self.vectors(["to warm up"] * 2 * processors(), "passage")
         except Exception as error:  # what is wrong will be said to those who ask
             log.warning("the first search failed: %s", type(error).__name__)
