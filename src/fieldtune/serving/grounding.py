@@ -31,7 +31,7 @@ _HAN_DIGITS = {mark: number for number, mark in enumerate("零一二三四五六
 _WORD = regex.compile(r"\p{Han}{2}|[\p{L}\p{N}]+")
 _OPENING = 8
 """Words of a line such as "The conditions are these:"; a longer one makes a claim of its own."""
-_MOSTCITED = 20
+_MOST_CITED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def citations(text: str) -> tuple[int, ...]:
     for match in CITED.finditer(text):
         for part in regex.split(r"\s*[,;，；、]\s*", match[1]):
             ends = [int(number) for number in regex.split(r"\s*[–-]\s*", part)]
-            last = min(ends[-1], ends[0] + _MOSTCITED)
+            last = min(ends[-1], ends[0] + _MOST_CITED)
             found += range(ends[0], last + 1) if last >= ends[0] else ends
     return tuple(dict.fromkeys(found))
 
