@@ -1,12 +1,15 @@
 """Every way of training beside the others: the same rows and epochs, one table.
 
     python benchmarks/methods.py --data BEIR_DIR [--model M] [--methods mnrl,gte,kl] [--train N] [--seeds 13 14 15]
-        [--teacher CROSS_ENCODER] [--vector-teacher MODEL] [--work FOLDER] [--out FILE] [--set training.epochs=1 ...]
+        [--passages N] [--queries N] [--teacher CROSS_ENCODER] [--vector-teacher MODEL] [--work FOLDER] [--out FILE]
+        [--results FILE] [--set training.epochs=1 ...]
 
 Trains on the train split (N of its queries, the same for all), chooses the checkpoint on dev, measures dev and test.
 The table has nDCG@10 on both with 95% intervals (and the spread over the seeds), how many parameters were trained, the
 time of training and the peak memory of its process, or of the GPU. Ways that follow a teacher run where one is given.
-Each result is one line of --out, which a later call does not make again; rows are made once and kept in --work.
+--passages keeps that many of the corpus, all labelled ones among them, and --queries that many of dev and of test, the
+same for all methods. Each result is one line of --out, which a later call does not make again; rows are made once and
+kept in --work. The table is appended to benchmarks/RESULTS.md.
 
 A way is a name and the settings it changes; add yours to METHODS.
 """
@@ -21,23 +24,28 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from memory import peak_memory
+from results import RESULTS, append, markdown
 
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config, make_config, merge, parse_overrides
-from fieldtune.console import duration, note, table
+from fieldtune.console import duration, note
 from fieldtune.dataset import build_dataset
 from fieldtune.dataset.teacher import GRADED
 from fieldtune.encoding import Encoder
 from fieldtune.evaluation import System, evaluate, model_ranking
+from fieldtune.models import resolve_model
 from fieldtune.training import tune
 from fieldtune.workspace import Workspace, digest, read_jsonl
 
 BASE = "base model"
+HALF = -1
+"""In the place of a number of layers: half of those that the model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,27 @@ METHODS: dict[str, Method] = {
     "cosent": loss("cosent"),
     "margin-mse": loss("margin_mse", "teacher"),
     "kl": loss("kl", "teacher"),
+    "kl-fused": Method({"teacher": {"model": "fused"}, "training": {"loss": "kl"}}),
+    "kl-fused-half": Method({"teacher": {"model": "fused"}, "training": {"loss": "kl", "contrastive_share": 0.5}}),
+    "margin-mse-fused": Method({"teacher": {"model": "fused"}, "training": {"loss": "margin_mse"}}),
     "vectors": loss("vectors", "vector_teacher"),
     "vectors-learned": loss("vectors", "vector_teacher", projection="learned"),
+    "lora": Method({"training": {"method": "lora"}}),
+    "lora-plus": Method({"training": {"method": "lora", "lora": {"b_rate": 16}, "learning_rate": 1e-4}}),
+    "rslora": Method({"training": {"method": "lora", "lora": {"rslora": True}, "learning_rate": 2e-4}}),
+    "dora": Method({"training": {"method": "lora", "lora": {"dora": True}}}),
+    "adapter-pfeiffer": Method({"training": {"method": "adapter"}}),
+    "adapter-houlsby": Method({"training": {"method": "adapter", "bottleneck": {"placement": "houlsby"}}}),
+    "query-layer": Method({"training": {"method": "query"}}),
+    "lower-half-frozen": Method({"training": {"freeze_layers": HALF}}),
+    "words-frozen": Method({"training": {"freeze_embeddings": True}}),
+    "dropout": Method({"training": {"dropout": True}}),
+    "anchored": Method({"training": {"anchor": 0.1}}),
+    "base-share-0.3": Method({"training": {"base_share": 0.3}}),
+    "soup-of-3": Method({"training": {"seeds": 3}}),
+    "mined-again": Method({"negatives": {"rounds": 2}}),
+    "mlm-first": Method({"training": {"pretrain": "mlm"}}),
+    "tsdae-first": Method({"training": {"pretrain": "tsdae"}}),
 }
 
 
@@ -80,11 +107,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="builtin:all-MiniLM-L6-v2")
     parser.add_argument("--methods", default="", help="names with commas; all that can run if not given")
     parser.add_argument("--train", type=int, default=0, help="queries trained on; 0: all")
+    parser.add_argument("--passages", type=int, default=0, help="passages searched in; 0: all")
+    parser.add_argument("--queries", type=int, default=0, help="queries of dev and of test; 0: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[13])
     parser.add_argument("--teacher", default="", help="cross-encoder for margin-mse and kl, or llm")
     parser.add_argument("--vector-teacher", default="", help="larger embedding model for vectors")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "fieldtune-methods")
     parser.add_argument("--out", type=Path, help="a line per result; methods.jsonl in --work if not given")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)  # a method, in a process of its own
     given = parser.parse_args(words)
@@ -107,6 +137,8 @@ def runnable(given: argparse.Namespace) -> list[str]:
 def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
     method = METHODS[name]
     settings: dict[str, Any] = {"seed": seed, "model": {"base": given.model}, "split": {"keep_given": True}}
+    if method.settings.get("training", {}).get("freeze_layers") == HALF:
+        method = replace(method, settings={"training": {"freeze_layers": layers_of(given.model) // 2}})
     if method.needs == "teacher":
         settings["teacher"] = {"model": given.teacher}
     if method.needs == "vector_teacher":
@@ -114,10 +146,16 @@ def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
     return make_config(merge(merge(settings, method.settings), parse_overrides(given.overrides)))
 
 
+@cache
+def layers_of(model: str) -> int:
+    config = json.loads((resolve_model(model).folder / "config.json").read_text("utf-8"))
+    return int(config["num_hidden_layers"])
+
+
 def key_of(given: argparse.Namespace, name: str, seed: int) -> str:
     """Names a result: the same settings, data and number of queries."""
     config = config_of(given, name, seed).model_dump(exclude={"out"})
-    return digest([name, str(given.data.resolve()), given.train, config])
+    return digest([name, str(given.data.resolve()), given.train, given.passages, given.queries, config])
 
 
 def some_queries(data: RetrievalData, count: int) -> RetrievalData:
@@ -131,13 +169,33 @@ def some_queries(data: RetrievalData, count: int) -> RetrievalData:
     )
 
 
+def smaller(data: RetrievalData, passages: int, queries: int) -> RetrievalData:
+    """The data with that many dev and test queries and passages (0: all), drawn once and for all by their names.
+
+    Every passage with a label stays, so that none of the queries loses one.
+    """
+    sides = dict(data.qrels)
+    for side in ("dev", "test"):
+        rows = sides.get(side, {})
+        if queries and len(rows) > queries:
+            kept = sorted(rows, key=lambda query: digest(["methods", query]))[:queries]
+            sides[side] = {query: rows[query] for query in sorted(kept)}
+    if not passages or len(data.passages) <= passages:
+        return replace(data, qrels=sides)
+    labelled = {key for rows in sides.values() for row in rows.values() for key in row}
+    order = sorted(set(data.passages) - labelled, key=lambda key: digest(["methods", key]))
+    chosen = labelled | set(order[: max(0, passages - len(labelled))])
+    return replace(data, qrels=sides, passages={key: one for key, one in data.passages.items() if key in chosen})
+
+
 def rows_of(given: argparse.Namespace, config: Config) -> Path:
     """The folder of the training rows; made once for all methods that take the same ones."""
     sections = config.model_dump(include={"seed", "split", "negatives", "teacher", "model"})
     graded = config.training.loss in GRADED  # their rows carry the scores of the labels
-    folder = given.work / "rows" / digest([str(given.data.resolve()), given.train, graded, sections])
+    size = [given.train, given.passages, given.queries]
+    folder = given.work / "rows" / digest([str(given.data.resolve()), *size, graded, sections])
     if not (folder / "done").exists():
-        data = some_queries(load_beir(given.data), given.train)
+        data = smaller(some_queries(load_beir(given.data), given.train), given.passages, given.queries)
         encoder = Encoder.load(config.model.base, settings=config.model)
         build_dataset(config, data, {}, encoder, folder, given.work / "vectors")
         (folder / "done").touch()
@@ -214,8 +272,15 @@ def main() -> None:
     keys = {name: [key_of(given, name, seed) for seed in given.seeds] for name in given.methods}
     rows = [[done[key] for key in found if key in done] for found in keys.values()]
     columns = ("method", "dev nDCG@10", "test nDCG@10", "trained parameters", "time", "peak memory")
-    what = f"{given.data.resolve().name}, {given.model}, {given.train or 'all'} train queries, {len(given.seeds)} seeds"
-    table(columns, [shown(found) for found in rows if found], title=what)
+    name = given.data.resolve().name
+    data = load_beir(rows_of(given, config_of(given, BASE, given.seeds[0])))
+    asked = ", ".join(f"{len(data.qrels.get(side, {})):,} {side} queries" for side in ("train", "dev", "test"))
+    about = (
+        f"{given.model}, {asked}, {len(data.passages):,} passages; seeds {', '.join(map(str, given.seeds))}; settings: "
+        f"{' '.join(given.overrides) or 'defaults'}. Intervals are over queries, ± is the deviation over seeds."
+    )
+    lines_of = markdown(columns, [shown(found) for found in rows if found])
+    print(append(f"Ways of training on {name}", about, lines_of, given.results))
     for one in failed:
         note(f"failed: {one}")
     if failed:

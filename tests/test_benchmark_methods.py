@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fieldtune.beir import load_beir
 from fieldtune.config import Config
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "methods.py"
@@ -37,20 +38,38 @@ def data(tiny_beir: Path) -> Path:
 
 def words(data: Path, model: str, work: Path) -> list[str]:
     settings = ["training.batch_size=8", "training.epochs=1", "training.precision=fp32", "training.evaluations=1"]
-    return ["--data", str(data), "--model", model, "--work", str(work), "--train", "40", "--set", *settings]
+    out = ["--results", str(work.parent / "RESULTS.md")]
+    return ["--data", str(data), "--model", model, "--work", str(work), *out, "--train", "40", "--set", *settings]
 
 
-def test_every_method_is_a_config_of_its_own(benchmark: ModuleType, data: Path, tmp_path: Path) -> None:
-    given = benchmark.arguments([*words(data, "m", tmp_path), "--teacher", "t", "--vector-teacher", "v"])
+def test_every_method_is_a_config_of_its_own(
+    benchmark: ModuleType, data: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    given = benchmark.arguments([*words(data, tiny_model, tmp_path), "--teacher", "t", "--vector-teacher", "v"])
     assert given.methods == list(benchmark.METHODS)
     made: dict[str, Config] = {name: benchmark.config_of(given, name, 7) for name in given.methods}
     assert made["kl"].teacher.model == "t" and made["mnrl"].teacher.model == ""
     assert made["vectors"].training.vector_teacher == "v"
     assert made["cached-256"].training.epochs == 1
+    assert made["lower-half-frozen"].training.freeze_layers == 1  # of the tiny model's two
+    assert made["lora"].training.learning_rate > made["mnrl"].training.learning_rate
     assert len({benchmark.key_of(given, name, 7) for name in made}) == len(made)
     assert benchmark.key_of(given, "mnrl", 8) != benchmark.key_of(given, "mnrl", 7)
+    fewer = benchmark.arguments([*words(data, tiny_model, tmp_path), "--passages", "50"])
+    assert benchmark.key_of(fewer, "mnrl", 7) != benchmark.key_of(given, "mnrl", 7)
     without = benchmark.arguments(words(data, "m", tmp_path))
     assert not {"kl", "margin-mse", "vectors"} & set(without.methods)
+
+
+def test_a_smaller_set_keeps_every_labelled_passage(benchmark: ModuleType, data: Path) -> None:
+    whole = load_beir(data)
+    part = benchmark.smaller(whole, 50, 10)
+    assert [len(part.qrels[side]) for side in ("train", "dev", "test")] == [60, 10, 10]
+    labelled = {key for rows in part.qrels.values() for row in rows.values() for key in row}
+    assert labelled <= set(part.passages) and len(part.passages) == max(50, len(labelled))
+    assert len(part.passages) < len(whole.passages)
+    assert benchmark.smaller(whole, 0, 0).passages == whole.passages
+    assert benchmark.smaller(whole, 50, 10).passages == part.passages
 
 
 @pytest.mark.parametrize("asked", ["kl", "nonsense"])

@@ -225,7 +225,10 @@ class Teacher(Section):
     """A stronger scorer, whose scores of positives and other passages are stored with the training data."""
 
     model: str = ""
-    """A cross-encoder (hub id or folder), or "llm" for the endpoint under llm; empty: none."""
+    """A cross-encoder (hub id or folder), "llm" for the endpoint under llm, or "fused" for BM25 and the base model
+    together, which needs no second model; empty: none."""
+    word_share: float = Field(0.5, ge=0, le=1)
+    """Of BM25 in the scores of fused; the rest is the base model's cosine."""
     ranks: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50, 200)
     """Ends of the bands of ranks from which passages are drawn to be scored; the last band is the rest of the corpus.
     (10, 50) means ranks 1 to 10, 11 to 50, and beyond."""

@@ -11,6 +11,8 @@ from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
 from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.check import check_negatives
+from fieldtune.dataset.fused_teacher import NAME as FUSED
+from fieldtune.dataset.fused_teacher import fused_scores, labels_first
 from fieldtune.dataset.known import Known, known_rows
 from fieldtune.dataset.mining import Mined, mine, nothing_mined
 from fieldtune.dataset.sampling import sample_bands
@@ -55,6 +57,7 @@ def training_rows(
     answers = answers or cache / ANSWERS
     known = known_rows(data, duplicates)
     settings = config.negatives
+    fused = config.teacher.model == FUSED
     notes: list[str] = []
     counts: dict[str, int | float] = {}
     details: dict[str, Any] = {}
@@ -69,6 +72,8 @@ def training_rows(
         if settings.per_query:
             spare = settings.per_query if settings.check else 0
             mined = mine(known, ranked, queries, passages, settings, spare=spare)
+        if fused and settings.candidates != "fused":  # it ranks by both, so its bands are of both
+            ranked = candidates_from("fused", known.queries, known.texts, queries, passages, depth)
     if settings.check and settings.per_query:
         scorer = open_scorer(settings.check, config.llm, answers)
 
@@ -87,10 +92,15 @@ def training_rows(
         sampled = sample_bands(known, mined, ranked, config.teacher, config.seed)
     absent = sorted(set(settings.style_limits) - set(known.styles))
     notes += [f"negatives.style_limits names {style!r}; no training query is of that style." for style in absent]
-    examples, kind = _examples(config, data, known, mined, confirmed, sampled)
+    both: list[list[float]] = []
+    if fused:
+        own = [[*known.positives[n], *confirmed[n], *mined.negatives[n], *sampled[n]] for n in range(len(sampled))]
+        share = config.teacher.word_share
+        both = fused_scores(known, own, ranked, queries, passages, word_share=share)
+    examples, kind = _examples(config, data, known, mined, confirmed, sampled, both)
     record = without_teacher(kind, examples, encoder.name)
     dropped = {f"negative candidate: {reason}": count for reason, count in mined.skipped.items()}
-    if config.teacher.model:
+    if config.teacher.model and not fused:
         teacher = open_scorer(
             config.teacher.model,
             config.llm,
@@ -125,8 +135,12 @@ def _examples(
     mined: Mined,
     confirmed: Sequence[Sequence[int]],
     sampled: Sequence[Sequence[int]],
+    both: Sequence[Sequence[float]],
 ) -> tuple[list[Example], str]:
-    """The rows with the scores there are without a teacher, and what kind those are: one file holds one kind alone."""
+    """The rows with the scores there are without a second model, and what kind those are: one file holds one kind.
+
+    `both` is what the teacher "fused" gave the positives, negatives and drawn passages of each query, or empty.
+    """
     asked = [data.queries[key] for key in known.query_ids]
     wanted = ("scores", "grades") if config.training.loss in GRADED else ("scores",)
     key = next((name for name in wanted if any(name in query.metadata for query in asked)), "")
@@ -146,6 +160,9 @@ def _examples(
             scores = given_scores(query.metadata.get(key), *names)
             pos_scores, neg_scores = (scores[: len(own)], scores[len(own) :]) if scores else ((), ())
             negatives = wrong if scores else negatives
+        if both:
+            neg_scores = both[number][len(own) :]
+            pos_scores = labels_first(both[number][: len(own)], neg_scores)
         # Drawn for the teacher alone: scored, but never counted as wrong, for some will be answers.
         aside = (*mined.alike[number], *known.partly[number], *drawn)
         examples.append(
@@ -159,6 +176,8 @@ def _examples(
                 known=(*whole, *(known.texts[row] for row in aside)),
             )
         )
+    if both:
+        return examples, FUSED
     scored = any(example.pos_scores for example in examples)
     return examples, (GIVEN if given else BASE) if scored else NONE
 

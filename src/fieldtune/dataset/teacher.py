@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fieldtune.dataset.fused_teacher import NAME as FUSED
 from fieldtune.dataset.scorers import Pair, Scorer
 from fieldtune.dataset.scoring import score_pairs
 from fieldtune.types import Example
@@ -76,8 +77,8 @@ def teach(examples: Sequence[Example], scorer: Scorer, passage_limit: int, folde
 
 def without_teacher(kind: str, examples: Sequence[Example], model: str) -> dict[str, Any]:
     """The record where the scores are none of a teacher's: what they are, and of which model."""
-    scale = {BASE: "-1 to 1", GIVEN: "unknown", NONE: None}[kind]
-    return {"kind": kind, "model": model if kind == BASE else None, "scale": scale, **score_ranges(examples)}
+    scale = {BASE: "-1 to 1", GIVEN: "unknown", NONE: None, FUSED: "0 to 1 among the best of both"}[kind]
+    return {"kind": kind, "model": model if kind in (BASE, FUSED) else None, "scale": scale, **score_ranges(examples)}
 
 
 def score_ranges(examples: Sequence[Example]) -> dict[str, Any]:

@@ -39,13 +39,15 @@ def run(run: Run) -> Result:
 
 def depends(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
+    from fieldtune.dataset.fused_teacher import NAME as FUSED
     from fieldtune.dataset.pricing import asks_for_grades
     from fieldtune.dataset.scorers import scorer_fingerprint
     from fieldtune.dataset.teacher import GRADED
 
     card = [config.card.title, config.card.data_license]
     settings = [*settings_of(config, "split", "negatives", "teacher", "model"), card]
-    names = [config.negatives.check if config.negatives.per_query else "", config.teacher.model]
+    checks = config.negatives.check if config.negatives.per_query else ""
+    names = [checks, "" if config.teacher.model == FUSED else config.teacher.model]
     settings += ["grades"] if config.training.loss in GRADED else []
     # What a limit left without a score gets one when the limit is raised.
     limits = [config.llm.max_cost, config.llm.max_tokens] if asks_for_grades(config) else []

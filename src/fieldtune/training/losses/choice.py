@@ -94,7 +94,7 @@ def choose(wanted: str, shape: Shape) -> str:
     """
     if wanted == "auto":
         # Scores given with the labels may be a person's grades: a distribution over them is not meant.
-        taught = shape.kind in ("cross-encoder", "llm") and shape.scored > shape.queries / 2
+        taught = shape.kind in ("cross-encoder", "llm", "fused") and shape.scored > shape.queries / 2
         return "kl" if taught else "mnrl"
     loss = "mnrl" if wanted == "cached" else wanted
     lacking = misfit(loss, shape)
