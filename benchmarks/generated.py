@@ -1,13 +1,16 @@
 """What made queries are worth: train on them alone and measure on the queries of people.
 
     python benchmarks/generated.py --data BEIR_DIR [--generated FILE [--corpus BEIR_DIR]] [--structure] [--llm]
-        [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--split test] [--set section.key=value ...]
+        [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--split test] [--passages N] [--queries N]
+        [--train N] [--set section.key=value ...]
 
 --structure trains on queries made from the corpus without an LLM, --llm on those that the LLM of the settings writes
 (--set llm.local=builtin:smollm2, or llm.base_url=...), --generated on those of a generator file (its passages are added
 from --corpus where --data lacks them), --human on the train labels as the reference. Made queries
 that have the very words of a query of the measured split are left out and counted. The best checkpoint is chosen on
-made queries that are held back, unless --choose-on human-dev is given. Prints a table and appends it to
+made queries that are held back, unless --choose-on human-dev is given. --passages keeps that many of the corpus, those
+with a label or a generated query among them, --queries that many of dev and of test, --train that many of the train
+labels, each drawn by its name. Prints a table and appends it to
 benchmarks/RESULTS.md; a model that an earlier call with the same settings left in --work is not trained again.
 """
 
@@ -19,6 +22,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from methods import smaller, some_queries
 from results import RESULTS, append, markdown
 
 from fieldtune.beir import RetrievalData, corpus_file, load_beir, read_corpus, read_qrels, read_queries
@@ -47,6 +51,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="shares of the generated queries")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--choose-on", choices=("made", "human-dev"), default="made")
+    parser.add_argument("--passages", type=int, default=0, help="passages searched in; 0: all")
+    parser.add_argument("--queries", type=int, default=0, help="queries of dev and of test; 0: all")
+    parser.add_argument("--train", type=int, default=0, help="queries of --human; 0: all")
     parser.add_argument("--model", default="builtin:all-MiniLM-L6-v2")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, default=Path("generated-runs"))
@@ -61,18 +68,25 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
+def named(generated: Path | None) -> frozenset[str]:
+    """The passages that the generator file has queries for."""
+    if generated is None:
+        return frozenset()
+    return frozenset(str(row.get("corpus-id")) for _, row in read_jsonl(generated))
+
+
 def with_passages(data: RetrievalData, generated: Path, corpus: Path | None) -> RetrievalData:
     """The data with the passages that the generator file names and the set lacks."""
     if corpus is None:
         return data
-    named = {str(row.get("corpus-id")) for _, row in read_jsonl(generated)}
-    more = read_corpus(corpus_file(corpus))
-    return replace(data, passages=data.passages | {key: more[key] for key in more if key in named - set(data.passages)})
+    more, missing = read_corpus(corpus_file(corpus)), named(generated) - set(data.passages)
+    return replace(data, passages=data.passages | {key: more[key] for key in more if key in missing})
 
 
 def made_queries(config: Config, data: RetrievalData, split: str, work: Path) -> tuple[RetrievalData, list[str]]:
     """The queries of `config.queries`, filtered, without those in the very words of a measured query."""
-    how = [config.queries.model_dump(), config.llm.model_dump(), config.seed, config.model.base, len(data.passages)]
+    texts = digest(sorted(data.passages))
+    how = [config.queries.model_dump(), config.llm.model_dump(), config.seed, config.model.base, texts]
     out = work / "queries" / digest(how)
     result = gather_queries(config, data.passages, out, out / "cache", work / "vectors")
     queries = read_queries(out / "queries.jsonl")
@@ -188,7 +202,8 @@ def main(words: list[str] | None = None) -> None:
     given = arguments(words)
     settings = merge({"model": {"base": given.model}, "split": {"test": 0.0}}, parse_overrides(given.set))
     config = make_config(settings)
-    data = load_beir(given.data)
+    data = some_queries(load_beir(given.data), given.train)
+    data = smaller(data, given.passages, given.queries, named(given.generated))
     sets, said = systems(given, config, data)
     ranked, sizes = [], {}
     vectors = given.work / "vectors"
@@ -211,9 +226,11 @@ def main(words: list[str] | None = None) -> None:
     ranked.append(System("BM25", bm25_ranking(data, given.split)))
     found = evaluate(data, given.split, ranked, config.evaluation, config.seed)
     source = f", generated: {given.generated.name} ({file_digest(given.generated)[:12]})" if given.generated else ""
+    sizes_given = {"passages": given.passages, "queries": given.queries, "train queries": given.train}
+    cut = "".join(f", cut to {count:,} {name}" for name, count in sizes_given.items() if count)
     about = (
         f"{len(found.queries):,} {given.split} queries of people, {len(data.passages):,} passages, model "
-        f"{_model(given.model)}{source}. Checkpoints chosen on {given.choose_on}."
+        f"{_model(given.model)}{source}{cut}. Checkpoints chosen on {given.choose_on}."
         f" Settings: {' '.join(given.set) or 'defaults'}; seed {config.seed}."
     )
     lines = [*table(found, sizes), *(["\nHow the queries were made: " + "; ".join(said) + "."] if said else [])]

@@ -1,10 +1,11 @@
 """Dense, sparse and multi-vector search with one encoder, before and after training, beside a dense model.
 
-    python benchmarks/m3.py --data BEIR_DIR [--model M] [--train N] [--work FOLDER] [--set training.epochs=1 ...]
-        [--tokens float16|int8] [--pool N] [--seed N] [--results FILE]
+    python benchmarks/m3.py --data BEIR_DIR [--model M] [--train N] [--passages N] [--queries N] [--work FOLDER]
+        [--set training.epochs=1 ...] [--tokens float16|int8] [--pool N] [--seed N] [--results FILE]
 
-Trains twice on the same rows (N of the train queries) with the same epochs, batches and negatives: the dense model
-alone, and all three kinds together (training.m3.train=both, or as --set says). Measures on test: the base with new
+Trains twice on the same rows (N of the train queries; --passages keeps that many of the corpus, all with a label among
+them, --queries that many of dev and of test) with the same epochs, batches and negatives: the dense model alone, and
+all three kinds together (training.m3.train=both, or as --set says). Measures on test: the base with new
 layers, the dense model, and the trained one, each kind alone, in pairs and all, weights chosen on dev; 95% intervals,
 the difference to the trained dense model, bytes per passage; training time, peak memory, and the pace of encoding.
 Finished trainings in --work are not repeated. The table is appended to benchmarks/RESULTS.md.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from memory import peak_memory
-from methods import some_queries
+from methods import smaller, some_queries
 from results import RESULTS, append, markdown
 
 from fieldtune.beir import RetrievalData, load_beir
@@ -48,6 +49,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="builtin:all-MiniLM-L6-v2")
     parser.add_argument("--train", type=int, default=0, help="queries trained on; 0: all")
+    parser.add_argument("--passages", type=int, default=0, help="passages searched in; 0: all")
+    parser.add_argument("--queries", type=int, default=0, help="queries of dev and of test; 0: all")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--tokens", choices=("float32", "float16", "int8"), default="float16")
     parser.add_argument("--pool", type=int, default=1, help="keep about that part of a passage's token vectors")
@@ -76,18 +79,22 @@ def rows_of(given: argparse.Namespace) -> Path:
     """The folder of the training rows, the same for both."""
     config = config_of(given, "dense")
     sections = config.model_dump(include={"seed", "split", "negatives", "teacher", "model"})
-    folder = given.work / "rows" / digest([str(given.data.resolve()), given.train, sections])
+    folder = given.work / "rows" / digest([*_data_of(given), sections])
     if not (folder / "done").exists():
-        data = some_queries(load_beir(given.data), given.train)
+        data = smaller(some_queries(load_beir(given.data), given.train), given.passages, given.queries)
         encoder = Encoder.load(given.model, settings=config.model)
         build_dataset(config, data, {}, encoder, folder, given.work / "vectors")
         (folder / "done").touch()
     return folder
 
 
+def _data_of(given: argparse.Namespace) -> list[object]:
+    return [str(given.data.resolve()), given.train, given.passages, given.queries]
+
+
 def run_of(given: argparse.Namespace, way: str) -> Path:
     settings = config_of(given, way).model_dump(exclude={"out", "evaluation"})
-    return Path(given.work / "runs" / f"{way}-{digest([str(given.data.resolve()), given.train, settings])}")
+    return Path(given.work / "runs" / f"{way}-{digest([*_data_of(given), settings])}")
 
 
 def run_one(given: argparse.Namespace, way: str) -> None:

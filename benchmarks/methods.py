@@ -169,10 +169,10 @@ def some_queries(data: RetrievalData, count: int) -> RetrievalData:
     )
 
 
-def smaller(data: RetrievalData, passages: int, queries: int) -> RetrievalData:
+def smaller(data: RetrievalData, passages: int, queries: int, kept_too: frozenset[str] = frozenset()) -> RetrievalData:
     """The data with that many dev and test queries and passages (0: all), drawn once and for all by their names.
 
-    Every passage with a label stays, so that none of the queries loses one.
+    Every passage with a label stays, so that none of the queries loses one, and so does each of `kept_too`.
     """
     sides = dict(data.qrels)
     for side in ("dev", "test"):
@@ -183,6 +183,7 @@ def smaller(data: RetrievalData, passages: int, queries: int) -> RetrievalData:
     if not passages or len(data.passages) <= passages:
         return replace(data, qrels=sides)
     labelled = {key for rows in sides.values() for row in rows.values() for key in row}
+    labelled |= kept_too & set(data.passages)
     order = sorted(set(data.passages) - labelled, key=lambda key: digest(["methods", key]))
     chosen = labelled | set(order[: max(0, passages - len(labelled))])
     return replace(data, qrels=sides, passages={key: one for key, one in data.passages.items() if key in chosen})
