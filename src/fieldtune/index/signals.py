@@ -106,11 +106,12 @@ class Signals:
         for word, weight in zip(queries.sparse.indices[own], queries.sparse.data[own], strict=True):
             begin, end = int(self._starts[word]), int(self._starts[word + 1])
             out[self._rows[begin:end]] += float(weight) * self._weights[begin:end]
-        return np.asarray(np.round(out, 6), np.float64)
+        return np.round(out, 6)
 
     def multi(self, queries: M3Vectors, query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean over the query's tokens of the best product with a passage's: (len(rows),)."""
-        return np.round(multi_of(queries.tokens, query, self.tokens, rows).astype(np.float64), 6)
+        scores = multi_of(queries.tokens, query, self.tokens, rows)
+        return np.asarray(np.round(scores.astype(np.float64), 6), np.float64)
 
     def by_passage(self) -> Any:
         """The word weights as (passages, vocabulary) CSR."""
