@@ -1,4 +1,4 @@
-"""The ready recipe in small: two processes, DeepSpeed, a teacher; from the labels to an index that is searched."""
+"""The ready recipe in small: two processes, DeepSpeed, a teacher."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from test_distributed import launched
 
 from fieldtune.config import load_config
 from fieldtune.encoding.m3 import has_heads
-from fieldtune.index import MODES, Index
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -56,7 +55,7 @@ def test_in_small_it_runs_on_two_processes(tiny_model: str, tiny_beir: Path, tea
     if importlib.util.find_spec("deepspeed") is not None:
         small.append(f"training.deepspeed={EXAMPLES / 'cluster' / 'zero2.json'}")
     words = [word for pair in small for word in ("--set", pair)]
-    done = launched("-m", "fieldtune", "run", str(EXAMPLES / "law" / "m3.toml"), *words)
+    done = launched("-m", "fieldtune", "run", str(EXAMPLES / "law" / "m3.toml"), "--until", "training", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((out / "stages" / "training.json").read_text())["result"]
     assert result["details"]["loss"] == "kl" and result["details"]["m3"]["distillation"] == "m3_kd_loss"
@@ -66,9 +65,3 @@ def test_in_small_it_runs_on_two_processes(tiny_model: str, tiny_beir: Path, tea
     assert losses and all(0 < loss < 1e3 for loss in losses)
     assert any(row.get("dev_loss", 0) > 0 for row in log)  # the loss on dev, beside the measure
     assert has_heads(out / "model")
-    systems = json.loads((out / "metrics.json").read_text())["systems"]
-    assert {"base all three", "tuned all three", "tuned dense + sparse", "tuned multi-vector"} <= set(systems)
-    index = Index.open(out)
-    assert index.meta["m3"]["tokens"] == "int8" and index.meta["m3"]["weights_from"].startswith("nDCG@10 on ")
-    for mode in MODES:
-        assert index.search("what ends lease 3", 3, mode=mode)
