@@ -6,6 +6,7 @@ from pathlib import Path
 
 import m3
 import m3_memory
+import m3_storage
 import pytest
 
 
@@ -50,3 +51,16 @@ def test_memory_of_each_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "agree" in capsys.readouterr().out
     huge = m3_memory.computed(m3_memory.arguments(["--words", "250002"]))
     assert huge == pytest.approx(2 * 16 * 2048 * 250_002 * 4 / 1e9)
+
+
+def test_bytes_and_times_of_an_index(tmp_path: Path) -> None:
+    sizes = ["--tokens", "12", "--dimension", "16", "--size", "8", "--words", "500", "--question", "5"]
+    words = ["--passages", "200", "--queries", "10", *sizes, "--pool", "1", "2", "--work", str(tmp_path)]
+    rows = m3_storage.main([*words, "--results", str(tmp_path / "RESULTS.md")])
+    kept = {row[1]: int(row[4].replace(",", "")) for row in rows}
+    assert kept["float16, 1 of 1"] == pytest.approx(12 * 8 * 2 + 8, rel=0.1)
+    assert kept["int8, 1 of 1"] == pytest.approx(12 * (8 + 4) + 8, rel=0.1)
+    assert kept["int8, 1 of 2"] < 0.7 * kept["int8, 1 of 1"]
+    assert all(float(part) > 0 for part in rows[0][-1].split(" / "))
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "inverted lists, mapped" in text and "LanceDB" in text and "| m3 |" in text

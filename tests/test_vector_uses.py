@@ -79,3 +79,15 @@ def test_a_linked_folder_may_be_another_runs_too(tmp_path: Path) -> None:
         pytest.skip("no links here")
     assert prune(link, ["dataset"]) == (0, 0)
     assert names(shared) == {A, B}
+
+
+def test_vectors_of_three_kinds_go_in_the_same_way(tmp_path: Path) -> None:
+    for key in (A, B):
+        (tmp_path / f"m3-{key}").mkdir()
+        (tmp_path / f"m3-{key}" / "tokens").write_bytes(b"x" * 100)
+    (tmp_path / "m3-mine").mkdir()
+    begin_uses(tmp_path)
+    note_use(tmp_path, f"m3-{A}")
+    end_uses(tmp_path, "index")
+    assert prune(tmp_path, ["index"]) == (1, 100)
+    assert sorted(path.name for path in tmp_path.glob("m3-*")) == [f"m3-{A}", "m3-mine"]

@@ -270,7 +270,13 @@ def search(
     run: RunFolder,
     query: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
-    mode: Annotated[str, typer.Option(help="dense, words, hybrid, or auto: the best of them on dev.")] = "auto",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="dense, words, hybrid, or auto: the best of them on dev; with training.m3 also sparse, dense-sparse, "
+            "multi (by token vectors), m3 (all three) and m3-words."
+        ),
+    ] = "auto",
     where: Annotated[
         list[str] | None,
         typer.Option("--where", metavar="COLUMN=VALUE", help="Only these; COLUMN=FROM..TO for numbers and dates."),

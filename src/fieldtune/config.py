@@ -612,6 +612,16 @@ class Index(Section):
     base: Literal["auto"] | bool = "auto"
     """Keep the base model's vectors too, to compare its results with the tuned model's; auto: where evaluation has
     made them."""
+    m3: Literal["auto"] | bool = "auto"
+    """Keep sparse and token vectors beside the dense ones, for the search modes sparse, dense-sparse, multi, m3 and
+    m3-words; auto: where the model's folder carries the layers that training.m3 trains."""
+    m3_tokens: Literal["float32", "float16", "int8"] = "float16"
+    """Number format of passages' token vectors; how many bytes a passage takes stands in the index's meta.json."""
+    m3_pool: int = Field(1, ge=1)
+    """Keep about this part of a passage's token vectors (2: half of them), like ones becoming their mean. With the
+    values of evaluation.m3_tokens and m3_pool nothing is encoded twice."""
+    m3_depth: int = Field(100, ge=1, le=10_000)
+    """Ranks of dense and of sparse search whose passages are scored by token vectors and by sums of scores."""
     reranker: str = ""
     """A cross-encoder, hub id or folder, that orders the first results anew where a search asks for it."""
     rerank_depth: int = Field(50, ge=1, le=1000)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
@@ -148,7 +149,7 @@ class BM25:
         return top, indices
 
 
-def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def best_of(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:
     """The passages with the k highest scores above 0, best first, ties by lower index."""
     found = np.flatnonzero(scores > 0)
     if len(found) > k:

@@ -100,7 +100,8 @@ class Hit:
     score: float
     rank: int
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Why it was found: of "dense" (cosine), "words" (BM25), "dense_rank", "words_rank" and "rerank" what is known."""
+    """Why it was found: of "dense" (cosine), "words" (BM25), "sparse" (learned word weights), "multi" (token vectors),
+    "dense_rank", "words_rank", "sparse_rank" and "rerank" what is known."""
 
 
 @dataclass(frozen=True, slots=True)

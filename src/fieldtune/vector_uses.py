@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from fieldtune.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_OURS = re.compile(r"[0-9a-f]{20}\.(npy|json)")
+_OURS = re.compile(r"[0-9a-f]{20}\.(npy|json)|m3-[0-9a-f]{20}")
+"""Files of dense vectors, folders of three kinds."""
 _READ = "reading.txt"
 """A line per set of vectors that the stage at work has asked for."""
 _USES = "uses.json"
@@ -55,11 +57,13 @@ def prune(folder: Path, finished: Sequence[str]) -> tuple[int, int]:
     wanted = {key for keys in uses.values() for key in keys}
     gone, size = set(), 0
     for path in sorted(folder.iterdir()):
-        if not _OURS.fullmatch(path.name) or path.stem in wanted or not path.is_file():
+        if not _OURS.fullmatch(path.name) or path.stem in wanted or path.is_symlink():
             continue
-        length = path.stat().st_size
+        if path.is_dir() != path.name.startswith("m3-"):
+            continue
+        length = sum(one.stat().st_size for one in (path.iterdir() if path.is_dir() else [path]))
         try:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError as error:  # on Windows, a file that is still mapped into memory
             log.info("%s was not removed (%s)", path, error)
             continue

@@ -10,20 +10,18 @@ import torch
 
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.m3 import (
-    M3Vectors,
     TokenFormat,
     encode_m3,
     find,
     hidden_size,
     load_heads,
-    load_vectors,
     new_heads,
     save_heads,
-    save_vectors,
     scores,
     signals_of,
     sparse_top,
     three_scores,
+    together,
 )
 from fieldtune.encoding.m3.stored import in_format, pooled
 from fieldtune.errors import ModelError
@@ -123,18 +121,32 @@ def test_pooling_joins_like_tokens() -> None:
     assert np.linalg.norm(whole[0]) == pytest.approx(1)
 
 
-def test_vectors_come_back_from_disk(encoder: Encoder, tmp_path: Path) -> None:
-    vectors = encode_m3(encoder, random_heads(32), PASSAGES, "passage", form="int8", pool=2)
-    save_vectors(vectors, tmp_path / "m3")
-    again = load_vectors(tmp_path / "m3")
-    assert isinstance(again, M3Vectors)
-    assert np.array_equal(again.dense, vectors.dense)
-    assert np.array_equal(again.sparse.toarray(), vectors.sparse.toarray())
-    assert np.array_equal(again.tokens.of(slice(None)), vectors.tokens.of(slice(None)))
-    assert len(again.tokens) == len(PASSAGES)
-    (tmp_path / "m3" / "tokens.npz").write_bytes(b"no")
-    with pytest.raises(ModelError, match="three kinds"):
-        load_vectors(tmp_path / "m3")
+def test_several_are_put_together(encoder: Encoder) -> None:
+    heads = random_heads(32)
+    whole = encode_m3(encoder, heads, PASSAGES, "passage", form="int8")
+    again = together([whole.take(np.array(rows)) for rows in ([0, 1], [2], [3, 4])])
+    assert np.array_equal(again.dense, whole.dense)
+    assert np.array_equal(again.sparse.toarray(), whole.sparse.toarray())
+    assert np.array_equal(again.tokens.starts, whole.tokens.starts)
+    assert np.array_equal(again.tokens.of(slice(None)), whole.tokens.of(slice(None)))
+
+
+def test_token_scores_in_parts_are_those_of_one_go(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fieldtune.encoding.m3 import multi_of, search
+
+    heads = random_heads(32)
+    queries = encode_m3(encoder, heads, QUERIES, "query", form="float32")
+    passages = encode_m3(encoder, heads, PASSAGES, "passage", form="int8")
+    rows = np.array([3, 0, 2, 4, 1, 3])
+    whole = multi_of(queries.tokens, 0, passages.tokens, rows)
+    monkeypatch.setattr(search, "_NUMBERS", 40)  # a passage or two at a time
+    np.testing.assert_allclose(multi_of(queries.tokens, 0, passages.tokens, rows), whole, atol=1e-6)
+    slow = [
+        np.mean((passages.tokens.of(slice(*passages.tokens.starts[row : row + 2]))
+                 @ queries.tokens.of(slice(*queries.tokens.starts[:2])).T).max(axis=0))
+        for row in rows if passages.tokens.starts[row + 1] > passages.tokens.starts[row]
+    ]  # fmt: skip
+    np.testing.assert_allclose(whole[whole != 0], slow, atol=1e-5)
 
 
 def test_zero_vectors_survive_int8() -> None:

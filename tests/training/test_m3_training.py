@@ -156,6 +156,9 @@ def test_training_makes_the_sum_of_all_three_find_more(
     log = [json.loads(line) for line in (tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()]
     losses = [row["dev_loss"] for row in log if "dev_loss" in row]
     assert losses[-1] < losses[0]
+    at = {row["step"]: row["dev_loss"] for row in log if "dev_loss" in row}
+    assert result.counts["dev loss before"] == at[0]
+    assert result.counts["dev loss after"] == at[result.counts["best step"]] < at[0]
     assert result.details["m3"]["size"] == 16
 
 

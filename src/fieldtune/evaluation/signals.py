@@ -12,20 +12,17 @@ from numpy.typing import NDArray
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
-from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.m3 import (
     WEIGHTS,
     M3Vectors,
-    encode_m3,
+    by_sum,
+    cached_m3,
     find,
     has_heads,
-    heads_digest,
     hidden_size,
-    load_vectors,
     m3_heads,
     new_heads,
-    save_vectors,
     three_scores,
 )
 from fieldtune.evaluation.rankings import Ranking, asked, judged
@@ -33,7 +30,6 @@ from fieldtune.evaluation.results import MAIN, About, System
 from fieldtune.measures import Judgements, measure
 from fieldtune.models import resolve_model
 from fieldtune.types import Side
-from fieldtune.workspace import digest
 
 KINDS = ("dense", "sparse", "multi-vector")
 _STEPS = 10  # weights that are tried on dev are tenths
@@ -59,14 +55,7 @@ class Scored:
 
     def ranking(self, weights: Sequence[float] | Floats, depth: int) -> Ranking:
         """By the weighted sum; equal sums go by the order of the corpus. Sparse search alone ranks what it found."""
-        weights = np.asarray(weights, np.float64)
-        sums = np.round(np.tensordot(weights, self.scores.astype(np.float64), 1), 6)
-        there = self.rows >= 0
-        if not weights[0] and not weights[2]:
-            there &= self.scores[1] > 0
-        order = np.argsort(-np.where(there, sums, -np.inf), axis=1, kind="stable")[:, :depth]
-        rows = np.take_along_axis(np.where(there, self.rows, -1), order, axis=1)
-        values = np.where(rows >= 0, np.take_along_axis(sums, order, axis=1), 0.0)
+        rows, values = by_sum(self.rows, self.scores, weights, depth)
         short = ((0, 0), (0, max(0, min(depth, len(self.ids)) - rows.shape[1])))
         rows, values = np.pad(rows, short, constant_values=-1), np.pad(values, short)
         return Ranking(self.queries, self.ids, rows, values.astype(np.float32), "derived")
@@ -96,13 +85,8 @@ def m3_systems(
 
     def encoded(texts: Sequence[str], side: Side) -> M3Vectors:
         form, pool = (config.m3_tokens, config.m3_pool) if side == "passage" else ("float32", 1)
-        key = digest([encoder.fingerprint, heads_digest(heads), form, pool, side, digest(list(texts))])
-        kept = vectors / f"m3-{key}"
-        if not kept.exists():
-            with Progress(f"encoding {side} texts three ways ({name})", len(texts), unit="texts") as progress:
-                whole = encode_m3(encoder, heads, texts, side, form=form, pool=pool, advance=progress.advance)
-            save_vectors(whole, kept)
-        return load_vectors(kept)
+        label = f"encoding {side} texts three ways ({name})"
+        return cached_m3(encoder, heads, texts, side, vectors, form=form, pool=pool, label=label).whole()
 
     passages = encoded([passage.content for passage in data.passages.values()], "passage")
 
@@ -128,7 +112,7 @@ def m3_systems(
         weights, detail = np.zeros(3), ""
         weights[list(members)] = [WEIGHTS[member] for member in members]
         if len(members) > 1 and chosen_on is not None:
-            weights, detail = _chosen(chosen_on, members, judged(data, "dev"))
+            weights, detail = chosen_weights(chosen_on, members, judged(data, "dev"))
         kept = sum(sizes[("dense", "sparse", "multi")[member]] for member in members)
         said = " ".join(part for part in (detail, origin) if part)
         label = f"{name} {'all three' if len(members) == 3 else ' + '.join(KINDS[member] for member in members)}"
@@ -137,7 +121,7 @@ def m3_systems(
     return systems, notes
 
 
-def _chosen(scored: Scored, members: Sequence[int], relevant: Judgements) -> tuple[Floats, str]:
+def chosen_weights(scored: Scored, members: Sequence[int], relevant: Judgements) -> tuple[Floats, str]:
     """The weights of the members with the highest nDCG@10, of equals the most even ones, and a sentence on them."""
     spread = scored.spread()
     means = {}

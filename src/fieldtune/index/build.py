@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from fieldtune.config import Index as Settings
 from fieldtune.encoding import shortened
 from fieldtune.index.approximate import Approximate, Measured, build_approximate, sample
-from fieldtune.index.choose import Choice, Dev, choose
+from fieldtune.index.choose import Choice, choose
+from fieldtune.index.choose_three import as_trained
 from fieldtune.index.columns import columns_of, write_columns
 from fieldtune.index.dense import Dense, write_codes
+from fieldtune.index.dev import Dev
 from fieldtune.index.meta import FORMAT
+from fieldtune.index.signals import Given, Signals, write_signals
 from fieldtune.index.snapshot import DEPTH
 from fieldtune.index.store import write_passages
 from fieldtune.index.table import batches, connect, own_columns, schema
+from fieldtune.index.three import Three
 from fieldtune.lexical import BM25
 from fieldtune.types import Passage, Result
 from fieldtune.workspace import read_json, write_json
@@ -59,6 +63,7 @@ def build_index(
     base: Base | None = None,
     single: bool = False,
     model_dimension: int = 0,
+    given: Given | None = None,
 ) -> Result:
     """Make the index of `passages` with their unit vectors (n, dim) in the folder `path`.
 
@@ -68,11 +73,11 @@ def build_index(
     any moment, leaves and finds a whole index; the version before stays until the next build. On `dev` the mode and
     the weight of hybrid search are chosen (unless `chosen` says them) and recall is measured; `single` says that
     `SingleEncoder` was found to give the model's very vectors. Vectors taken from an index may be cut already, of a
-    model of `model_dimension`.
+    model of `model_dimension`. `given` are sparse and token vectors of a model that makes them, kept beside the dense.
 
     Raises ValueError for vectors that do not fit the passages or are not finite and of unit length.
     """
-    _check(passages, vectors)
+    _check(passages, vectors, given)
     path.mkdir(parents=True, exist_ok=True)
     old = _old_meta(path)
     # Tables that lie elsewhere may lie beside those of other indexes: each index has a name of its own there.
@@ -90,7 +95,12 @@ def build_index(
     BM25(passage.content for passage in passages).save(files / "words")
     words, dense = BM25.load(files / "words"), Dense(files, "vectors", rescore=_rescore(config))
     asked = None if dev is None else shortened(dev.vectors, kept.shape[1])
-    choice = chosen or choose(dense, words, dev, asked, DEPTH)
+    sizes = {"scanned": dense.scanned_bytes, "on disk": 4 * kept.shape[1]}
+    three = None
+    if given is not None:
+        sizes |= write_signals(files, given)
+        three = Three(dense, Signals(files))
+    choice = chosen or choose(dense, words, dev, asked, DEPTH, three, given)
     table = _write_table(path, config.uri, name, passages, kept, columns)
     approximate, costs = None, None
     if len(passages) >= max(2, config.ann_above):
@@ -111,13 +121,14 @@ def build_index(
         "model_dimension": model_dimension or vectors.shape[1],
         "vectors": config.vectors,
         "rescore": _rescore(config),
-        "bytes_per_passage": {"scanned": dense.scanned_bytes, "on disk": 4 * kept.shape[1]},
+        "bytes_per_passage": sizes,
         "model": _portable(model, path),
         "model_fingerprint": model_fingerprint,
         "single": single,
         "mode": choice.mode,
         "weight": choice.weight,
         "dev": choice.record,
+        "m3": None if given is None else _about(given, choice),
         "nprobes": approximate.nprobes if approximate else 0,
         "recall@10": round(measured.recall, 4) if measured else 1.0,
         "recall_measured": None if measured is None else f"{measured.queries} {measured.queries_are}",
@@ -152,6 +163,18 @@ def _write_vectors(config: Settings, files: Path, name: str, vectors: Floats) ->
     write_codes(files, name, vectors, cut)
     kept: Floats = np.load(files / f"{name}.npy", mmap_mode="r")
     return kept
+
+
+def _about(given: Given, choice: Choice) -> dict[str, Any]:
+    """What meta.json says of sparse and token vectors."""
+    return {
+        "tokens": given.form,
+        "pool": given.pool,
+        "size": int(given.tokens[0].values.shape[1]),
+        "depth": given.depth,
+        "heads": given.heads,
+        **(choice.three or as_trained(given)),
+    }
 
 
 def _rescore(config: Settings) -> int:
@@ -216,6 +239,14 @@ def _result(
 ) -> Result:
     size = meta["bytes_per_passage"]
     notes = [f"a passage takes {size['scanned']:,} bytes of memory in a scan, its vector {size['on disk']:,} on disk"]
+    if meta["m3"]:
+        about = meta["m3"]
+        kept = "all kept" if about["pool"] == 1 else f"about one of {about['pool']} kept"
+        notes.append(
+            f"its word weights take {size['sparse']:,} bytes as inverted lists, its token vectors "
+            f"{size['multi-vector']:,} ({about['tokens']}, {about['size']} numbers each, {kept}); weights of sums: "
+            f"{about['weights_from']}"
+        )
     if costs is not None:
         notes.append(
             f"int8: the first {config.rescore} candidates per result are scored by full vectors; {_said(costs)}"
@@ -253,7 +284,9 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _check(passages: Sequence[Passage], vectors: Floats) -> None:
+def _check(passages: Sequence[Passage], vectors: Floats, given: Given | None) -> None:
+    if given is not None and len(given.rows) != len(passages):
+        raise ValueError(f"{len(passages)} passages cannot be indexed with token vectors of {len(given.rows)}")
     if vectors.ndim != 2 or len(vectors) != len(passages) or not len(passages) or not vectors.shape[1]:
         raise ValueError(f"{len(passages)} passages cannot be indexed with vectors of shape {vectors.shape}")
     for begin in range(0, len(vectors), 65_536):  # in blocks: vectors may be a memory-mapped file

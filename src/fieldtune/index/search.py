@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding import Encoder, SingleEncoder, shortened
+from fieldtune.encoding.m3 import M3Vectors, TokenVectors
 from fieldtune.errors import InputError, ModelError
+from fieldtune.index.asking import Asked, Asker
 from fieldtune.index.meta import REBUILD, index_folder, stamp
 from fieldtune.index.reranking import reranked
 from fieldtune.index.snapshot import Snapshot, open_snapshot
+from fieldtune.index.three import MODES
 from fieldtune.index.where import Where
 from fieldtune.models import resolve_model
 from fieldtune.types import Hit, Passage
@@ -46,6 +49,7 @@ class Index:
         self._encoder = encoder
         self._once = once
         self._of_base = of_base
+        self._asker: Asker | None = None
         self._base: Index | None = None
         self._reranker: Any = None
         self._lock = threading.RLock()
@@ -75,7 +79,27 @@ class Index:
     @property
     def modes(self) -> tuple[str, ...]:
         """What `mode` may be besides "auto"."""
-        return ("dense", "words", "hybrid")
+        return ("dense", "words", "hybrid", *(MODES if self.meta.get("m3") and not self._of_base else ()))
+
+    def is_three(self, mode: str) -> bool:
+        """Whether a mode, or what auto is, needs a query's sparse and token vectors: those of `three`."""
+        return self._meant(self._snapshot, mode) in MODES
+
+    def three(self, queries: Sequence[str]) -> M3Vectors:
+        """Dense, sparse and token vectors of queries, from one pass, for `search_vectors`.
+
+        Raises InputError where the index has none of passages, ModelError when the layers are not those indexed.
+        """
+        about = self.meta.get("m3")
+        if not about or self._of_base:
+            raise InputError("this index has no sparse and token vectors", "train with training.m3 and build it again")
+        encoder = self.encoder
+        with self._lock:
+            if self._asker is None or self._asker.digest != about["heads"]:
+                whole = encoder if isinstance(encoder, Encoder) else Encoder.load(self.model)
+                self._asker = Asker.of(whole, resolve_model(self.model).folder)
+            asker = self._asker
+        return asker.ask([clean(query) for query in queries], str(about["heads"]))
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -143,7 +167,9 @@ class Index:
         """The k best passages, best first.
 
         `mode` is dense (cosine), words (BM25), hybrid (both), or auto: what found most on the dev queries when the
-        index was built. `where` limits the search to passages whose columns have these values. With `rerank` the
+        index was built. Of a model with training.m3 also sparse (learned word weights), dense-sparse (both scores
+        added), multi (what these two find, by token vectors), m3 (by the sum of all three) and m3-words (and BM25).
+        `where` limits the search to passages whose columns have these values. With `rerank` the
         cross-encoder of `index.reranker` orders the first ones anew.
 
         Raises InputError for a query without text, k below 1, a mode or column that is not there, and a value that is
@@ -165,7 +191,9 @@ class Index:
         snapshot, mode = self._asked(k, mode)
         if not texts:
             return []
-        vectors = None if mode == "words" else self.encoder.encode(texts, "query")
+        vectors: Asked | None = None
+        if mode != "words":
+            vectors = self.three(texts) if mode in MODES else self.encoder.encode(texts, "query")
         deep = max(k, int(snapshot.meta["rerank_depth"])) if rerank else k
         found = self._hits(snapshot, vectors, texts, deep, mode, where)
         if rerank:
@@ -174,19 +202,25 @@ class Index:
 
     def search_vectors(
         self,
-        vectors: NDArray[np.float32],
+        vectors: Asked,
         k: int = 10,
         *,
         queries: Sequence[str] | None = None,
         mode: str = "auto",
         where: Where | None = None,
     ) -> list[list[Hit]]:
-        """As `search_many`, from unit vectors (m, dim) of the index's own model; `queries` are their texts.
+        """As `search_many`, from unit vectors (m, dim) of the index's own model, or all three kinds as `three` gives
+        them; `queries` are their texts.
 
-        Without texts, auto is dense. Raises InputError where words are to be searched and there are no texts.
+        Without texts, auto is dense. Raises InputError where words are to be searched and there are no texts, or a
+        mode wants sparse and token vectors that are not given.
         """
         snapshot, chosen = self._asked(k, mode)
         texts = None if queries is None else [clean(query) for query in queries]
+        if chosen in MODES and not isinstance(vectors, M3Vectors):
+            if mode != "auto":
+                raise InputError(f"mode {chosen} needs the queries' sparse and token vectors", "take Index.three's")
+            chosen = str(snapshot.meta["m3"]["plain"])
         if texts is None and chosen != "dense":
             if mode != "auto":
                 raise InputError(f"{chosen} search needs the queries' texts", "give queries beside vectors")
@@ -217,6 +251,16 @@ class Index:
         snapshot = self._snapshot
         return (snapshot.base if self._of_base and snapshot.base is not None else snapshot.dense).vectors
 
+    def stored_signals(self) -> tuple[Any, TokenVectors]:
+        """Word weights, CSR (passages, vocabulary), and token vectors of all passages in that order.
+
+        Raises InputError where the index has none.
+        """
+        three = self._snapshot.three
+        if three is None:
+            raise InputError("this index has no sparse and token vectors", REBUILD)
+        return three.signals.by_passage(), three.signals.tokens
+
     def _asked(self, k: int, mode: str) -> tuple[Snapshot, str]:
         if k < 1:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
@@ -224,17 +268,25 @@ class Index:
             raise InputError(f"there is no mode {mode!r}", f"modes: auto, {', '.join(self.modes)}")
         self.refresh()
         snapshot = self._snapshot
-        return snapshot, str(snapshot.meta["mode"]) if mode == "auto" else mode
+        return snapshot, self._meant(snapshot, mode)
+
+    def _meant(self, snapshot: Snapshot, mode: str) -> str:
+        """What auto is; with the base model, whose vectors are dense alone, the best of what it can do too."""
+        if mode != "auto":
+            return mode
+        chosen = str(snapshot.meta["mode"])
+        return str(snapshot.meta["m3"]["plain"]) if self._of_base and chosen in MODES else chosen
 
     def _hits(
         self,
         snapshot: Snapshot,
-        vectors: NDArray[np.float32] | None,
+        asked: Asked | None,
         texts: Sequence[str] | None,
         k: int,
         mode: str,
         where: Where | None,
     ) -> list[list[Hit]]:
+        vectors = asked.dense if isinstance(asked, M3Vectors) else asked
         if vectors is not None:
             full, kept = int(snapshot.meta["model_dimension"]), int(snapshot.meta["dimension"])
             if self._of_base and snapshot.base is not None:
@@ -247,7 +299,10 @@ class Index:
             vectors = shortened(vectors, kept)
         mask = snapshot.columns.mask(where) if where else None
         k = min(k, len(snapshot.store))
-        found = snapshot.find(vectors, texts, k, mode, mask, base=self._of_base)
+        if isinstance(asked, M3Vectors) and vectors is not None and mode in MODES:
+            found = snapshot.find_three(asked, vectors, texts or (), k, mode, mask)
+        else:
+            found = snapshot.find(vectors, texts, k, mode, mask, base=self._of_base)
         return [
             [Hit(snapshot.store[row], score, rank, parts) for rank, (row, score, parts) in enumerate(rows, 1)]
             for rows in found

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding.m3 import M3Vectors
 from fieldtune.errors import InputError
 from fieldtune.fusion import add_gains, spread
 from fieldtune.index.columns import Mask
 from fieldtune.index.dense import Dense
 from fieldtune.index.meta import REBUILD, read_meta, stamp
+from fieldtune.index.signals import Signals
 from fieldtune.index.store import Store
 from fieldtune.index.table import connect, nearest
+from fieldtune.index.three import MEMBERS, Three, weights_of
 from fieldtune.index.where import Columns
 from fieldtune.lexical import BM25, best_of
 
@@ -39,6 +42,8 @@ class Snapshot:
     base: Dense | None
     table: Any
     """The LanceDB table where it is searched by lists, else None."""
+    three: Three | None = None
+    """Sparse and token vectors beside the dense ones, where the model gives them."""
 
     def find(
         self,
@@ -72,6 +77,53 @@ class Snapshot:
                 vector = vectors[place]
                 found.append(self._fused(dense, vector, near[0][place], near[1][place], scored, best, k))
         return found
+
+    def find_three(
+        self,
+        queries: M3Vectors,
+        vectors: NDArray[np.float32],
+        texts: Sequence[str],
+        k: int,
+        mode: str,
+        mask: Mask | None,
+    ) -> list[list[Row]]:
+        """The k best rows of each query by a mode of `three.MODES`; `vectors` are its dense ones as the index is cut.
+
+        Raises InputError where the index has no sparse and token vectors.
+        """
+        if self.three is None:
+            raise InputError(f"this index has no vectors for {mode}", REBUILD)
+        depth, weights = max(k, int(self.meta["m3"]["depth"])), weights_of(self.meta, mode)
+        near = None if mode == "sparse" else self._near(self.dense, vectors, depth, mask, lists=True)[1]
+        out = []
+        for query, text in enumerate(texts):
+            vector, own = vectors[query], np.zeros(0, np.int64) if near is None else near[query]
+            found = self.three.candidates(queries, query, vector, own, depth, mask, mode=mode)
+            rows, sums = found.ranked(weights, depth if mode == "m3-words" else k)
+            lexical: dict[int, tuple[float, int | None]] = {}
+            if mode == "m3-words":
+                rows, sums, lexical = self._with_words(rows, sums, text, k, mask)
+            scores = self.three.scores(queries, query, vector, rows, found.sparse, multi=2 in MEMBERS[mode])
+            out.append([
+                (row, total, found.parts(row, each, mode) | _parts(None, None, *lexical.get(row, (None, None))))
+                for row, total, each in zip(rows.tolist(), sums.tolist(), scores.T.tolist(), strict=True)
+            ])  # fmt: skip
+        return out
+
+    def _with_words(
+        self, rows: NDArray[np.int64], sums: NDArray[np.float64], text: str, k: int, mask: Mask | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, tuple[float, int | None]]]:
+        """A ranking made one with BM25's: rows, sums, and the words' score and rank of each row."""
+        scored = self.words.scores(text)
+        if mask is not None:
+            scored = np.where(mask, scored, np.float32(0))
+        best, weight = best_of(scored, max(k, len(rows), DEPTH)), float(self.meta["m3"]["words_weight"])
+        gains = [weight * spread(rows[None], sums[None]), (1 - weight) * spread(best[None], scored[best][None])]
+        fused, totals = add_gains([rows[None], best[None]], gains, k)
+        there = fused[0] >= 0
+        ranks = {row: rank for rank, row in enumerate(best.tolist(), 1)}
+        lexical = {row: (float(scored[row]), ranks.get(row)) for row in fused[0][there].tolist()}
+        return fused[0][there], totals[0][there], lexical
 
     def _near(
         self, dense: Dense, vectors: NDArray[np.float32], k: int, mask: Mask | None, *, lists: bool
@@ -147,13 +199,15 @@ def open_snapshot(path: Path) -> Snapshot:
 
 def _opened(path: Path, meta: dict[str, Any], mark: tuple[int, int, int] | None) -> Snapshot:
     files = path / meta["files"]
+    dense = Dense(files, "vectors", rescore=meta["rescore"])
     return Snapshot(
         meta,
         mark,
         Store(files),
         Columns(files, meta["columns"], meta["count"]),
         BM25.load(files / "words"),
-        Dense(files, "vectors", rescore=meta["rescore"]),
+        dense,
         Dense(files, "base", rescore=meta["rescore"]) if meta["base"] else None,
         connect(path, meta["uri"]).open_table(meta["table"]) if meta["nprobes"] else None,
+        Three(dense, Signals(files)) if meta.get("m3") else None,
     )

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import numpy as np
-from numpy.typing import NDArray
+from fieldtune.encoding.m3 import M3Vectors
+from fieldtune.index import Asked
+
+_THREE = 20
+"""Token vectors of a short question take about as much as so many dense ones."""
 
 
 class VectorCache:
-    """At most `most` vectors, by model and text; the one asked for longest ago makes room. For one thread."""
+    """Dense vectors of at most `most` queries, by model and text, fewer where token vectors are among them; the one
+    asked for longest ago makes room. For one thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str], Asked] = OrderedDict()
+        self._size = 0
         self.hits = 0
         self.misses = 0
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, model: str, text: str) -> NDArray[np.float32] | None:
+    def get(self, model: str, text: str) -> Asked | None:
         vector = self._vectors.get((model, text))
         if vector is None:
             self.misses += 1
@@ -29,14 +34,25 @@ class VectorCache:
         self._vectors.move_to_end((model, text))
         return vector
 
-    def put(self, model: str, text: str, vector: NDArray[np.float32]) -> None:
+    def put(self, model: str, text: str, vector: Asked) -> None:
         if not self._most:
             return
+        self._drop((model, text))
         # A copy: a row of a batch would keep the whole batch in memory.
-        self._vectors[model, text] = vector.copy()
-        self._vectors.move_to_end((model, text))
-        while len(self._vectors) > self._most:
-            self._vectors.popitem(last=False)
+        kept = vector if isinstance(vector, M3Vectors) else vector.copy()
+        self._vectors[model, text] = kept
+        self._size += _weight(kept)
+        while self._size > self._most and len(self._vectors) > 1:
+            self._drop(next(iter(self._vectors)))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        gone = self._vectors.pop(key, None)
+        self._size -= 0 if gone is None else _weight(gone)
 
     def clear(self) -> None:
         self._vectors.clear()
+        self._size = 0
+
+
+def _weight(vector: Asked) -> int:
+    return _THREE if isinstance(vector, M3Vectors) else 1

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.encoding.engine import processors
+from fieldtune.encoding.m3 import M3Vectors
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.encoding.torch_engine import TorchEngine
 from fieldtune.errors import FieldtuneError, ModelError
+from fieldtune.index import Asker
+from fieldtune.models import resolve_model
 from fieldtune.serving.problems import ApiError
 from fieldtune.types import Side
 
@@ -60,6 +63,7 @@ class Engine:
         self._lock = Lock()
         self._loading = Lock()
         self._loaded: Loaded | None = None
+        self._asker: Asker | None = None
         if self.one is None:
             self.whole()
 
@@ -95,6 +99,14 @@ class Engine:
             with self._lock:
                 return loaded.many.encode(texts, side)
         return loaded.many.encode(texts, side)
+
+    def three(self, texts: Sequence[str], heads: str) -> M3Vectors:
+        """Dense, sparse and token vectors of queries. Raises ModelError when the model's layers are not `heads`."""
+        many = self.whole().many
+        with self._lock:
+            if self._asker is None or self._asker.digest != heads:
+                self._asker = Asker.of(many, resolve_model(self.model).folder)
+            return self._asker.ask(texts, heads)
 
     def tokenized(self, texts: Sequence[str], side: Side) -> TokenStore | None:
         """What the model reads of each text, its prompt and special tokens included; None where it reads texts."""

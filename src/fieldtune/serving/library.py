@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fieldtune.encoding.m3 import M3Vectors, together
 from fieldtune.errors import FieldtuneError, InputError
-from fieldtune.index import Index
-from fieldtune.serving.engine import PROBES, Engine, Vectors
+from fieldtune.index import Asked, Index
+from fieldtune.serving.engine import PROBES, Engine
 from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.threshold import Threshold, threshold_of
 from fieldtune.types import Hit
@@ -35,6 +36,12 @@ class Volume:
     def model(self) -> str:
         """Fingerprint of the model."""
         return str(self.index.meta["model_fingerprint"])
+
+    @property
+    def three(self) -> str:
+        """Of the model with its layers for sparse and token vectors; empty where the index has none of these."""
+        about = self.index.meta.get("m3")
+        return f"{self.model} {about['heads']}" if about else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,11 @@ class Library:
         """Why searching does not work at the moment; empty where it does."""
         self._lock = threading.Lock()
 
-    def search(self, kind: Hashable, items: Sequence[tuple[Vectors, str]]) -> Sequence[list[Hit]]:
-        """Hits for (vector (1, dim), text) each. Raises ApiError: 400 for what was asked, 503 for the index."""
+    def search(self, kind: Hashable, items: Sequence[tuple[Asked, str]]) -> Sequence[list[Hit]]:
+        """Hits for (vector (1, dim) or all three kinds, text) each.
+
+        Raises ApiError: 400 for what was asked, 503 for the index.
+        """
         if not isinstance(kind, Search):
             raise TypeError(f"{kind!r} is no search")
         index = self.volume.index
@@ -70,7 +80,7 @@ class Library:
         where: Mapping[str, Any] | None = json.loads(kind.where) if kind.where else None
         try:
             return index.search_vectors(
-                np.concatenate([vector for vector, _ in items]),
+                _beside([vector for vector, _ in items]),
                 min(kind.k, max(1, len(index))),
                 queries=[text for _, text in items],
                 mode=kind.mode,
@@ -180,6 +190,14 @@ class Library:
         kept = index.path.parent / "serving" / "threshold.json"
         threshold = threshold_of(index.path.parent / "data", kept, fingerprint, top, self._seed)
         return Volume(index, engine, threshold)
+
+
+def _beside(vectors: Sequence[Asked]) -> Asked:
+    """Queries in one: in all three kinds where each is. A mode that is chosen anew meanwhile mixes them."""
+    three = [one for one in vectors if isinstance(one, M3Vectors)]
+    if len(three) == len(vectors):
+        return together(three)
+    return np.concatenate([one.dense if isinstance(one, M3Vectors) else one for one in vectors])
 
 
 def _probes(index: Index) -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fieldtune.config import Serving
 from fieldtune.encoding.engine import processors
+from fieldtune.index import Asked
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.beside import Beside
 from fieldtune.serving.cache import VectorCache
@@ -55,11 +56,11 @@ class Service:
     """Where people's judgements go; None where the page does not ask for them."""
     metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False
-    encoder: Batcher[str, Vectors] = field(init=False)
+    encoder: Batcher[str, Asked] = field(init=False)
     """Single queries."""
     texts: Pieces = field(init=False)
     """Many texts of one request."""
-    searcher: Batcher[tuple[Vectors, str], list[Hit]] = field(init=False)
+    searcher: Batcher[tuple[Asked, str], list[Hit]] = field(init=False)
     before: Batcher[str, list[Hit]] = field(init=False)
     """Searches with the base model."""
     uses: Beside = field(init=False)
@@ -99,15 +100,19 @@ class Service:
     def volume(self) -> Volume:
         return self.library.volume
 
-    def _encode(self, model: Any, texts: Sequence[str]) -> Sequence[Vectors]:
+    def _encode(self, model: Any, texts: Sequence[str]) -> Sequence[Asked]:
         volume = self.volume
-        if volume.model != model:
+        if model not in (volume.model, volume.three):
             raise unavailable("the index was rebuilt with another model this moment; try again")
+        if model == volume.three:
+            found = volume.engine.three(texts, str(volume.index.meta["m3"]["heads"]))
+            return [found.take(np.array([place])) for place in range(len(texts))]
         rows = volume.engine.encode("query", texts)
         return [rows[place : place + 1] for place in range(len(texts))]
 
-    async def query_vector(self, text: str, model: str) -> Vectors:
-        """The vector of a cleaned query, (1, dim), by the model of this fingerprint. Raises ApiError where it went."""
+    async def query_vector(self, text: str, model: str) -> Asked:
+        """The vector of a cleaned query, (1, dim), by the model of this fingerprint, or with `Volume.three` all three
+        kinds. Raises ApiError where the model went."""
         known = self.cache.get(model, text)
         if known is not None:
             return known
@@ -144,11 +149,13 @@ class Service:
         modes = ("auto", *self.volume.index.modes)
         if mode not in modes:
             raise ApiError(400, f"mode: this index has {', '.join(modes)}", param="mode", code="invalid_request")
-        model = self.volume.model
+        volume = self.volume
+        model = volume.model
+        vector: Asked
         if mode == "words":
-            vector = np.zeros((1, self.volume.engine.dimension), np.float32)
+            vector = np.zeros((1, volume.engine.dimension), np.float32)
         else:
-            vector = await self.query_vector(text, model)
+            vector = await self.query_vector(text, volume.three if volume.index.is_three(mode) else model)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 
@@ -206,7 +213,8 @@ class Service:
         mode = str(volume.index.meta["mode"])
         try:
             for text in ("warm", "to warm up before the first question comes"):
-                vector = await self.encoder.submit(text, kind=volume.model)
+                kind = volume.three if volume.index.is_three(mode) else volume.model
+                vector = await self.encoder.submit(text, kind=kind)
                 await self.searcher.submit((vector, text), kind=Search(10, mode, "", volume.model))
             await self.vectors(["to warm up"] * 2 * processors(), "passage")
         except Exception as error:  # what is wrong will be said to those who ask

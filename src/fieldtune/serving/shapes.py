@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Mode = Literal["auto", "dense", "words", "hybrid"]
+Mode = Literal["auto", "dense", "words", "hybrid", "sparse", "dense-sparse", "multi", "m3", "m3-words"]
 Scalar = str | int | float | bool
 
 
@@ -40,7 +40,9 @@ class SearchBody(Body):
     k: int = Field(10, ge=1, le=10_000)
     """How many passages; the server may allow fewer than this schema does."""
     mode: Mode = "auto"
-    """`dense` by vectors, `words` by words, `hybrid` by both; `auto` is what the index was built for."""
+    """`dense` by vectors, `words` by words, `hybrid` by both; `auto` is what found most when the index was built. Where
+    GET /v1/models names them: `sparse` by learned word weights, `dense-sparse` by these and vectors, `multi` what both
+    find by the vectors of its tokens, `m3` by the sum of all three, `m3-words` with BM25 too."""
     where: Where | None = None
     """Column -> a value, a list of values, or {"from": …, "to": …}; GET /v1/models names the columns."""
     rerank: bool = False
@@ -65,7 +67,8 @@ class Found(Answer):
     end: int | None
     metadata: dict[str, Any]
     parts: dict[str, float]
-    """What the score is made of."""
+    """What the score is made of: of `dense` (cosine), `words` (BM25), `sparse`, `multi`, `rerank`, and the ranks
+    `dense_rank`, `words_rank` and `sparse_rank`, what the search looked at."""
     words: list[tuple[int, int]]
     """Where the query's words stand in `text`: (start, end), end exclusive."""
     sentence: tuple[int, int] | None

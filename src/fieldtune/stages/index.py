@@ -11,6 +11,7 @@ from fieldtune.config import Config
 from fieldtune.models import resolve_model
 from fieldtune.stages.inputs import settings_of
 from fieldtune.stages.run import Run
+from fieldtune.stages.three import ThreeWays
 from fieldtune.types import Passage, Result
 
 if TYPE_CHECKING:
@@ -21,24 +22,31 @@ _MOST_DEV = 2_000
 
 
 def run(run: Run) -> Result:
-    from fieldtune.encoding import Encoder, agrees, cached_vectors
+    from fieldtune.encoding import Encoder, agrees, cached_vectors, is_cached
     from fieldtune.index import build_index
 
     passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
     model = run.path("model")
     encoder = Encoder.load(str(model))
     texts = [passage.content for passage in passages]
+    three = ThreeWays.of(run, model, encoder)
+    made = None if three is None else three.passages(texts)
+    if made is not None and not is_cached(encoder, texts, "passage", run.path("vectors")):
+        vectors = made.vectors.dense[made.rows]  # of the same pass
+    else:
+        vectors = cached_vectors(encoder, texts, "passage", run.path("vectors"), label="encoding passages (tuned)")
     return build_index(
         run.config.index,
         passages,
-        cached_vectors(encoder, texts, "passage", run.path("vectors"), label="encoding passages (tuned)"),
+        vectors,
         run.path("index"),
         model_fingerprint=resolve_model(str(model)).fingerprint,
         model=model,
         seed=run.config.seed,
-        dev=dev_queries(run, passages, encoder),
+        dev=dev_queries(run, passages, encoder, three),
         base=_base(run, texts),
         single=agrees(model, encoder, texts[:2]),
+        given=None if three is None or made is None else three.given(made),
     )
 
 
@@ -46,7 +54,7 @@ def depends(config: Config) -> Any:
     return settings_of(config, "index")
 
 
-def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder) -> Dev | None:
+def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder, three: ThreeWays | None = None) -> Dev | None:
     """The dev queries that can be judged on these passages; never the test's, for search is chosen by them."""
     from fieldtune.encoding import cached_vectors
     from fieldtune.index import Dev
@@ -65,7 +73,8 @@ def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder) -> Dev 
         return None
     texts = [data.queries[name].text for name in names]
     vectors = cached_vectors(encoder, texts, "query", run.path("vectors"), label="encoding dev queries (tuned)")
-    return Dev(tuple(texts), vectors, judgements(qrels, place, data.relevance_threshold))
+    judged = judgements(qrels, place, data.relevance_threshold)
+    return Dev(tuple(texts), vectors, judged, None if three is None else three.queries(texts))
 
 
 def _base(run: Run, texts: list[str]) -> Base | None:

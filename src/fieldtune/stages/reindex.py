@@ -17,12 +17,13 @@ from fieldtune.models import resolve_model, token_counter
 from fieldtune.stages.corpus import readable
 from fieldtune.stages.index import dev_queries
 from fieldtune.stages.run import Run
+from fieldtune.stages.three import ThreeWays
 from fieldtune.types import Passage, Result
 from fieldtune.workspace import Workspace
 
 if TYPE_CHECKING:
     from fieldtune.encoding import Encoder
-    from fieldtune.index import Index
+    from fieldtune.index import Given, Index
 
 _MOST_SAID = 1_000
 
@@ -54,14 +55,24 @@ def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
     failed = {str(row["file"]) for row in documents.details["failed"]}
     passages, changes = _compared(before, read, failed, add)
     encoder = Encoder.load(str(model))
-    vectors, fresh = _vectors(run, before, old, passages, encoder)
+    three = ThreeWays.of(run, model, encoder)
+    if three is None:
+        vectors, fresh = _vectors(run, before, old, passages, encoder)
+        given = None
+    else:
+        vectors, given, fresh = _three_ways(run, before, old, passages, three)
     about = old.meta["base"]
     base = None
     if about and old.base is not None:
         base_encoder = Encoder.load(run.config.model.base, settings=run.config.model)
         base_vectors, _ = _vectors(run, before, old.base, passages, base_encoder)
         base = Base(base_vectors, old.base.model, about["fingerprint"], base_encoder.dimension)
-    chosen = Choice(str(old.meta["mode"]), float(old.meta["weight"]), dict(old.meta["dev"]), "")
+    had = old.meta.get("m3") or {}
+    chosen = Choice(
+        str(old.meta["mode"]), float(old.meta["weight"]), dict(old.meta["dev"]), "",
+        {name: had[name] for name in ("weights", "weights_from", "words_weight", "plain", "detail") if name in had},
+    )  # fmt: skip
+    choose_anew = bool(given) != bool(had)  # modes came or went
     result = build_index(
         run.config.index,
         passages,
@@ -70,11 +81,12 @@ def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
         model_fingerprint=str(old.meta["model_fingerprint"]),
         model=model,
         seed=run.config.seed,
-        dev=dev_queries(run, passages, encoder),
-        chosen=chosen,
+        dev=dev_queries(run, passages, encoder, three if choose_anew else None),
+        chosen=None if choose_anew else chosen,
         base=base,
         single=bool(old.meta["single"]),
         model_dimension=encoder.dimension,
+        given=given,
     )
     counts = changes.counts() | {"passages": len(passages), "encoded": fresh, "taken over": len(passages) - fresh}
     run.workspace.event("reindexed", counts=counts)
@@ -171,6 +183,31 @@ def _vectors(
         else:
             out[row] = shortened(fresh[place[passage.content]][None], width)[0]
     return out, sum(passage.content in place for passage in passages)
+
+
+def _three_ways(
+    run: Run, before: Sequence[Passage], index: Index, passages: Sequence[Passage], three: ThreeWays
+) -> tuple[NDArray[np.float32], Given, int]:
+    """Dense vectors, and sparse and token vectors, of each passage; new texts go through the model once for all."""
+    from fieldtune.encoding import shortened
+
+    width = _width(run, three.encoder)
+    stored = index.stored_vectors()
+    usable = three.fits(dict(index.meta)) and stored.shape[1] == width
+    known = {passage.content: row for row, passage in enumerate(before)} if usable else {}
+    missing = list(dict.fromkeys(one.content for one in passages if one.content not in known))
+    fresh = three.passages(missing, "encoding new passages three ways")
+    place = {text: row for row, text in enumerate(missing)}
+    out, rows = np.empty((len(passages), width), np.float32), []
+    for row, passage in enumerate(passages):
+        if passage.content in known:
+            rows.append(known[passage.content])
+            out[row] = stored[rows[-1]]
+        else:
+            rows.append((len(before) if known else 0) + place[passage.content])
+            out[row] = shortened(fresh.vectors.dense[fresh.rows[place[passage.content]]][None], width)[0]
+    given = three.taken_over(index, rows, fresh) if known else three.given(replace(fresh, rows=fresh.rows[rows]))
+    return out, given, sum(passage.content in place for passage in passages)
 
 
 def _width(run: Run, encoder: Encoder) -> int:

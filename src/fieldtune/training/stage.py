@@ -182,6 +182,10 @@ def tune(
     if m3 is not None:
         notes.append(m3.note)
         details["m3"] = settings.m3.model_dump() | {"size": token_size(m3.heads)}
+        losses = {int(row["step"]): row["dev_loss"] for row in state.log if "dev_loss" in row}
+        if losses:
+            after_all = losses.get(state.best_step, losses[max(losses)])
+            counts |= {"dev loss before": losses[min(losses)], "dev loss after": after_all}
     if replay.broken:
         details["broken replay rows"] = replay.broken
     if mined_anew:

@@ -12,6 +12,7 @@ from fieldtune.encoding.m3.stored import M3Vectors, TokenVectors
 from fieldtune.encoding.search import top_k
 
 _CELLS = 16_000_000  # sparse scores in memory at once
+_NUMBERS = 4_000_000  # of token vectors in memory at once
 
 
 def sparse_top(queries: Any, passages: Any, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -66,15 +67,40 @@ def three_scores(queries: M3Vectors, passages: M3Vectors, rows: NDArray[np.int64
     return np.round(out, 6).astype(np.float32)
 
 
+def by_sum(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.floating[Any]],
+    weights: Sequence[float] | NDArray[np.float64],
+    depth: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The candidates `rows` (n, c) by the weighted sum of their `scores` (3, n, c): rows and sums, (n, min(depth, c)).
+
+    Equal sums go by the lower row; -1 and 0 behind the last. Sparse scores alone rank what shares a word.
+    """
+    weights = np.asarray(weights, np.float64)
+    sums = np.round(np.tensordot(weights, scores.astype(np.float64), 1), 6)
+    there = rows >= 0
+    if not weights[0] and not weights[2]:
+        there &= scores[1] > 0
+    order = np.argsort(-np.where(there, sums, -np.inf), axis=1, kind="stable")[:, :depth]
+    ranked = np.take_along_axis(np.where(there, rows, -1), order, axis=1)
+    return ranked, np.where(ranked >= 0, np.take_along_axis(sums, order, axis=1), 0.0)
+
+
 def multi_of(queries: TokenVectors, query: int, passages: TokenVectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """(len(rows),) the mean over one query's tokens of the best product with a passage's; 0 where there are none."""
     asked = queries.of(slice(int(queries.starts[query]), int(queries.starts[query + 1])))
-    places, counts = passages.places(rows)
+    counts = np.diff(passages.starts)[rows]
     out = np.zeros(len(rows), np.float32)
-    if not len(asked) or not len(places):
-        return out
     there = np.flatnonzero(counts)
-    similar = passages.of(places) @ asked.T
-    begins = (np.cumsum(counts) - counts)[there]
-    out[there] = np.maximum.reduceat(similar, begins, axis=0).mean(axis=1)
+    if not len(asked) or not len(there):
+        return out
+    # In parts: all candidates' token vectors as float32 would be hundreds of megabytes.
+    parts = np.cumsum(counts[there]) * passages.values.shape[1] // _NUMBERS
+    for part in np.split(there, np.flatnonzero(np.diff(parts)) + 1):
+        places, own = passages.places(rows[part])
+        similar = passages.values[places].astype(np.float32) @ asked.T
+        if len(passages.scales):
+            similar *= passages.scales[places][:, None]
+        out[part] = np.maximum.reduceat(similar, np.cumsum(own) - own, axis=0).mean(axis=1)
     return out

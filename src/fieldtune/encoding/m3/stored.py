@@ -1,17 +1,14 @@
-"""Many texts' dense, sparse and token vectors in arrays, in small number formats and on disk."""
+"""Many texts' dense, sparse and token vectors in arrays, in small number formats."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fieldtune.errors import ModelError
-from fieldtune.workspace import atomic_folder
 
 TokenFormat = Literal["float32", "float16", "int8"]
 
@@ -108,24 +105,18 @@ def pooled(
     return np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def save_vectors(vectors: M3Vectors, folder: Path) -> None:
-    """Write dense.npy, sparse.npz (scipy's form, compressed) and tokens.npz, all or none."""
-    from scipy.sparse import save_npz
+def together(parts: Sequence[M3Vectors]) -> M3Vectors:
+    """The texts of several, one after the other; all in one number format."""
+    from scipy.sparse import vstack
 
-    with atomic_folder(folder) as temporary:
-        np.save(temporary / "dense.npy", vectors.dense)
-        save_npz(temporary / "sparse.npz", vectors.sparse)
-        tokens = vectors.tokens
-        np.savez(temporary / "tokens.npz", values=tokens.values, scales=tokens.scales, starts=tokens.starts)
-
-
-def load_vectors(folder: Path) -> M3Vectors:
-    """Read what `save_vectors` wrote; raises ModelError when a file is missing or broken."""
-    from scipy.sparse import load_npz
-
-    try:
-        with np.load(folder / "tokens.npz", allow_pickle=False) as parts:
-            tokens = TokenVectors(parts["values"], parts["scales"], parts["starts"])
-        return M3Vectors(np.load(folder / "dense.npy", allow_pickle=False), load_npz(folder / "sparse.npz"), tokens)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder} does not hold vectors of three kinds: {error}", "encode the texts again") from None
+    starts, ends = [np.zeros(1, np.int64)], 0
+    for part in parts:
+        starts.append(part.tokens.starts[1:] + ends)
+        ends += int(part.tokens.starts[-1])
+    tokens = TokenVectors(
+        np.concatenate([part.tokens.values for part in parts]),
+        np.concatenate([part.tokens.scales for part in parts]),
+        np.concatenate(starts),
+    )
+    sparse = vstack([part.sparse for part in parts], format="csr")
+    return M3Vectors(np.concatenate([part.dense for part in parts]), sparse, tokens)

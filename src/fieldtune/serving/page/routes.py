@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
 
 from fieldtune.errors import FieldtuneError, InputError
+from fieldtune.index import MODES
 from fieldtune.serving.answering import retrieve, whole_answer
 from fieldtune.serving.page import entrance, files, labelling
 from fieldtune.serving.page.comparing import DEPTH, compare
@@ -40,7 +41,6 @@ _REPORT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'; sandbox"
 )
 """The report brings its style along, and needs nothing else: no script, no form, no request, no origin of ours."""
-_MODES = ("auto", "dense", "words", "hybrid")
 
 main = APIRouter(include_in_schema=False)
 
@@ -63,6 +63,8 @@ class Wanted:
     query: str
     """Cleaned; empty where there is nothing to search for."""
     mode: Mode
+    modes: tuple[str, ...]
+    """What may be chosen."""
     usual: Mode
     """What is meant where the form says no mode."""
     k: int
@@ -110,7 +112,7 @@ async def ask(request: Request, service: Served) -> Response:
 @main.get("/compare")
 async def compared(request: Request, service: Served) -> Response:
     """Base against tuned."""
-    wanted = await _wanted(request, service, "dense")
+    wanted = await _wanted(request, service, "dense", compares=True)
     figures = await asyncio.to_thread(figures_of, service.library.run)
     if not wanted.query:
         return render(request, "compare", wanted=wanted, compared=None, figures=figures, **await _start(service))
@@ -160,12 +162,14 @@ async def report(service: Served) -> Response:
     return response
 
 
-async def _wanted(request: Request, service: Service, usual: Mode) -> Wanted:
+async def _wanted(request: Request, service: Service, usual: Mode, *, compares: bool = False) -> Wanted:
     form = form_of(request)
     index = service.volume.index
     mode = form.get("mode", usual)
-    if mode not in _MODES:
-        raise ApiError(400, f"mode: {', '.join(_MODES)}", param="mode", code="invalid_request")
+    # The base model, which /compare sets beside it, has dense vectors alone.
+    modes = ("auto", *(one for one in index.modes if not compares or one not in MODES))
+    if mode not in modes:
+        raise ApiError(400, f"mode: {', '.join(modes)}", param="mode", code="invalid_request")
     given = form.get("k", "")
     k = int(given) if given.isascii() and given.isdecimal() and len(given) < 5 else _FIRST
     try:  # what can be chosen is read from the index's files when it is first wanted
@@ -178,7 +182,8 @@ async def _wanted(request: Request, service: Service, usual: Mode) -> Wanted:
     if any(mark.isalnum() or mark == "§" for mark in form.get("q", "")):  # what is typed first may be a quotation mark
         query = clean_query(form["q"], service.settings.max_query)
     k = max(1, min(k, service.settings.max_results))
-    return Wanted(query, cast(Mode, mode), usual, k, "rerank" in form and service.reranker is not None, where, fields)
+    rerank = "rerank" in form and service.reranker is not None
+    return Wanted(query, cast(Mode, mode), modes, usual, k, rerank, where, fields)
 
 
 async def _start(service: Service) -> Mapping[str, Any]:

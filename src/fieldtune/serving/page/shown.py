@@ -29,6 +29,11 @@ class Why:
     words_share: float
     """Of the highest among the results, 0 to 1."""
     words_rank: int | None
+    sparse: float | None
+    """Learned word weights."""
+    sparse_rank: int | None
+    multi: float | None
+    """Token vectors."""
     rerank: float | None
     shared: tuple[str, ...]
     """Words of the query as they stand in the passage."""
@@ -142,11 +147,12 @@ def _shown(hit: Hit, text: Markup, query: str, hits: Sequence[Hit]) -> Shown:
 
 def _why(hit: Hit, query: str, most: float) -> Why:
     parts = hit.parts
-    ranks = {name: int(parts[name]) for name in ("dense_rank", "words_rank") if name in parts}
+    ranks = {name: int(parts[name]) for name in ("dense_rank", "words_rank", "sparse_rank") if name in parts}
     words = parts.get("words")
     return Why(
         parts.get("dense"), ranks.get("dense_rank"), words, (words or 0.0) / most if most else 0.0,
-        ranks.get("words_rank"), parts.get("rerank"), _shared(hit.passage.content[:_READ], query),
+        ranks.get("words_rank"), parts.get("sparse"), ranks.get("sparse_rank"), parts.get("multi"),
+        parts.get("rerank"), _shared(hit.passage.content[:_READ], query),
     )  # fmt: skip
 
 

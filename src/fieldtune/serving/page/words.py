@@ -32,6 +32,11 @@ class Words:
     mode_dense: str
     mode_words: str
     mode_hybrid: str
+    mode_sparse: str
+    mode_dense_sparse: str
+    mode_multi: str
+    mode_m3: str
+    mode_m3_words: str
     rerank: str
     filters: str
     any: str
@@ -53,6 +58,8 @@ class Words:
     why: str
     why_meaning: str
     why_words: str
+    why_sparse: str
+    why_multi: str
     why_rerank: str
     why_rank: str
     why_shared: str
@@ -112,6 +119,10 @@ class Words:
     offline: str
     keys_hint: str
 
+    def mode_name(self, mode: str) -> str:
+        """How a search mode is called."""
+        return str(getattr(self, f"mode_{mode.replace('-', '_')}"))
+
 
 EN = Words(
     other="中文",
@@ -133,6 +144,11 @@ EN = Words(
     mode_dense="By meaning",
     mode_words="By words",
     mode_hybrid="By both",
+    mode_sparse="By learned words",
+    mode_dense_sparse="By meaning and learned words",
+    mode_multi="Word for word",
+    mode_m3="By all three",
+    mode_m3_words="By all three and words",
     rerank="Second reading",
     filters="Filters",
     any="any",
@@ -154,6 +170,8 @@ EN = Words(
     why="Why this result",
     why_meaning="Meaning",
     why_words="Words",
+    why_sparse="Learned words",
+    why_multi="Word for word",
     why_rerank="Second reading",
     why_rank="rank {n}",
     why_shared="Shared words",
@@ -233,6 +251,11 @@ ZH = Words(
     mode_dense="按语义",
     mode_words="按词语",
     mode_hybrid="语义加词语",
+    mode_sparse="按学到的词权重",
+    mode_dense_sparse="语义加词权重",
+    mode_multi="逐词对照",
+    mode_m3="三者合一",
+    mode_m3_words="三者加词语",
     rerank="二次精排",
     filters="筛选",
     any="不限",
@@ -254,6 +277,8 @@ ZH = Words(
     why="为什么是这一条",
     why_meaning="语义",
     why_words="词语",
+    why_sparse="词权重",
+    why_multi="逐词对照",
     why_rerank="二次精排",
     why_rank="第 {n} 位",
     why_shared="共同词语",
