@@ -350,10 +350,11 @@ def test_many_at_once_get_each_its_own_answer(served: tuple[str, Any]) -> None:
 
 def test_the_warm_up_does_what_a_client_would(tiny_run: Path, caplog: pytest.LogCaptureFixture) -> None:
     from fieldtune.serving.opening import open_service
+    from fieldtune.serving.upkeep import warm
 
     async def warmed() -> int:
         with open_service(tiny_run, make_config({})) as service:
-            await service.warm()
+            await warm(service)
             seen = service.encoder.waiting + service.texts.waiting
             await service.close()
             return seen

@@ -18,6 +18,7 @@ from fieldtune.serving.guard import Guard
 from fieldtune.serving.page import addresses, problem_page, routers_of
 from fieldtune.serving.problems import ApiError, explain
 from fieldtune.serving.service import Service
+from fieldtune.serving.upkeep import warm, watch_index
 
 _ABOUT = """Search, answers with citations and embeddings over a collection of documents, by a model tuned on it.
 
@@ -31,8 +32,8 @@ def make_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.warm()
-        watching = asyncio.get_running_loop().create_task(service.watch_index())
+        await warm(service)
+        watching = asyncio.get_running_loop().create_task(watch_index(service))
         try:
             yield
         finally:
