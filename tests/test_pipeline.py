@@ -56,7 +56,7 @@ def ran(out: Path) -> list[str]:
 
 
 def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
-    tiny_beir: Path, tiny_model: str, tmp_path: Path
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -92,8 +92,16 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
     once = Index.open(out, once=True)
-    assert once.search("when requires 7", 3) == hits
     assert isinstance(once.encoder, SingleEncoder)
+    forward, threads = once.encoder._forward, torch.get_num_threads()
+    used: list[int] = []
+    monkeypatch.setattr(once.encoder, "_forward", lambda ids: used.append(torch.get_num_threads()) or forward(ids))
+    torch.set_num_threads(2)
+    try:
+        assert once.search("when requires 7", 3) == hits
+        assert (used, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and_those_to_the_right(

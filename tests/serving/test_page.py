@@ -156,7 +156,7 @@ def test_where_the_model_fails_the_passages_are_there_all_the_same(run: Path) ->
     llm = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "max_retries": 0}
     with serving(run, llm=llm) as (address, service), httpx.Client(base_url=address, timeout=60) as made:
         service.library.volume = replace(service.volume, threshold=None)
-        answer = made.get("/ask?q=when+must+notice+7+be+given")
+        answer = made.get("/ask?q=when+must+notice+7+be+given&whole=1")
         assert answer.status_code == 200
         found = HTMLParser(answer.text)
         assert "LLM" in texts(found, ".answer .note")[0] and len(found.css(".hit")) == 6

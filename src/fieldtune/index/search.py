@@ -6,6 +6,7 @@ import logging
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding import Encoder, SingleEncoder, shortened
+from fieldtune.encoding.threads import one_thread
 from fieldtune.errors import InputError, ModelError
 from fieldtune.index.meta import REBUILD, index_folder, stamp
 from fieldtune.index.reranking import reranked
@@ -112,7 +114,8 @@ class Index:
         with self._lock:
             if self._encoder is None and self._once and self.meta.get("single"):
                 try:
-                    self._encoder = SingleEncoder(Path(self.model))
+                    with one_thread():
+                        self._encoder = SingleEncoder(Path(self.model))
                 except Exception as error:  # a GPU came, a library changed: the usual way is there
                     log.info("%s is loaded with the library (%s)", self.model, error)
             if self._encoder is None:
@@ -165,7 +168,7 @@ class Index:
         snapshot, mode = self._asked(k, mode)
         if not texts:
             return []
-        vectors = None if mode == "words" else self.encoder.encode(texts, "query")
+        vectors = None if mode == "words" else self._encoded(texts)
         deep = max(k, int(snapshot.meta["rerank_depth"])) if rerank else k
         found = self._hits(snapshot, vectors, texts, deep, mode, where)
         if rerank:
@@ -216,6 +219,11 @@ class Index:
         """The vectors of all passages in that order, mapped into memory: (passages, dimension)."""
         snapshot = self._snapshot
         return (snapshot.base if self._of_base and snapshot.base is not None else snapshot.dense).vectors
+
+    def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        encoder = self.encoder
+        with one_thread() if isinstance(encoder, SingleEncoder) else nullcontext():
+            return encoder.encode(texts, "query")
 
     def _asked(self, k: int, mode: str) -> tuple[Snapshot, str]:
         if k < 1:

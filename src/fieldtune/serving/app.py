@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from fieldtune import __version__
 from fieldtune.serving import answer, embeddings, rerank, search, state, uses
+from fieldtune.serving.examples import examples_of, show_examples
 from fieldtune.serving.guard import Guard
 from fieldtune.serving.page import addresses, problem_page, routers_of
 from fieldtune.serving.problems import ApiError, explain
@@ -68,6 +69,7 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _not_there)
     schema = app.openapi()
     _tidy(schema)
+    show_examples(schema, examples_of(service))
     routes = pages | {path for path in schema["paths"] if "{" not in path}
     app.add_middleware(
         Guard, settings=service.settings, keys=service.keys, sessions=service.sessions, metrics=service.metrics,
