@@ -18,7 +18,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Path:
 
 @pytest.fixture(scope="module")
 def served(tiny_run: Path) -> Iterator[tuple[str, Any]]:
-    with serving(tiny_run, name="tiny", request_seconds=120) as found:
+    with serving(tiny_run, name="tiny", request_seconds=300) as found:
         yield found
 
 

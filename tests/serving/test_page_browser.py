@@ -172,7 +172,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Iterator
     teller.server.server_close()
 
 
-ANSWER = ("Notice must ", "be given <img src=x onerror=alert(1)> [1]. ", "It takes 777 days [1].")
+ANSWER = ("Notice must ", "be given <img src=x onerror=alert()> [1]. ", "It takes 777 days [1].")
 
 
 def test_an_answer_is_shown_as_it_is_written_and_checked_when_it_is_whole(
@@ -219,8 +219,9 @@ def test_an_answer_that_breaks_off_is_said_and_a_new_question_ends_the_old_one(
     teller.script = ["Notice must be given [1]."]
     browser.run("document.querySelector('#q').value = 'when must notice 8 be given'")
     browser.run("document.querySelector('.go').click()")
-    browser.until("document.querySelector('.answer .said a.cite')")
+    browser.until("document.querySelector('.answer .said a.cite') != null")
     assert browser.run("document.querySelector('.answer .said').textContent") == "Notice must be given [1]."
+    assert len([url for url in browser.requested() if "/ask/answer?q=when+must+notice+8" in url]) == 1
 
 
 def test_without_script_the_answer_comes_whole(browser: Browser, asked: tuple[str, Teller]) -> None:

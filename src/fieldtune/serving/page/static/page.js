@@ -45,9 +45,10 @@ function stopReading() {
   reading = null;
 }
 async function readAnswer() {
-  stopReading();
   const section = find("#results [data-stream]");
-  if (!section) return;
+  if (!section || section.dataset.begun) return; // htmx tells of one swap several times
+  section.dataset.begun = "yes";
+  stopReading();
   const mine = reading = new AbortController();
   try {
     const answer = await fetch(section.dataset.stream, { headers: { "HX-Request": "true" }, signal: mine.signal });
