@@ -221,7 +221,7 @@ def test_after_a_rebuild_not_found_is_calibrated_anew_while_it_serves(
         assert before is not None
         # Now each dev question stands in the documents word for word: its best similarity is near 1.
         texts = [line["text"] for line in map(json.loads, (run / "data" / "queries.jsonl").read_text().splitlines())]
-        write_index(run, run / "model", [Passage(f"n{at}", "", text, source="n.pdf") for at, text in enumerate(texts)])
+        write_index(run, run / "model", [Passage(f"p{at}", "", text, source="n.pdf") for at, text in enumerate(texts)])
         statuses = []
 
         def calibrated() -> bool:
@@ -238,6 +238,9 @@ def test_after_a_rebuild_not_found_is_calibrated_anew_while_it_serves(
     (run / "serving" / "threshold.json").unlink()
     with serving(run) as (_, service):
         assert service.volume.threshold == after, "a start finds another threshold than the running server did"
+        # With all of their passages gone the dev questions say nothing of what these documents hold.
+        write_index(run, run / "model", [replace(one, id=f"n{one.id}") for one in tiny_passages()])
+        eventually(lambda: service.volume.threshold is None)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,8 @@ class Library:
         """
         volume, version = self.volume, self.volume.version
         kept = volume.index.path.parent / "serving" / "threshold.json"
-        found = threshold_of(volume.index.path.parent / "data", kept, version, best, self._seed)
+        data, holds = volume.index.path.parent / "data", partial(_holds, volume.index)
+        found = threshold_of(data, kept, version, best, self._seed, holds=holds)
         if self.volume is volume:  # else it was opened anew meanwhile, and this is not its threshold
             self.volume = replace(volume, threshold=found, calibrated=version)
 
@@ -203,6 +205,14 @@ def highest(index: Index, vectors: Vectors) -> NDArray[np.float32]:
     """The highest similarity that each query's vector has with a passage, (len(vectors),)."""
     found = index.search_vectors(vectors, 1, mode="dense")
     return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
+
+
+def _holds(index: Index, passage: str) -> bool:
+    try:
+        index.passages([passage])
+    except InputError:
+        return False
+    return True
 
 
 def _probes(index: Index) -> list[str]:

@@ -20,6 +20,7 @@ from fieldtune.serving.service import Service
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
+_UNKNOWN = "too few dev questions have a passage in the index, so it is not known what is not found"
 _AT_ONCE = 8
 """Questions of a calibration between two batches of requests: some 20 ms."""
 
@@ -81,4 +82,4 @@ async def _calibrate(service: Service) -> None:
         log.warning("the limit for what counts as not found was not calibrated: %s", type(error).__name__)
         return
     threshold = service.volume.threshold
-    log.info("calibrated anew: %s", threshold.sentence if threshold else "no dev questions, so nothing is not found")
+    log.info("calibrated anew: %s", threshold.sentence if threshold else _UNKNOWN)
