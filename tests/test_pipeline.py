@@ -21,7 +21,7 @@ from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
-from fieldtune.workspace import Workspace
+from fieldtune.workspace import Workspace, digest
 
 RUN = "import sys, json; from fieldtune.config import make_config; from fieldtune.pipeline import run_pipeline\n"
 RUN += "run_pipeline(make_config(json.loads(sys.argv[1])))"
@@ -190,6 +190,14 @@ def wait_for(folder: Path, stage: str, sign: str, process: subprocess.Popen[byte
             return
         time.sleep(0.01)
     raise AssertionError(f"{stage} never got that far")
+
+
+def test_settings_that_a_run_recorded_have_the_fingerprints_of_the_run() -> None:
+    """`fieldtune index RUN` reads them; a 900 that comes back as 900.0 would have every stage run again."""
+    for preset in ("quick", "balanced", "best"):
+        given = make_config({"preset": preset})
+        read = make_config(json.loads(json.dumps(given.model_dump(by_alias=True))))
+        assert digest(given.model_dump()) == digest(read.model_dump())
 
 
 @pytest.mark.parametrize(
