@@ -24,5 +24,5 @@ def served(tiny_run: Path) -> Iterator[tuple[str, Any]]:
 
 @pytest.fixture
 def client(served: tuple[str, Any]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served[0], timeout=120) as made:
+    with httpx.Client(base_url=served[0], timeout=300) as made:
         yield made
