@@ -172,7 +172,7 @@ def main(words: list[str] | None = None) -> int:
     ended: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        shutil.copytree(given.run, run)
+        shutil.copytree(given.run, run, ignore=shutil.ignore_patterns("keys.jsonl"))
         documents, usual, edition = Path(folder) / "papers", 0.0, 0
         for number in range(given.rounds):
             if number % 3 == 0:

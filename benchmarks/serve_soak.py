@@ -189,7 +189,7 @@ def main(words: list[str] | None = None) -> int:
     given = arguments(words)
     with tempfile.TemporaryDirectory() as folder, stub_llm() as llm:
         run = Path(folder) / "run"
-        shutil.copytree(given.run, run, ignore=shutil.ignore_patterns("labels"))
+        shutil.copytree(given.run, run, ignore=shutil.ignore_patterns("labels", "keys.jsonl"))
         reranker = given.reranker or tiny_reranker(Path(folder) / "reranker", run / "model")
         settings = ("serving.name=m", "serving.labels=true", "serving.refresh_seconds=1", f"serving.rerank={reranker}",
                     f"llm.base_url={llm}", "llm.model=m")  # fmt: skip
