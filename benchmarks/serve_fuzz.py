@@ -75,7 +75,7 @@ def _judge(label: str, seen: Counter[tuple[str, int]], failed: list[str], checks
         # No chance would hit upon the model's name, and what is behind it would never be reached.
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str) and sum(seen.values()) % 4:
             case.body["model"] = name
-        response = case.call(headers={"Host": "127.0.0.1"})
+        response = case.call(headers={"Host": "127.0.0.1"}, timeout=120)
         seen[label, response.status_code] += 1
         if response.status_code >= 500 and response.status_code not in ALLOWED:
             failed.append(f"{label}: {response.status_code} for {case.body!r:.300}")

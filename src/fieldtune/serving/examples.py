@@ -32,8 +32,8 @@ _CLAUSES = {
 
 def examples_of(service: Service) -> Examples:
     """At least one for each address that takes a body."""
-    question = {"query": _QUESTION}
-    search = {
+    question: dict[str, Any] = {"query": _QUESTION}
+    search: dict[str, dict[str, Any]] = {
         "the usual search": question,
         "by words alone, five passages, without places to highlight": question
         | {"k": 5, "mode": "words", "highlight": False},
@@ -86,7 +86,7 @@ def show_examples(schema: dict[str, Any], examples: Examples) -> None:
 
 
 def _embeddings(service: Service, texts: list[str]) -> dict[str, dict[str, Any]]:
-    model = {"model": service.name}
+    model: dict[str, Any] = {"model": service.name}
     size = service.matryoshka[0] if service.matryoshka else max(1, service.volume.engine.dimension // 2)
     found = {
         "a question": model | {"input": _QUESTION, "input_type": "query"},
@@ -101,7 +101,8 @@ def _embeddings(service: Service, texts: list[str]) -> dict[str, dict[str, Any]]
 
 def _filters(service: Service) -> dict[str, dict[str, Any]]:
     """One filter by value and one by range, of the columns that there are."""
-    index, found = service.volume.index, {}
+    index = service.volume.index
+    found: dict[str, dict[str, Any]] = {}
     try:
         for column, kind in index.columns.items():
             values = index.values(column)
