@@ -96,7 +96,11 @@ def main(words: list[str] | None = None) -> int:
     began = time.monotonic()
     run = Path(given.run)
     with tempfile.TemporaryDirectory() as folder, stub_llm() as address:
-        settings = {"hosts": ["*"], "rerank": tiny_reranker(Path(folder) / "reranker", run / "model")}
+        settings = {
+            "hosts": ["*"],
+            "request_seconds": 240,
+            "rerank": tiny_reranker(Path(folder) / "reranker", run / "model"),
+        }
         config = make_config({"serving": settings, "llm": {"base_url": address, "model": "m"}})
         with open_service(run, config) as service:
             seen, failed = fuzz(make_app(service), given.cases, given.seed, service.name)
