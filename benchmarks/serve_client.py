@@ -42,18 +42,26 @@ class Line:
 
     async def post(self, path: str, body: Any) -> tuple[int, bytes]:
         """(status, body); the connection is opened again where the server closed it."""
-        data = json.dumps(body).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(data)}\r\n\r\n"
-        )
+        return await self.send("POST", path, json.dumps(body).encode(), "application/json")
+
+    async def send(self, method: str, path: str, data: bytes = b"", kind: str = "") -> tuple[int, bytes]:
+        """The same for any request; one of a form says that it comes from the server's own page."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n"
+        if data:
+            head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\nSec-Fetch-Site: same-origin\r\n"
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 24)
         reader, writer = self._streams
-        writer.write(head.encode() + data)
+        writer.write(head.encode() + b"\r\n" + data)
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = int(answer.partition("content-length:")[2].split("\r\n")[0])
-        found = await reader.readexactly(length)
+        if "transfer-encoding: chunked" in answer:
+            found = b""
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                found += await reader.readexactly(size)
+                await reader.readexactly(2)
+            await reader.readexactly(2)
+        else:
+            found = await reader.readexactly(int(answer.partition("content-length:")[2].split("\r\n")[0]))
         if "connection: close" in answer:
             self.close()
         return int(answer.split()[1]), found

@@ -2,8 +2,9 @@
 
     python benchmarks/serve_fuzz.py RUN [--cases 3000] [--seed 1]
 
-Runs the application in this process, without a socket. For each endpoint valid and invalid requests are made; checked
-are: no 5xx but those that are documented as a state (501, 503), the status is one that the OpenAPI names, and the
+Runs the application in this process, without a socket, with a stub LLM on loopback and a tiny reranker, so that what is
+behind them is reached. For each endpoint valid and invalid requests are made; checked
+are: no 5xx but 503, which is what overload is answered with, the status is one that the OpenAPI names, and the
 answer's type and body are as it says. Prints the count of each status by endpoint; the status is 1 where a check fails.
 """
 
@@ -11,12 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from serve_stubs import stub_llm, tiny_reranker
+
 ALLOWED = frozenset({501, 503})
+"""501 where `fuzz` is given an application without LLM or reranker."""
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -70,7 +75,7 @@ def _judge(label: str, seen: Counter[tuple[str, int]], failed: list[str], checks
         # No chance would hit upon the model's name, and what is behind it would never be reached.
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str) and sum(seen.values()) % 4:
             case.body["model"] = name
-        response = case.call(headers={"Host": "127.0.0.1"})
+        response = case.call(headers={"Host": "127.0.0.1"}, timeout=120)
         seen[label, response.status_code] += 1
         if response.status_code >= 500 and response.status_code not in ALLOWED:
             failed.append(f"{label}: {response.status_code} for {case.body!r:.300}")
@@ -89,8 +94,17 @@ def main(words: list[str] | None = None) -> int:
     from fieldtune.serving.opening import open_service
 
     began = time.monotonic()
-    with open_service(Path(given.run), make_config({"serving": {"hosts": ["*"]}})) as service:
-        seen, failed = fuzz(make_app(service), given.cases, given.seed, service.name)
+    run = Path(given.run)
+    with tempfile.TemporaryDirectory() as folder, stub_llm() as address:
+        settings = {
+            "hosts": ["*"],
+            "request_seconds": 240,
+            "rerank": tiny_reranker(Path(folder) / "reranker", run / "model"),
+        }
+        config = make_config({"serving": settings, "llm": {"base_url": address, "model": "m"}})
+        with open_service(run, config) as service:
+            seen, failed = fuzz(make_app(service), given.cases, given.seed, service.name)
+    failed += [f"{label}: {status}" for label, status in seen if status == 501]
     for (label, status), count in sorted(seen.items()):
         print(f"{label:32} {status} {count:6}")
     print(f"{sum(seen.values()):,} requests in {time.monotonic() - began:.0f} s, {len(failed)} failed a check")

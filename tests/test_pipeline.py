@@ -21,7 +21,7 @@ from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
-from fieldtune.workspace import Workspace
+from fieldtune.workspace import Workspace, digest
 
 RUN = "import sys, json; from fieldtune.config import make_config; from fieldtune.pipeline import run_pipeline\n"
 RUN += "run_pipeline(make_config(json.loads(sys.argv[1])))"
@@ -56,7 +56,7 @@ def ran(out: Path) -> list[str]:
 
 
 def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
-    tiny_beir: Path, tiny_model: str, tmp_path: Path
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -92,8 +92,16 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
     once = Index.open(out, once=True)
-    assert once.search("when requires 7", 3) == hits
     assert isinstance(once.encoder, SingleEncoder)
+    forward, threads = once.encoder._forward, torch.get_num_threads()
+    used: list[int] = []
+    monkeypatch.setattr(once.encoder, "_forward", lambda ids: used.append(torch.get_num_threads()) or forward(ids))
+    torch.set_num_threads(2)
+    try:
+        assert once.search("when requires 7", 3) == hits
+        assert (used, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and_those_to_the_right(
@@ -182,6 +190,14 @@ def wait_for(folder: Path, stage: str, sign: str, process: subprocess.Popen[byte
             return
         time.sleep(0.01)
     raise AssertionError(f"{stage} never got that far")
+
+
+def test_settings_that_a_run_recorded_have_the_fingerprints_of_the_run() -> None:
+    """`fieldtune index RUN` reads them; a 900 that comes back as 900.0 would have every stage run again."""
+    for preset in ("quick", "balanced", "best"):
+        given = make_config({"preset": preset})
+        read = make_config(json.loads(json.dumps(given.model_dump(by_alias=True))))
+        assert digest(given.model_dump()) == digest(read.model_dump())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,11 @@ QueryKind = Literal[
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    # Defaults are validated so that 900 is 900.0 where a float is meant: a run's record, read again, has the same
+    # fingerprints as the run.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True, validate_default=True
+    )
 
 
 class Documents(Section):

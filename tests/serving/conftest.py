@@ -18,11 +18,11 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Path:
 
 @pytest.fixture(scope="module")
 def served(tiny_run: Path) -> Iterator[tuple[str, Any]]:
-    with serving(tiny_run, name="tiny") as found:
+    with serving(tiny_run, name="tiny", request_seconds=300) as found:
         yield found
 
 
 @pytest.fixture
 def client(served: tuple[str, Any]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served[0], timeout=30) as made:
+    with httpx.Client(base_url=served[0], timeout=300) as made:
         yield made

@@ -103,3 +103,18 @@ def alive(process: int | None) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def examples_posted(client: Any, *only: str) -> dict[tuple[str, str], Any]:
+    """The answers to the examples of the server's OpenAPI, by address and name; each POST must have one."""
+    schema = client.get("/openapi.json").json()
+    found = {}
+    for path, methods in schema["paths"].items():
+        if "post" in methods and (not only or path in only):
+            shown = methods["post"]["requestBody"]["content"]["application/json"]["examples"]
+            assert shown, path
+            for name, example in shown.items():
+                answer = client.post(path, json=example["value"])
+                assert str(answer.status_code) in methods["post"]["responses"], (path, name, answer.status_code)
+                found[path, name] = answer
+    return found

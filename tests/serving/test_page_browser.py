@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llm_teller import Teller
 from page_cases import Browser, write_page_run
 from serving_cases import serving
 
@@ -156,3 +158,79 @@ def test_a_refusal_and_a_server_that_is_gone_are_said(browser: Browser, address:
     browser.send(
         "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
     )
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Iterator[tuple[str, Teller]]:
+    run = write_page_run(tmp_path_factory.mktemp("asked") / "run", tiny_model)
+    teller = Teller()
+    llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
+    with serving(run, name="tiny", labels=True, llm=llm, stall_seconds=60) as (found, service):
+        service.library.volume = replace(service.volume, threshold=None)
+        yield found, teller
+    teller.server.shutdown()
+    teller.server.server_close()
+
+
+ANSWER = ("Notice must ", "be given <img src=x onerror=alert()> [1]. ", "It takes 777 days [1].")
+
+
+def test_an_answer_is_shown_as_it_is_written_and_checked_when_it_is_whole(
+    browser: Browser, asked: tuple[str, Teller], tmp_path: Path
+) -> None:
+    address, teller = asked
+    go_on, text = tmp_path / "go", "document.querySelector('.answer .said')?.textContent"
+    teller.script = [ANSWER[0], go_on, *ANSWER[1:]]
+    browser.open(address + "/ask")
+    browser.until("document.activeElement.id == 'q' && window.htmx")
+    browser.type("when must notice 7 be given")
+    browser.press("Enter")
+    browser.until(f"{text} == 'Notice must '")
+    browser.until("document.querySelectorAll('.hits .hit').length == 6")  # what it is written from is there to read
+    assert not browser.run("document.querySelector('.answer .note').hidden")
+    assert browser.run("document.querySelector('.answer').getAttribute('aria-busy')") == "true"
+    browser.screenshot(tmp_path / "while.png")
+    go_on.touch()
+    browser.until("document.querySelectorAll('.answer a.cite').length == 2")
+    assert browser.run(text).startswith("".join(ANSWER[:2]))
+    assert "777" in browser.run("document.querySelector('.answer .unsupported').textContent")
+    assert browser.run("document.querySelectorAll('.answer img').length") == 0
+    assert "777" in browser.run("document.querySelector('#status').textContent")
+    browser.screenshot(tmp_path / "whole.png")
+    # A judgement on a passage that came with the stream is sent by htmx like any other.
+    browser.run("document.querySelectorAll('.verdict .no')[0].click()")
+    browser.until("document.querySelectorAll('.verdict .no')[0]?.getAttribute('aria-pressed') == 'true'")
+    assert browser.run("location.pathname") == "/ask"
+    assert browser.complaints() == []
+
+
+def test_an_answer_that_breaks_off_is_said_and_a_new_question_ends_the_old_one(
+    browser: Browser, asked: tuple[str, Teller], tmp_path: Path
+) -> None:
+    address, teller = asked
+    teller.script = ["Notice ", None]
+    browser.open(address + "/ask?q=when+must+notice+7+be+given")  # an address that was sent to somebody
+    browser.until("document.querySelector('.answer .note')?.textContent.includes('broke off')")
+    assert browser.run("document.querySelectorAll('.answer .said').length") == 0, "half an answer is none"
+    assert browser.run("document.querySelectorAll('.hits .hit').length") == 6
+    teller.script = ["The first ", tmp_path / "never", "answer [1]."]
+    browser.open(address + "/ask?q=first")
+    browser.until("document.querySelector('.answer .said')?.textContent == 'The first '")
+    teller.script = ["Notice must be given [1]."]
+    browser.run("document.querySelector('#q').value = 'when must notice 8 be given'")
+    browser.run("document.querySelector('.go').click()")
+    browser.until("document.querySelector('.answer .said a.cite') != null")
+    assert browser.run("document.querySelector('.answer .said').textContent") == "Notice must be given [1]."
+    assert len([url for url in browser.requested() if "/ask/answer?q=when+must+notice+8" in url]) == 1
+
+
+def test_without_script_the_answer_comes_whole(browser: Browser, asked: tuple[str, Teller]) -> None:
+    address, teller = asked
+    teller.script = list(ANSWER)
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(address + "/ask?q=when+must+notice+7+be+given")
+        browser.until("document.querySelectorAll('.answer a.cite').length == 2")
+        assert browser.run("document.querySelectorAll('.hits .hit').length") == 6
+    finally:
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)

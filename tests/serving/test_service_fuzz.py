@@ -13,7 +13,7 @@ def test_requests_made_from_the_openapi_meet_no_fault_and_no_undocumented_answer
     from fieldtune.serving.app import make_app
     from fieldtune.serving.opening import open_service
 
-    with open_service(tiny_run, make_config({"serving": {"hosts": ["*"]}})) as service:
+    with open_service(tiny_run, make_config({"serving": {"hosts": ["*"], "request_seconds": 240}})) as service:
         seen, failed = serve_fuzz.fuzz(make_app(service), cases=320, seed=1, name=service.name)
     assert failed == []
     posts = {label for label, _ in seen if label.startswith("POST")}

@@ -14,15 +14,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from llm_teller import Teller
 from serving_cases import eventually, serving, tiny_passages, write_index
 
 from fieldtune.serving.keys import new_key
+from fieldtune.types import Passage
 
 QUESTION = {"query": "when must notice 3 be given", "k": 2}
 
@@ -208,46 +210,37 @@ def test_an_index_that_is_deleted_rebuilt_and_damaged_under_the_server(tiny_run:
         assert len(service.volume.index) == 50
 
 
-class Teller:
-    """An LLM on loopback that streams what its script says: text, a pause in seconds, or None to hang up."""
+def test_after_a_rebuild_not_found_is_calibrated_anew_while_it_serves(
+    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    caplog.set_level(logging.INFO, logger="fieldtune.serving")
+    with serving(run) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+        before = service.volume.threshold
+        assert before is not None
+        # Now each dev question stands in the documents word for word: its best similarity is near 1.
+        texts = [line["text"] for line in map(json.loads, (run / "data" / "queries.jsonl").read_text().splitlines())]
+        write_index(run, run / "model", [Passage(f"p{at}", "", text, source="n.pdf") for at, text in enumerate(texts)])
+        statuses = []
 
-    def __init__(self) -> None:
-        self.script: list[str | float | None] = []
-        self.asked: list[dict[str, Any]] = []
-        teller = self
+        def calibrated() -> bool:
+            statuses.append(client.post("/v1/search", json=QUESTION).status_code)
+            return bool(service.volume.calibrated == service.volume.version and len(service.volume.index) == len(texts))
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                teller.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.end_headers()
-                try:
-                    for step in teller.script:
-                        if step is None:
-                            self.connection.shutdown(socket.SHUT_RDWR)
-                            return
-                        if isinstance(step, float):
-                            time.sleep(step)
-                            continue
-                        self.chunk({"content": step}, None)
-                    self.chunk({}, "stop")
-                    self.wfile.write(b"data: [DONE]\n\n")
-                except OSError:
-                    pass
-
-            def chunk(self, delta: dict[str, str], reason: str | None) -> None:
-                choice = {"index": 0, "delta": delta, "finish_reason": reason}
-                row = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-                self.wfile.write(b"data: " + json.dumps(row).encode() + b"\n\n")
-                self.wfile.flush()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        eventually(calibrated)
+        after = service.volume.threshold
+        assert after is not None and after.cut > before.cut and after.refused == 0
+        assert set(statuses) == {200}
+        said = [record.getMessage() for record in caplog.records if "calibrated anew" in record.getMessage()]
+        assert said == [f"calibrated anew: {after.sentence}"]
+        assert service.library.volume.index.meta["table"] in (run / "serving" / "threshold.json").read_text()
+    (run / "serving" / "threshold.json").unlink()
+    with serving(run) as (_, service):
+        assert service.volume.threshold == after, "a start finds another threshold than the running server did"
+        # With all of their passages gone the dev questions say nothing of what these documents hold.
+        write_index(run, run / "model", [replace(one, id=f"n{one.id}") for one in tiny_passages()])
+        eventually(lambda: service.volume.threshold is None)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +255,7 @@ def teller() -> Iterator[Teller]:
 def answering(tiny_run: Path, teller: Teller) -> Iterator[Callable[..., httpx.Response]]:
     llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
     with serving(tiny_run, llm=llm, stall_seconds=2, answer_seconds=30) as (address, service):
-        service.library.volume = type(service.volume)(service.volume.index, service.volume.engine, None)
+        service.library.volume = replace(service.volume, threshold=None)
 
         def ask(script: list[str | float | None], **body: Any) -> httpx.Response:
             teller.script, teller.asked = script, []
@@ -317,7 +310,7 @@ def test_a_question_about_something_else_is_not_put_to_the_llm(tiny_run: Path, t
     llm = {"base_url": f"http://127.0.0.1:{teller.server.server_port}/v1", "model": "m"}
     with serving(tiny_run, llm=llm) as (address, service):
         high = Threshold(2.0, 0, 0, 1, 1)
-        service.library.volume = type(service.volume)(service.volume.index, service.volume.engine, high)
+        service.library.volume = replace(service.volume, threshold=high)
         teller.asked = []
         answer = httpx.post(f"{address}/v1/answer", json={"question": "Who won the match?"}, timeout=30).json()
         assert answer["found"] is False and answer["answer"] == "Not found in these documents." and answer["passages"]

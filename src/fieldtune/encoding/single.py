@@ -75,13 +75,17 @@ class SingleEncoder:
         import torch
 
         rows = np.zeros((len(texts), self.dimension), np.float32)
-        tokens = [self._tokenizer.encode(self._prompts[side] + text.strip()).ids for text in texts]
+        tokens = [self.ids(self._prompts[side] + text.strip()) for text in texts]
         for batch in budgeted(np.array([len(ids) for ids in tokens]), _BUDGET):
             some = [tokens[row] for row in batch.tolist()]
             with torch.inference_mode(), autocast(self.precision, "cpu"):
                 output = self._pooled(self._forward(some), some)
             rows[batch] = torch.nn.functional.normalize(output.float(), dim=-1).numpy()
         return rows
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids, special ones included, as far as the model reads."""
+        return list(self._tokenizer.encode(text).ids)
 
     def _forward(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token vectors (1, tokens, dimension) of texts end to end; operation for operation what BertModel does.

@@ -6,6 +6,7 @@ import logging
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding import Encoder, SingleEncoder, shortened
 from fieldtune.encoding.m3 import M3Vectors, TokenVectors
+from fieldtune.encoding.threads import one_thread
 from fieldtune.errors import InputError, ModelError
 from fieldtune.index.asking import Asked, Asker
 from fieldtune.index.meta import REBUILD, index_folder, stamp
@@ -136,7 +138,8 @@ class Index:
         with self._lock:
             if self._encoder is None and self._once and self.meta.get("single"):
                 try:
-                    self._encoder = SingleEncoder(Path(self.model))
+                    with one_thread():
+                        self._encoder = SingleEncoder(Path(self.model))
                 except Exception as error:  # a GPU came, a library changed: the usual way is there
                     log.info("%s is loaded with the library (%s)", self.model, error)
             if self._encoder is None:
@@ -191,9 +194,7 @@ class Index:
         snapshot, mode = self._asked(k, mode)
         if not texts:
             return []
-        vectors: Asked | None = None
-        if mode != "words":
-            vectors = self.three(texts) if mode in MODES else self.encoder.encode(texts, "query")
+        vectors = None if mode == "words" else self._encoded(texts, mode)
         deep = max(k, int(snapshot.meta["rerank_depth"])) if rerank else k
         found = self._hits(snapshot, vectors, texts, deep, mode, where)
         if rerank:
@@ -260,6 +261,13 @@ class Index:
         if three is None:
             raise InputError("this index has no sparse and token vectors", REBUILD)
         return three.signals.by_passage(), three.signals.tokens
+
+    def _encoded(self, texts: Sequence[str], mode: str) -> Asked:
+        if mode in MODES:
+            return self.three(texts)
+        encoder = self.encoder
+        with one_thread() if isinstance(encoder, SingleEncoder) else nullcontext():
+            return encoder.encode(texts, "query")
 
     def _asked(self, k: int, mode: str) -> tuple[Snapshot, str]:
         if k < 1:

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 
 from fieldtune import __version__
 from fieldtune.serving import answer, embeddings, rerank, search, state, uses
+from fieldtune.serving.examples import examples_of, show_examples
 from fieldtune.serving.guard import Guard
 from fieldtune.serving.page import addresses, problem_page, routers_of
 from fieldtune.serving.problems import ApiError, explain
 from fieldtune.serving.service import Service
+from fieldtune.serving.upkeep import warm, watch_index
 
 _ABOUT = """Search, answers with citations and embeddings over a collection of documents, by a model tuned on it.
 
@@ -31,8 +33,8 @@ def make_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.warm()
-        watching = asyncio.get_running_loop().create_task(service.watch_index())
+        await warm(service)
+        watching = asyncio.get_running_loop().create_task(watch_index(service))
         try:
             yield
         finally:
@@ -67,6 +69,7 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _not_there)
     schema = app.openapi()
     _tidy(schema)
+    show_examples(schema, examples_of(service))
     routes = pages | {path for path in schema["paths"] if "{" not in path}
     app.add_middleware(
         Guard, settings=service.settings, keys=service.keys, sessions=service.sessions, metrics=service.metrics,

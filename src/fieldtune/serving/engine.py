@@ -139,6 +139,17 @@ class Engine:
             raise ModelError(f"{self.model}: the model returned a vector with NaN", "its weights are damaged")
         return vectors
 
+    def ids_of(self, text: str) -> list[int]:
+        """Token ids of a text by the model's own tokenizer, special ones included; none where it reads texts."""
+        if self.one is not None:
+            return self.one.ids(text)
+        loaded = self.whole()
+        if loaded.tokens is None:
+            return []
+        tokenizer: Any = loaded.many.model.tokenizer
+        with self._lock:
+            return [int(number) for number in tokenizer(text)["input_ids"]]
+
     def text_of(self, ids: Sequence[int], where: str) -> str:
         """The text that token ids of this model's tokenizer stand for. Raises ApiError 400 for an unknown id."""
         tokenizer: Any = self.whole().many.model.tokenizer

@@ -25,7 +25,9 @@ log = logging.getLogger("fieldtune.serving")
 
 _OPEN = frozenset({"/health", "/ready"})
 """Asked by whoever watches over the process; they need no key and always have room."""
-_OWN_TIME = frozenset({"/v1/answer", "/ask"})
+ASK_STREAM = "/ask/answer"
+"""Where the page reads an answer as it is written."""
+_OWN_TIME = frozenset({"/v1/answer", "/ask", ASK_STREAM})
 """These keep to limits of their own: their search to that of all requests, what the LLM writes to the LLM's."""
 SIGN_IN = "/signin"
 STATIC = "/static/"

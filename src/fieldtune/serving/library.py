@@ -6,19 +6,21 @@ import json
 import logging
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldtune.encoding.m3 import M3Vectors, together
 from fieldtune.errors import FieldtuneError, InputError
 from fieldtune.index import Asked, Index
-from fieldtune.serving.engine import PROBES, Engine
+from fieldtune.serving.engine import PROBES, Engine, Vectors
 from fieldtune.serving.problems import LOST, ApiError, unavailable
-from fieldtune.serving.threshold import Threshold, threshold_of
+from fieldtune.serving.threshold import Threshold, TopScores, threshold_of
 from fieldtune.types import Hit
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ class Volume:
     index: Index
     engine: Engine
     threshold: Threshold | None
+    calibrated: str
+    """The version of the index that the threshold was found on."""
 
     @property
     def model(self) -> str:
@@ -42,6 +46,12 @@ class Volume:
         """Of the model with its layers for sparse and token vectors; empty where the index has none of these."""
         about = self.index.meta.get("m3")
         return f"{self.model} {about['heads']}" if about else ""
+
+    @property
+    def version(self) -> str:
+        """Of the index that is searched at this moment; it takes up a newer one by itself."""
+        meta = self.index.meta
+        return f"{meta['model_fingerprint']} {meta.get('table')} {meta.get('count')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Library:
         """Raises FieldtuneError when there is no index, or no model for it."""
         self.run, self._seed = run, seed
         self.volume = self._open(None)
+        self.calibrate(self._best)
         self.fault = ""
         """Why searching does not work at the moment; empty where it does."""
         self._lock = threading.Lock()
@@ -128,26 +139,39 @@ class Library:
             log.warning("the base model cannot be used: %s", getattr(error, "message", type(error).__name__))
             raise unavailable("the base model cannot be used at the moment") from None
 
-    def refresh(self) -> bool:
-        """Take up what was built meanwhile, and say whether there was anything; faults are kept in `fault`."""
+    def refresh(self) -> None:
+        """Take up what was built meanwhile; faults are kept in `fault`."""
         try:
             if not self._is_there():
                 raise InputError("there is no index")
-            changed = self.volume.index.refresh()
+            self.volume.index.refresh()
             if self.fault:  # what failed may work again, though nothing was rebuilt
                 self._probe()
         except Exception as error:
             # Another model, or a folder that was away: everything is opened anew.
             try:
                 self.volume = self._open(self.volume)
-                changed = True
             except Exception as again:
                 self._blame(again if isinstance(again, FieldtuneError) else error)
-                return False
+                return
         if self.fault:
             log.warning("the index works again")
         self.fault = ""
-        return changed
+
+    def calibrate(self, best: TopScores) -> None:
+        """Find the threshold of the index that is searched now, or read the one that was found for it; for any thread.
+
+        `best` gives the highest similarity of each query, (len(queries),). Raises what it raises.
+        """
+        volume, version = self.volume, self.volume.version
+        kept = volume.index.path.parent / "serving" / "threshold.json"
+        data, holds = volume.index.path.parent / "data", partial(_holds, volume.index)
+        found = threshold_of(data, kept, version, best, self._seed, holds=holds)
+        if self.volume is volume:  # else it was opened anew meanwhile, and this is not its threshold
+            self.volume = replace(volume, threshold=found, calibrated=version)
+
+    def _best(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        return highest(self.volume.index, self.volume.engine.encode("query", queries))
 
     def _works(self) -> bool:
         try:
@@ -182,14 +206,23 @@ class Library:
         else:
             engine = Engine(index.model, single=bool(index.meta.get("single")), probes=_probes(index))
 
-        def top(queries: Sequence[str]) -> Any:
-            found = index.search_vectors(engine.encode("query", queries), 1, mode="dense")
-            return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
+        # Another model's threshold has another scale; that of an older index is close until it is found anew.
+        threshold = before.threshold if before is not None and engine is before.engine else None
+        return Volume(index, engine, threshold, "")
 
-        fingerprint = f"{index.meta['model_fingerprint']} {index.meta.get('table')} {index.meta.get('count')}"
-        kept = index.path.parent / "serving" / "threshold.json"
-        threshold = threshold_of(index.path.parent / "data", kept, fingerprint, top, self._seed)
-        return Volume(index, engine, threshold)
+
+def highest(index: Index, vectors: Vectors) -> NDArray[np.float32]:
+    """The highest similarity that each query's vector has with a passage, (len(vectors),)."""
+    found = index.search_vectors(vectors, 1, mode="dense")
+    return np.array([hits[0].score if hits else -1.0 for hits in found], np.float32)
+
+
+def _holds(index: Index, passage: str) -> bool:
+    try:
+        index.passages([passage])
+    except InputError:
+        return False
+    return True
 
 
 def _beside(vectors: Sequence[Asked]) -> Asked:

@@ -8,6 +8,9 @@ from typing import Any
 LOST = "the index cannot be read at the moment; it is tried again every few seconds"
 
 
+_FILTER = 'is no filter: a value, a list of values, or {"from": …, "to": …}'
+
+
 class ApiError(Exception):
     """A refusal that the client is told: HTTP status, sentence, and the field that it is about."""
 
@@ -81,13 +84,19 @@ def explain(errors: list[Any]) -> ApiError:
     for error in errors:
         # Alternatives of one field (a string or a list) are tried in turn, and each says what it misses.
         place = () if error["type"] == "json_invalid" else error["loc"]
+        place = tuple(place[:3]) if _of_filter(place) else place
         name = field_of(tuple(part for part in place if not _is_alternative(part)))
         first = first if first is not None else (name or None)
-        line = f"{name or 'body'}: {_sentence(error)}"
+        line = f"{name or 'body'}: {_FILTER if _of_filter(place) else _sentence(error)}"
         if line not in lines:
             lines.append(line)
     shown = "; ".join(lines[:4]) + (f" (and {len(lines) - 4} more)" if len(lines) > 4 else "")
     return ApiError(400, shown, param=first, code="invalid_request")
+
+
+def _of_filter(place: tuple[Any, ...]) -> bool:
+    """Whether it is about one column of `where`, whose three forms would each say what they miss."""
+    return len(place) > 2 and place[1] == "where"
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

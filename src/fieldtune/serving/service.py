@@ -191,35 +191,6 @@ class Service:
             )  # fmt: skip
         return self.reranker
 
-    async def watch_index(self) -> None:
-        """Look for a rebuilt index now and then, in the thread that searches, until cancelled."""
-        while True:
-            await asyncio.sleep(self.settings.refresh_seconds)
-            before = self.volume
-            try:
-                changed = await self.searcher.aside(self.library.refresh)
-            except Exception as error:
-                log.error("looking for a new index failed: %s", type(error).__name__)
-                continue
-            if changed:
-                self.metrics.refreshes.inc()
-                log.info("serving the rebuilt index: %d passages", len(self.volume.index))
-            if before is not self.volume:
-                self.cache.clear()
-
-    async def warm(self) -> None:
-        """Do once in each thread what the first client would wait for: code and memory are made ready with it."""
-        volume = self.volume
-        mode = str(volume.index.meta["mode"])
-        try:
-            for text in ("warm", "to warm up before the first question comes"):
-                kind = volume.three if volume.index.is_three(mode) else volume.model
-                vector = await self.encoder.submit(text, kind=kind)
-                await self.searcher.submit((vector, text), kind=Search(10, mode, "", volume.model))
-            await self.vectors(["to warm up"] * 2 * processors(), "passage")
-        except Exception as error:  # what is wrong will be said to those who ask
-            log.warning("the first search failed: %s", type(error).__name__)
-
     async def close(self) -> None:
         await self.uses.close()
         await self.encoder.close()

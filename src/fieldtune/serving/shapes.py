@@ -1,4 +1,4 @@
-"""The bodies of requests and answers, with the examples that the OpenAPI page shows."""
+"""The bodies of requests and answers; `examples` shows requests that this very server answers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,13 @@ class Between(Body):
     to: Scalar | None = None
 
 
-Where = Annotated[
-    dict[str, Scalar | list[Scalar] | Between],
-    Field(max_length=20, examples=[{"source": ["lease.pdf"], "date": {"from": "2023-01-01"}}]),
-]
+Where = Annotated[dict[str, Scalar | list[Scalar] | Between], Field(max_length=20)]
 
 
 class SearchBody(Body):
     """What to look for."""
 
-    query: str = Field(examples=["When does the notice period end?"])
+    query: str
     k: int = Field(10, ge=1, le=10_000)
     """How many passages; the server may allow fewer than this schema does."""
     mode: Mode = "auto"
@@ -86,9 +83,9 @@ class SearchAnswer(Answer):
 class EmbeddingsBody(Body):
     """OpenAI's request for embeddings, and `input_type`."""
 
-    input: str | list[str] | list[int] | list[list[int]] = Field(examples=["The notice period is three months."])
+    input: str | list[str] | list[int] | list[list[int]]
     """A text, several, or token ids of this model's own tokenizer."""
-    model: str = Field(examples=["run"])
+    model: str
     """As GET /v1/models names it."""
     encoding_format: Literal["float", "base64"] | None = "float"
     """null is `float`, as clients write it that send all fields."""
@@ -143,8 +140,8 @@ class ModelList(Answer):
 class SimilarityBody(Body):
     """Texts to compare: each of the first with each of the second."""
 
-    first: list[str] = Field(min_length=1, max_length=512, examples=[["What is the notice period?"]])
-    second: list[str] = Field(min_length=1, max_length=512, examples=[["Notice must be given three months before."]])
+    first: list[str] = Field(min_length=1, max_length=512)
+    second: list[str] = Field(min_length=1, max_length=512)
     first_type: Literal["query", "passage"] = "passage"
     second_type: Literal["query", "passage"] = "passage"
 
@@ -163,8 +160,8 @@ class RerankBody(Body):
 
     model_config = ConfigDict(extra="ignore")
 
-    query: str = Field(examples=["When does the notice period end?"])
-    documents: list[str | RerankDocument] = Field(min_length=1, max_length=1_000, examples=[["Notice ends in March."]])
+    query: str
+    documents: list[str | RerankDocument] = Field(min_length=1, max_length=1_000)
     model: str | None = None
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False
@@ -193,7 +190,7 @@ class RerankAnswer(Answer):
 class AnswerBody(Body):
     """A question to answer from the documents."""
 
-    question: str = Field(examples=["How long is the notice period, and who may give notice?"])
+    question: str
     k: int | None = Field(None, ge=1, le=50)
     """Passages to answer from; by default as the server is set."""
     mode: Mode = "auto"

@@ -68,10 +68,13 @@ def calibrate(right: NDArray[np.floating[Any]], foreign: NDArray[np.floating[Any
     )
 
 
-def threshold_of(data: Path, kept: Path, fingerprint: str, top: TopScores, seed: int) -> Threshold | None:
-    """The threshold for an index, from the file `kept` where it was calibrated before; None where there is no dev set.
+def threshold_of(
+    data: Path, kept: Path, fingerprint: str, top: TopScores, seed: int, *, holds: Callable[[str], bool]
+) -> Threshold | None:
+    """The threshold for an index, from the file `kept` where it was calibrated before; None for too few dev questions.
 
-    `data` is the run's BEIR folder, `fingerprint` that of model and table.
+    `data` is the run's BEIR folder, `fingerprint` that of model and table. Dev questions count while the index `holds`
+    a passage (given by its id) that answers them: documents may have been taken out since.
     """
     if kept.exists():
         try:
@@ -80,7 +83,7 @@ def threshold_of(data: Path, kept: Path, fingerprint: str, top: TopScores, seed:
                 return Threshold(**row["threshold"]) if row["threshold"] else None
         except (FieldtuneError, AttributeError, KeyError, TypeError):
             log.info("%s is made again", kept)
-    asked = _dev_questions(data, seed)
+    asked = _dev_questions(data, seed, holds)
     elsewhere = foreign_questions(language_of("\n".join(asked[:50])))
     found = None
     if min(len(asked), len(elsewhere)) >= _FEWEST:
@@ -101,12 +104,13 @@ def foreign_questions(language: str) -> list[str]:
     return texts[:: max(1, len(texts) // _MOST)][:_MOST]
 
 
-def _dev_questions(data: Path, seed: int) -> list[str]:
+def _dev_questions(data: Path, seed: int, holds: Callable[[str], bool]) -> list[str]:
     if not (data / "qrels" / "dev.tsv").exists():
         return []
     try:
         loaded = load_beir(data)
-        queries = sorted(loaded.positives("dev"))
+        right = loaded.positives("dev")
+        queries = sorted(query for query in right if any(map(holds, right[query])))
     except FieldtuneError as error:
         log.warning("the threshold is not calibrated: %s", error.message)
         return []

@@ -14,16 +14,6 @@ class Labelled(Body):
     """Equal ones stay on one side in cross-validation, such as the contract that the clause is from."""
 
 
-_CLAUSES = [
-    {"text": "Notice must be given three months before.", "label": "notice"},
-    {"text": "Written notice ends the lease.", "label": "notice"},
-    {"text": "A notice period of four weeks applies.", "label": "notice"},
-    {"text": "The deposit is two months' rent.", "label": "deposit"},
-    {"text": "The landlord returns the deposit.", "label": "deposit"},
-    {"text": "No deposit is due for storage rooms.", "label": "deposit"},
-]
-
-
 MOST_CELLS = 20_000
 """Examples times classes in one request, which the time for it goes by: some 8 s of a core at 768 dimensions."""
 MOST_PAIRS = 50_000
@@ -33,9 +23,9 @@ MOST_PAIRS = 50_000
 class ClassifyBody(Body):
     """Examples to learn classes from, and texts to put into them."""
 
-    examples: list[Labelled] = Field(min_length=6, max_length=2_000, examples=[_CLAUSES])
+    examples: list[Labelled] = Field(min_length=6, max_length=2_000)
     """At least three different texts of each class; examples times classes at most 20,000."""
-    texts: list[str] = Field(max_length=2_000, examples=[["When may the tenant give notice?"]])
+    texts: list[str] = Field(max_length=2_000)
     """May be empty, to learn what the examples are worth."""
     abstain_below: float = Field(0.0, ge=0, lt=1)
     """A best label that is less probable is not given."""
@@ -79,11 +69,7 @@ class ClassifyAnswer(Answer):
 class DuplicatesBody(Body):
     """Texts among which, or between which, the same is said twice."""
 
-    texts: list[str] = Field(
-        min_length=1,
-        max_length=5_000,
-        examples=[["The notice period is three months.", "Rent is due monthly.", "Notice must be given in 3 months."]],
-    )
+    texts: list[str] = Field(min_length=1, max_length=5_000)
     against: list[str] | None = Field(None, min_length=1, max_length=5_000)
     """Pairs of `texts` with these, not among `texts`."""
     threshold: float | None = Field(None, ge=0, le=1)
@@ -114,9 +100,7 @@ class DuplicatesAnswer(Answer):
 class OutliersBody(Body):
     """Texts, each of a kind, among which some lie far from their kind."""
 
-    texts: list[str] = Field(
-        min_length=1, max_length=5_000, examples=[[f"Invoice {n} for office rent." for n in range(12)]]
-    )
+    texts: list[str] = Field(min_length=1, max_length=5_000)
     kinds: list[str] | None = Field(None, max_length=5_000)
     """The kind of each text; by default all are of one. A kind needs ten different texts."""
     false_alarms: float = Field(0.01, gt=0, lt=0.5)

@@ -71,6 +71,14 @@ def _fields(index: Index) -> tuple[Field, ...]:
 def where_from(form: Mapping[str, str], fields: Sequence[Field], index: Index) -> dict[str, Any]:
     """What the form limits the search to. Raises ApiError 400 naming the filter that cannot be used."""
     where: dict[str, Any] = {}
+    columns = index.columns
+    for name in form:  # an address may be older than the index: without its filter it would find something else
+        column = name.removeprefix("f.")
+        if name.startswith("f.") and column not in columns and column.rpartition(".")[0] not in columns:
+            raise ApiError(
+                400, f"{column[:80]}: there is no such column; there are: {', '.join(columns)}", param=column[:80],
+                code="unknown_column",
+            )  # fmt: skip
     for field in fields:
         name = f"f.{field.column}"
         given = form.get(name, "").strip()

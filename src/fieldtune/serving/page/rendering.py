@@ -26,16 +26,36 @@ POLICY = (
 LANGUAGE = "fieldtune_lang"
 NAME = "fieldtune_name"
 _YEAR = 31_536_000
+_NOT_FORM = ("lang", "whole")
+"""What an address says besides what is looked for."""
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page, or the part of one that htmx asked for."""
+    language = language_for(request)
+    html = _filled(
+        request, "part.html.j2" if is_part(request) else "page.html.j2", body=f"_{template}.html.j2", view=template,
+        **values,
+    )  # fmt: skip
+    response = Response(html, status, media_type="text/html; charset=utf-8")
+    secure(response)
+    response.headers["Vary"] = "HX-Request, Accept-Language, Cookie"
+    if request.query_params.get("lang") in CATALOGUE:
+        keep(request, response, LANGUAGE, language, _YEAR)
+    return response
+
+
+def part_of(request: Request, template: str, **values: Any) -> str:
+    """One piece of a page, to be put into one that is shown already."""
+    return _filled(request, f"{template}.html.j2", **values)
+
+
+def _filled(request: Request, template: str, **values: Any) -> str:
     service: Service = request.app.state.service
     language = language_for(request)
-    part = is_part(request)
-    html = (
+    return (
         _environment()
-        .get_template("part.html.j2" if part else "page.html.j2")
+        .get_template(template)
         .render(
             t=CATALOGUE[language],
             language=language,
@@ -45,19 +65,11 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
             signed_in=service.keys.wanted and bool(service.sessions.owner(request.headers.get("cookie", ""))),
             path=request.url.path,
             form=defaultdict(str, form_of(request)),
-            part=part,
-            body=f"_{template}.html.j2",
+            part=is_part(request),
             has_report=(service.library.run / "report.html").is_file(),
-            view=template,
             **values,
         )
     )
-    response = Response(html, status, media_type="text/html; charset=utf-8")
-    secure(response)
-    response.headers["Vary"] = "HX-Request, Accept-Language, Cookie"
-    if request.query_params.get("lang") in CATALOGUE:
-        keep(request, response, LANGUAGE, language, _YEAR)
-    return response
 
 
 def secure(response: Response, policy: str = POLICY) -> None:
@@ -97,7 +109,7 @@ def words_for(request: Request) -> Words:
 
 def form_of(request: Request) -> Mapping[str, str]:
     """What the address asks for, what is empty left out."""
-    return {name: value for name, value in request.query_params.items() if value.strip() and name != "lang"}
+    return {name: value for name, value in request.query_params.items() if value.strip() and name not in _NOT_FORM}
 
 
 def require_same_origin(request: Request) -> None:

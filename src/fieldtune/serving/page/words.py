@@ -78,6 +78,8 @@ class Words:
     passages_of: str
     unsupported: str
     thinking: str
+    writing: str
+    show_answer: str
     base: str
     tuned: str
     up: str
@@ -190,6 +192,8 @@ EN = Words(
     passages_of="Passages",
     unsupported="not supported: {why}",
     thinking="Reading the passages …",
+    writing="Being written; its citations are checked when it is whole.",
+    show_answer="Show the answer",
     base="Before: base model",
     tuned="After: tuned model",
     up="up {n} from rank {m}",
@@ -297,6 +301,8 @@ ZH = Words(
     passages_of="段落",
     unsupported="缺乏依据：{why}",
     thinking="正在阅读段落……",
+    writing="正在撰写；完成后将核对引用。",
+    show_answer="显示答案",
     base="训练前：基础模型",
     tuned="训练后：调优模型",
     up="上升 {n} 位，原为第 {m} 位",

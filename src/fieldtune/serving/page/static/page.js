@@ -37,6 +37,72 @@ document.addEventListener("htmx:afterSwap", (event) => {
   const news = find("#results .count, #results .said, #results .note, #results .problem");
   find("#status").textContent = news ? news.textContent.trim().replace(/\s+/g, " ") : "";
 });
+
+// An answer is read while the model writes it: its text as text, and what the server made of it when it is whole.
+let reading = null;
+function stopReading() {
+  if (reading) reading.abort();
+  reading = null;
+}
+async function readAnswer() {
+  const section = find("#results [data-stream]");
+  if (!section || section.dataset.begun) return; // htmx tells of one swap several times
+  section.dataset.begun = "yes";
+  stopReading();
+  const mine = reading = new AbortController();
+  try {
+    const answer = await fetch(section.dataset.stream, { headers: { "HX-Request": "true" }, signal: mine.signal });
+    const there = answer.headers.get("HX-Redirect");
+    if (there) { location.assign(there); return; }
+    const type = answer.headers.get("content-type") || "";
+    if (!type.startsWith("text/event-stream")) {
+      if (type.startsWith("text/html")) put(find("#results"), await answer.text());
+      else stuck(section, document.body.dataset.busy.replace("{status}", answer.status));
+      return;
+    }
+    const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = "", ended = false; !ended;) {
+      const { value, done } = await pieces.read();
+      if (done) { stuck(section, document.body.dataset.offline); return; }
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) ended = happened(section, block) || ended;
+    }
+  } catch (error) {
+    if (!mine.signal.aborted) stuck(section, document.body.dataset.offline);
+  }
+}
+function happened(section, block) {
+  const cut = block.indexOf("\ndata: ");
+  const name = block.slice("event: ".length, cut);
+  const data = JSON.parse(block.slice(cut + "\ndata: ".length));
+  const draft = section.querySelector(".draft");
+  if (name === "passages") put(find("#read"), data.html);
+  if (name === "delta") {
+    if (!draft.classList.contains("begun")) { draft.textContent = ""; draft.classList.add("begun"); }
+    draft.append(data.text);
+    section.querySelector(".note").hidden = false;
+  }
+  if (name !== "final") return false;
+  section.outerHTML = data.html;
+  const said = find("#results .said") || find("#results .note");
+  if (said) find("#status").textContent = said.textContent.trim().replace(/\s+/g, " ");
+  return true;
+}
+// What the server has made HTML of, in which it escaped every text.
+function put(place, html) {
+  place.innerHTML = html;
+  htmx.process(place);
+}
+function stuck(section, why) {
+  section.removeAttribute("aria-busy");
+  section.querySelector(".draft").hidden = true;
+  section.querySelector(".note").hidden = true;
+  trouble(why);
+}
+document.addEventListener("htmx:beforeRequest", (event) => { if (event.detail.elt.id === "find") stopReading(); });
+document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target.id === "results") readAnswer(); });
+document.addEventListener("DOMContentLoaded", readAnswer);
 document.addEventListener("htmx:sendError", () => trouble(document.body.dataset.offline));
 
 const stops = () => all(".hit h3 a, .versus .right h3 a, .examples a");
