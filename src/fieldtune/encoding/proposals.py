@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-_GROUP = 16  # passages of which first only the best score is looked at
+_GROUP = 16  # passages of which first only the best score is looked at, and groups of which the same is done
 _SLAB = 4_096  # passages of one product
 _PART = 65_536  # passages whose scores are in memory together
 _SAMPLED = 4_096
@@ -67,11 +67,19 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
     return search
 
 
+def cosines(queries: Floats, passages: Blocks, rows: Rows) -> Floats:
+    """Inner products in float32 of each query (n, dim) with its own rows (n, c), rounded as `top_k` rounds them."""
+    out = np.empty(rows.shape, np.float32)
+    for begin in range(0, len(queries), _RESCORED):
+        out[begin : begin + _RESCORED] = _rescored(queries, passages, rows, slice(begin, begin + _RESCORED))
+    return out
+
+
 def _rescored(queries: Floats, passages: Blocks, rows: Rows, part: slice) -> NDArray[np.float64]:
-    """Inner products in float32 of some queries with their candidates, rounded as `top_k` rounds them."""
     wanted = rows[part]
-    vectors = np.asarray(passages[wanted.ravel()], np.float32).reshape(*wanted.shape, -1)
+    vectors = np.asarray(passages[np.maximum(wanted.ravel(), 0)], np.float32).reshape(*wanted.shape, -1)
     scores = np.asarray((vectors @ queries[part][:, :, None])[:, :, 0], np.float64)
+    scores[wanted < 0] = -np.inf
     return np.asarray(np.round(scores, 6), np.float64)
 
 
@@ -83,13 +91,14 @@ def _proposed(
     k: int,
     pool: ThreadPoolExecutor,
 ) -> Rows:
-    """Rows of the passages that score highest, somewhat more than k of them, in no order."""
+    """Rows of the passages that score highest, somewhat more than k of them, in no order; -1 for none."""
     import torch
 
     wanted = k + max(16, k // 4)
     asked = _shifted(queries, _threshold(queries, sample, count, wanted)).T
     width = -(-len(queries) // processors())
-    best = found = None
+    least = torch.full((len(queries),), -torch.inf)
+    best, found = torch.empty((len(queries), 0)), torch.empty((len(queries), 0), dtype=torch.int64)
     for begin in range(0, count, _PART):
         size = min(_PART, count - begin)
         groups = -(-size // _GROUP)
@@ -98,15 +107,14 @@ def _proposed(
         highest = torch.empty((groups, len(queries)), dtype=torch.bfloat16)
         multiply = partial(_multiply, slab, begin, asked, scores, highest)
         list(pool.map(multiply, range(0, size, _SLAB)))
-        choose = partial(_choose, scores, highest, begin, wanted)
+        choose = partial(_choose, scores, highest, wanted, least)
         chosen = list(pool.map(choose, [slice(at, at + width) for at in range(0, len(queries), width)]))
-        values, rows = torch.cat([one[0] for one in chosen]), torch.cat([one[1] for one in chosen])
-        if best is None or found is None:
-            best, found = values, rows
-            continue
-        both = torch.cat([best, values], dim=1).topk(min(wanted, best.shape[1] + values.shape[1]), dim=1, sorted=False)
-        best, found = both.values, torch.cat([found, rows], dim=1).gather(1, both.indices)
-    assert found is not None  # there are passages
+        values, rows = (_beside([one[side] for one in chosen]) for side in (0, 1))
+        best = torch.cat([best, values], dim=1)
+        found = torch.cat([found, torch.where(rows < 0, rows, rows + begin)], dim=1)
+        if size < count:
+            best, kept = best.topk(min(wanted, best.shape[1]), dim=1)
+            found, least = found.gather(1, kept), best[:, -1]
     return np.asarray(found.numpy(), np.int64)
 
 
@@ -128,16 +136,41 @@ def _multiply(
 
 
 def _choose(
-    scores: torch.Tensor, highest: torch.Tensor, begin: int, wanted: int, columns: slice
+    scores: torch.Tensor, highest: torch.Tensor, wanted: int, least: torch.Tensor, columns: slice
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest scores of some queries with their rows: whatever is among them is in one of the best groups."""
+    """The `wanted` highest scores of some queries and a few more, those over `least`: padded, with their rows.
+
+    The `wanted`-th best of the groups' best scores, or of the best of several groups, is a score that so many passages
+    reach. Whatever reaches it is then looked up, without putting anything in order.
+    """
     import torch
 
-    top = highest[:, columns].T.contiguous().float().topk(min(wanted, len(highest)), dim=1, sorted=False).indices
-    rows = (top[:, :, None] * _GROUP + torch.arange(_GROUP)).view(len(top), -1)
-    values = scores[rows, torch.arange(scores.shape[1])[columns, None]].float()
-    kept = values.topk(min(wanted, values.shape[1]), dim=1, sorted=False)
-    return kept.values, rows.gather(1, kept.indices) + begin
+    best = highest[:, columns]
+    several = len(best) // _GROUP
+    coarse = best[: several * _GROUP].view(several, _GROUP, -1).amax(dim=1) if several >= 2 * wanted else best
+    enough = least[columns]
+    if len(coarse) >= wanted:  # of fewer, what is left over at the end, any may be among the best
+        enough = enough.maximum(coarse.T.float().topk(wanted, dim=1, sorted=False).values.amin(dim=1))
+    query, group = (best >= enough.bfloat16()).T.contiguous().nonzero().unbind(1)
+    grouped = scores.view(-1, _GROUP, scores.shape[1])
+    values = grouped[group, :, query + (columns.start or 0)].float()
+    place, member = ((values >= enough[query, None]) & values.isfinite()).nonzero().unbind(1)
+    query, values, rows = query[place], values[place, member], group[place] * _GROUP + member
+    counts = torch.bincount(query, minlength=len(enough))
+    column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
+    shape = (len(enough), int(counts.max()))
+    out = torch.full(shape, -torch.inf), torch.full(shape, -1)
+    out[0][query, column], out[1][query, column] = values, rows
+    return out
+
+
+def _beside(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Tables of several widths one below the other, the narrow ones filled with nothing."""
+    import torch
+
+    width = max(part.shape[1] for part in parts)
+    none = -torch.inf if parts[0].is_floating_point() else -1
+    return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=none) for part in parts])
 
 
 def _threshold(queries: Floats, sample: Floats, count: int, wanted: int) -> Floats:
@@ -146,7 +179,10 @@ def _threshold(queries: Floats, sample: Floats, count: int, wanted: int) -> Floa
 
     rank = max(1, round(wanted * len(sample) / count))
     asked, seen = (torch.from_numpy(vectors).to(torch.bfloat16) for vectors in (queries, sample))
-    return np.asarray((asked @ seen.T).float().topk(rank, dim=1, sorted=False).values.amin(dim=1).numpy(), np.float32)
+    scores = seen[: len(seen) // _GROUP * _GROUP] @ asked.T
+    # The best of each few: two of the highest seldom stand side by side, and it need only be about right.
+    best = scores.view(-1, _GROUP // 2, len(queries)).amax(dim=1)
+    return np.asarray(best.T.float().topk(min(rank, len(best)), dim=1, sorted=False).values.amin(dim=1).numpy())
 
 
 def _shifted(queries: Floats, threshold: Floats) -> torch.Tensor:
