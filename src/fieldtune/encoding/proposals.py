@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 _GROUP = 16  # passages of which first only the best score is looked at, and groups of which the same is done
-_SLAB = 4_096  # passages of one product
+_SLAB = 2_048  # passages of one product
 _PART = 65_536  # passages whose scores are in memory together
 _SAMPLED = 4_096
 _QUERIES = 1_024
@@ -43,6 +43,7 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
     step = max(1, len(passages) // _SAMPLED)
     sample = np.asarray(passages[np.arange(0, len(passages), step)], np.float32)
     keeps = len(passages) * sample.shape[1] <= _KEPT
+    rooms: list[_Room] = []
 
     def slab(first: int) -> torch.Tensor:
         if first in slabs:
@@ -54,17 +55,36 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
 
     def search(queries: Floats) -> tuple[NDArray[np.float32], Rows]:
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        room = rooms.pop() if rooms else _Room(len(passages))
         with single_threaded(processors()) as pool:
             for begin in range(0, len(queries), _QUERIES):
                 block = np.ascontiguousarray(queries[begin : begin + _QUERIES], np.float32)
-                found = _proposed(block, sample, slab, len(passages), k, pool)
+                found = _proposed(block, sample, slab, len(passages), k, pool, room)
                 pieces = [slice(at, at + _RESCORED) for at in range(0, len(block), _RESCORED)]
                 exact = list(pool.map(partial(_rescored, block, passages, found), pieces))
                 best, order = in_order(np.concatenate(exact), found, k)
                 scores[begin : begin + len(block)], rows[begin : begin + len(block)] = best, order
+        rooms.append(room)
         return scores, rows
 
     return search
+
+
+class _Room:
+    """Memory for scores that is kept from block to block: to get it anew takes half as long as to fill it."""
+
+    def __init__(self, passages: int) -> None:
+        import torch
+
+        groups = -(-min(_PART, passages) // _GROUP)
+        self._scores = torch.empty(groups * _GROUP * _QUERIES, dtype=torch.bfloat16)
+        self._highest = torch.empty(groups * _QUERIES, dtype=torch.bfloat16)
+
+    def of(self, passages: int, queries: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """For scores (passages up to a whole number of groups, queries) and the best of each group."""
+        groups = -(-passages // _GROUP)
+        scores = self._scores[: groups * _GROUP * queries].view(-1, queries)
+        return scores, self._highest[: groups * queries].view(-1, queries)
 
 
 def cosines(queries: Floats, passages: Blocks, rows: Rows) -> Floats:
@@ -90,6 +110,7 @@ def _proposed(
     count: int,
     k: int,
     pool: ThreadPoolExecutor,
+    room: _Room,
 ) -> Rows:
     """Rows of the passages that score highest, somewhat more than k of them, in no order; -1 for none."""
     import torch
@@ -101,10 +122,8 @@ def _proposed(
     best, found = torch.empty((len(queries), 0)), torch.empty((len(queries), 0), dtype=torch.int64)
     for begin in range(0, count, _PART):
         size = min(_PART, count - begin)
-        groups = -(-size // _GROUP)
-        scores = torch.empty((groups * _GROUP, len(queries)), dtype=torch.bfloat16)
+        scores, highest = room.of(size, len(queries))
         scores[size:] = -torch.inf  # what fills the last group
-        highest = torch.empty((groups, len(queries)), dtype=torch.bfloat16)
         multiply = partial(_multiply, slab, begin, asked, scores, highest)
         list(pool.map(multiply, range(0, size, _SLAB)))
         choose = partial(_choose, scores, highest, wanted, least)
