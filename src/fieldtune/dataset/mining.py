@@ -118,6 +118,8 @@ def _labelled(
     skipped: Counter[str],
 ) -> list[tuple[int, float]]:
     """The hardest passages that were judged irrelevant, with their cosines."""
+    if not known.irrelevant[query]:
+        return []
     labelled = [row for row in known.irrelevant[query] if row not in known.positives[query]]
     wrong = [row for row in labelled if row not in known.held]
     skipped[HELD] += len(labelled) - len(wrong)

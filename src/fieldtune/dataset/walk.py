@@ -21,11 +21,17 @@ CLOSE = "scores too near the positive"
 FIRST = "among the first, left out as asked"
 SAME = "of a positive's own document"
 
+_NOTHING: frozenset[int] = frozenset()
 _MORE = 8  # candidates of a query that are compared with its positives at once, after the first few
 
 
 class Walk:
     """One query on its way: what it found, and why a candidate is no negative of it, the reasons in their order."""
+
+    __slots__ = (
+        "_config", "_documents", "_known", "_labelled", "_limit", "_own", "_partly", "_passed", "alike", "close",
+        "found", "positives", "wanted",
+    )  # fmt: skip
 
     def __init__(self, known: Known, query: int, config: Negatives, limit: float, wanted: int) -> None:
         self.positives = known.positives[query]
@@ -34,14 +40,14 @@ class Walk:
         """Rows and cosines."""
         self.close: list[int] = []
         self._known, self._config, self._limit = known, config, limit
-        self._labelled = frozenset(known.irrelevant[query])
-        self._own, self._partly = frozenset(self.positives), frozenset(known.partly[query])
-        twins: set[int] = set()
-        if known.twins:
-            twins.update(*(known.twins.get(row, ()) for row in self._own))
-        self.alike = dict.fromkeys(sorted(twins - self._own))
+        self._own = frozenset(self.positives)
+        # There are as many walks as queries: what is empty for nearly all of them is not made anew for each.
+        self._labelled = frozenset(known.irrelevant[query]) if known.irrelevant[query] else _NOTHING
+        self._partly = frozenset(known.partly[query]) if known.partly[query] else _NOTHING
+        twins = [known.twins[row] for row in self._own if row in known.twins]
+        self.alike = dict.fromkeys(sorted(_NOTHING.union(*twins) - self._own) if twins else ())
         """Rows in the order in which they were found."""
-        self._documents = set() if config.same_document else {known.groups[row] for row in self._own} - {""}
+        self._documents = None if config.same_document else {known.groups[row] for row in self._own} - {""}
         self._passed = 0
 
     @property
@@ -96,11 +102,13 @@ def go(
         for place, *ahead in zip(under_way, part.tolist(), scores, near, strict=True):
             walk = walks[place]
             for row, score, alike in zip(*ahead, strict=True):
-                if walk.full or row < 0:
+                if row < 0:
                     break
                 reason = walk.take(row, score, alike)
                 if reason:
                     skipped[reason] += 1
+                elif walk.full:
+                    break
         under_way = [place for place in under_way if not walks[place].full]
         begin, step = begin + step, _MORE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -212,23 +211,14 @@ def _product() -> Any:
 
 @cache
 def _multiplies_bytes() -> bool:
-    """Whether this torch multiplies bytes rightly here, and in less than half the time of float32."""
+    """Whether the processor has instructions for it, and this torch a product that uses them and is right."""
     import torch
 
-    one, other = (_coded(np.random.default_rng(at).normal(size=(512, 256)).astype(np.float32), 4) for at in (0, 1))
-    floats = one.float(), other.float()
-    with single_threaded(1) as pool:
-        try:
-            if not torch.equal(pool.submit(_product(), one, other.T).result().float(), floats[0] @ floats[1].T):
-                return False
-        except (AttributeError, RuntimeError):  # a torch without it, or for another processor
-            return False
-        times = []
-        for run in (partial(_product(), one, other.T), partial(torch.mm, floats[0], floats[1].T)):
-            took = []
-            for _ in range(5):
-                began = time.perf_counter()
-                pool.submit(run).result()
-                took.append(time.perf_counter() - began)
-            times.append(min(took))
-    return times[0] < times[1] / 2
+    has = torch.cpu.get_capabilities()
+    if not (has.get("avx512_vnni") or has.get("avx_vnni") or has.get("amx_int8")):
+        return False
+    one, other = (_coded(np.random.default_rng(at).normal(size=(64, 96)).astype(np.float32), 4) for at in (0, 1))
+    try:
+        return bool(torch.equal(_product()(one, other.T).float(), one.float() @ other.float().T))
+    except (AttributeError, RuntimeError):  # a torch without it
+        return False
