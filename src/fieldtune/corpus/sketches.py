@@ -38,7 +38,7 @@ class Sketches:
         self._look_at(np.unique(np.concatenate([one, other])))
         differ = np.bitwise_count(self._bits[one] ^ self._bits[other]).sum(axis=1, dtype=np.int64)
         room = self._share * (self._counts[one] + self._counts[other]) + _ROUNDING
-        found = differ <= room
+        found: NDArray[np.bool_] = np.asarray(differ <= room)
         for place in np.flatnonzero(found).tolist():
             found[place] = jaccard(self._of(int(one[place])), self._of(int(other[place]))) >= self._threshold
         return found
