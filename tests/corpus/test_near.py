@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -7,7 +8,8 @@ import time
 
 import pytest
 
-from fieldtune.corpus.near import jaccard, near_duplicate_groups, near_duplicate_pairs, shingle_array, shingles
+from fieldtune.corpus.near import near_duplicate_groups, near_duplicate_pairs
+from fieldtune.corpus.shingling import jaccard, shingle_arrays, shingles
 
 
 def sentence(rng: random.Random, size: int = 80) -> list[str]:
@@ -26,10 +28,10 @@ def test_shingles_are_three_words_or_three_chinese_characters() -> None:
 
 
 def test_the_hashes_are_the_same_in_every_process() -> None:
-    code = "from fieldtune.corpus.near import shingles; print(sorted(shingles('the same in 每个 process')))"
+    code = "from fieldtune.corpus.shingling import shingles; print(sorted(shingles('the same in 每个 process')))"
     printed = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
@@ -50,7 +52,7 @@ def test_pairs_agree_with_comparing_everything(threshold: float) -> None:
             texts.append(" ".join(other))
     sets = [shingles(text) for text in texts]
     wanted = {(i, j) for j in range(len(sets)) for i in range(j) if jaccard(sets[i], sets[j]) >= threshold}
-    found = list(near_duplicate_pairs([shingle_array(text) for text in texts], threshold, seed=3))
+    found = list(near_duplicate_pairs(list(shingle_arrays(texts)), threshold, seed=3))
     assert {(i, j) for i, j, _ in found} <= wanted
     assert len(found) >= 0.99 * len(wanted) > 50
     assert found == sorted(found)

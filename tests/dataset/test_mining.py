@@ -6,7 +6,8 @@ import pytest
 from fieldtune.config import Negatives
 from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.known import Known
-from fieldtune.dataset.mining import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, SAME, Mined, mine
+from fieldtune.dataset.mining import Mined, mine
+from fieldtune.dataset.walk import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, SAME
 
 
 def unit(degrees: list[float]) -> np.ndarray:

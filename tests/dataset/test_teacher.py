@@ -10,6 +10,7 @@ import pytest
 from fieldtune.beir import load_beir
 from fieldtune.config import Teacher, make_config
 from fieldtune.dataset import build_dataset, read_examples
+from fieldtune.dataset.candidates import Ranked
 from fieldtune.dataset.known import Known
 from fieldtune.dataset.mining import nothing_mined
 from fieldtune.dataset.sampling import sample_bands
@@ -31,11 +32,15 @@ def known(queries: int, passages: int, **others: object) -> Known:
     return Known(**(given | others))  # type: ignore[arg-type]
 
 
+def ranked(rows: np.ndarray) -> Ranked:
+    return Ranked(rows, np.zeros(rows.shape, np.float32))
+
+
 def test_passages_are_drawn_from_each_band_and_from_the_rest() -> None:
     what = known(40, 1_000, held=frozenset({1, 500}), partly=[[2]] * 40)
     order = np.arange(200)
     drawn = sample_bands(
-        what, nothing_mined(what), lambda a, b: np.tile(order, (b - a, 1)), Teacher(ranks=(10, 50, 200)), 3
+        what, nothing_mined(what), lambda a, b: ranked(np.tile(order, (b - a, 1))), Teacher(ranks=(10, 50, 200)), 3
     )
     assert drawn != [drawn[0]] * 40  # each query draws for itself
     for rows in drawn:
@@ -43,14 +48,19 @@ def test_passages_are_drawn_from_each_band_and_from_the_rest() -> None:
         assert 1 <= sum(row >= 200 for row in rows) <= 2
         assert not {0, 1, 2, 500} & set(rows)
     again = sample_bands(
-        what, nothing_mined(what), lambda a, b: np.tile(order, (b - a, 1)), Teacher(ranks=(10, 50, 200)), 3, block=7
+        what,
+        nothing_mined(what),
+        lambda a, b: ranked(np.tile(order, (b - a, 1))),
+        Teacher(ranks=(10, 50, 200)),
+        3,
+        block=7,
     )
     assert again == drawn
 
 
 def test_a_corpus_smaller_than_the_bands_gives_what_there_is() -> None:
     what = known(1, 3)
-    drawn = sample_bands(what, nothing_mined(what), lambda a, b: np.array([[2, 0, 1, -1]]), Teacher(), 0)
+    drawn = sample_bands(what, nothing_mined(what), lambda a, b: ranked(np.array([[2, 0, 1, -1]])), Teacher(), 0)
     assert sorted(drawn[0]) == [1, 2]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.corpus.near import jaccard, shingles
+from fieldtune.corpus.shingling import jaccard, shingles
 from fieldtune.demo.law_articles import citations, law_database, law_passages, read_articles
 from fieldtune.demo.law_questions import KINDS, label, read_questions
 from fieldtune.errors import InputError

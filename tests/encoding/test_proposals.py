@@ -21,7 +21,7 @@ def drawn(count: int, seed: int, spread: float = 1.0) -> np.ndarray:
 def test_what_is_proposed_is_what_exact_search_finds(
     count: int, k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proposals, "processor_has_bf16", lambda: True)
+    monkeypatch.setattr(proposals, "_multiplies_bytes", lambda: True)
     passages, queries = drawn(count, 1), drawn(150, 2)
     np.save(tmp_path / "p.npy", passages)
     scores, rows = nearest(np.load(tmp_path / "p.npy", mmap_mode="r"), k)(queries)
@@ -31,7 +31,7 @@ def test_what_is_proposed_is_what_exact_search_finds(
 
 
 def test_scores_are_exact_whatever_proposed_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "processor_has_bf16", lambda: True)
+    monkeypatch.setattr(proposals, "_multiplies_bytes", lambda: True)
     passages, queries = drawn(9_000, 1), drawn(20, 2)
     scores, rows = nearest(passages, 5)(queries)
     for query in range(20):
@@ -40,7 +40,7 @@ def test_scores_are_exact_whatever_proposed_them(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_number_of_threads_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "processor_has_bf16", lambda: True)
+    monkeypatch.setattr(proposals, "_multiplies_bytes", lambda: True)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fieldtune.corpus.near import Shingles, near_duplicate_pairs, shingle_array, words
+from fieldtune.corpus.near import near_duplicate_pairs
+from fieldtune.corpus.shingling import Shingles, shingle_arrays, words
 from fieldtune.errors import InputError
 from fieldtune.types import Passage
 from fieldtune.workspace import read_jsonl, write_jsonl
@@ -133,7 +134,7 @@ def _alike(texts: Sequence[str], threshold: float) -> dict[int, list[tuple[int, 
     # Only texts with the same figures can match; the others need no shingles.
     chosen = sorted(index for members in by_figures.values() if len(members) > 1 for index in members)
     figures = {index: number for number, members in enumerate(by_figures.values()) for index in members}
-    sets: list[Shingles] = [shingle_array(texts[index]) for index in chosen]
+    sets: list[Shingles] = list(shingle_arrays([texts[index] for index in chosen]))
     strict = 1 - (1 - threshold) / 2
     out: defaultdict[int, list[tuple[int, bool]]] = defaultdict(list)
     for a, b, similarity in near_duplicate_pairs(sets, threshold, 0):

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Shingles = NDArray[np.uint64]
-"""Sorted, without repeats."""
+from fieldtune.corpus.shingling import Shingles, shingle_arrays
 
 _PERMUTATIONS = 128
 _MISS = 0.001  # chance that a pair exactly at the threshold shares no band
 _CROWD = 400  # a fuller band bucket is compared in a sliding window over its members sorted by size
 _WINDOW = 64
-# Scripts written without spaces count by character; a number keeps its separators, so 5,363 is one word.
-_WORD = re.compile(
-    r"[\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\d+(?:[.,]\d+)*|[^\W\d_\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
-)
-_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9))
-
-
-def words(text: str) -> list[str]:
-    """Lower-cased words and numbers; a character each for Chinese and Japanese."""
-    return _WORD.findall(text.casefold())
-
-
-@lru_cache(maxsize=1 << 18)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-
-
-def shingle_array(text: str) -> Shingles:
-    """The shingles as a sorted array: 8 bytes each, which lets a large corpus keep all of them.
-
-    A text of fewer than three words has one shingle; a text without words has none.
-    """
-    hashes = np.array([_word_hash(word) for word in words(text)], np.uint64)
-    if len(hashes) == 0:
-        return hashes
-    if len(hashes) < 3:
-        hashes = np.concatenate([hashes, np.zeros(3 - len(hashes), np.uint64)])
-    mixed = hashes[:-2] * _MIX[0] ^ hashes[1:-1] * _MIX[1] ^ hashes[2:] * _MIX[2]
-    mixed ^= mixed >> np.uint64(29)
-    return np.unique(mixed * _MIX[0])
-
-
-def shingles(text: str) -> frozenset[int]:
-    """Hashes of all runs of three words (three characters for Chinese), the same in every process."""
-    return frozenset(shingle_array(text).tolist())
-
-
-def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    """Shared shingles over all shingles; 0 where both are empty, for empty texts say nothing alike."""
-    shared = len(a & b)
-    union = len(a) + len(b) - shared
-    return shared / union if union else 0.0
 
 
 def near_duplicate_pairs(sets: Sequence[Shingles], threshold: float, seed: int) -> Iterator[tuple[int, int, float]]:
@@ -93,8 +47,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float, seed: int) -> 
     sets: list[Shingles] = []
     same: dict[bytes, int] = {}
     root = list(range(len(texts)))
-    for index, text in enumerate(texts):
-        found = shingle_array(text)
+    for index, found in enumerate(shingle_arrays(texts)):
         # Identical texts are joined here, once, rather than as the square of their number in pairs.
         first = same.setdefault(found.tobytes(), index) if len(found) else index
         root[index] = first

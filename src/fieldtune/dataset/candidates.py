@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import nearest
+from fieldtune.encoding import cosines, nearest
 from fieldtune.fusion import reciprocal_rank_fusion
 
 Source = Literal["model", "bm25", "fused"]
-Candidates = Callable[[int, int], NDArray[np.int64]]
-"""Queries from begin to end -> rows of the corpus, (end - begin, up to depth), best first; -1 where there are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What a block of n queries finds."""
+
+    rows: NDArray[np.int64]
+    """Of the corpus, (n, up to depth), best first; -1 where there are fewer."""
+    cosines: NDArray[np.float32]
+    """Of the same shape, by the model that mines, whatever ranked them; 0 where there are fewer."""
+
+
+Candidates = Callable[[int, int], Ranked]
+"""Queries from begin to end -> what they find."""
 
 
 def candidates_from(
@@ -29,11 +42,13 @@ def candidates_from(
     `query_vectors` (n, dim) and `passage_vectors` (m, dim) are unit vectors and may be memory-mapped. The BM25 index is
     built here, once, and only where it is asked for.
     """
-    search = nearest(passage_vectors, min(depth, len(passage_vectors))) if source != "bm25" else None
+    depth = min(depth, len(passage_vectors))
+    search = nearest(passage_vectors, depth) if source != "bm25" else None
 
-    def by_model(begin: int, end: int) -> NDArray[np.int64]:
+    def by_model(begin: int, end: int) -> Ranked:
         assert search is not None  # it is asked for by the model's sources alone
-        return search(np.asarray(query_vectors[begin:end], np.float32))[1]
+        scores, rows = search(np.asarray(query_vectors[begin:end], np.float32))
+        return Ranked(rows, scores)
 
     if source == "model":
         return by_model
@@ -41,9 +56,18 @@ def candidates_from(
 
     index = BM25(texts)
 
+    def compared(begin: int, end: int, rows: NDArray[np.int64]) -> Ranked:
+        asked = np.asarray(query_vectors[begin:end], np.float32)
+        return Ranked(rows, np.where(rows < 0, np.float32(0), cosines(asked, passage_vectors, np.maximum(rows, 0))))
+
     def by_words(begin: int, end: int) -> NDArray[np.int64]:
-        return index.top_k(queries[begin:end], min(depth, len(texts)))[1]
+        return index.top_k(queries[begin:end], depth)[1]
 
     if source == "bm25":
-        return by_words
-    return lambda begin, end: reciprocal_rank_fusion([by_model(begin, end), by_words(begin, end)], depth)[0]
+        return lambda begin, end: compared(begin, end, by_words(begin, end))
+
+    def by_both(begin: int, end: int) -> Ranked:
+        lists = [by_model(begin, end).rows, by_words(begin, end)]
+        return compared(begin, end, reciprocal_rank_fusion(lists, depth)[0])
+
+    return by_both

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,21 +12,10 @@ from numpy.typing import NDArray
 
 from fieldtune.config import Negatives
 from fieldtune.console import Progress
-from fieldtune.corpus.near import jaccard, shingles
+from fieldtune.corpus.sketches import Sketches
 from fieldtune.dataset.candidates import Candidates
 from fieldtune.dataset.known import Known
-
-KNOWN = "known positive"
-NEAR = "near-duplicate of a positive"
-HELD = "positive of a dev or test query"
-JUDGED = "judged, but not as irrelevant"
-ENOUGH = "labelled as irrelevant, beyond negatives.per_query"
-CLOSE = "scores too near the positive"
-FIRST = "among the first, left out as asked"
-SAME = "of a positive's own document"
-
-_SHINGLED = 10_000
-"""Texts whose shingles are kept: neighbouring queries meet the same candidates. A text of 200 words takes 20 kB."""
+from fieldtune.dataset.walk import ENOUGH, HELD, Walk, go
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,80 +59,40 @@ def mine(
     """
     out = Mined([], [], [], [], [], [])
     skipped: Counter[str] = Counter()
-    shingled = _Shingled(known.texts)
+    sketches = Sketches(known.texts, config.near_duplicate)
+    count = len(known.positives)
     # The mean cosine of all queries with all passages. Some models (E5) score unrelated texts at 0.75: there, 95% of
     # the positive's bare score would rule out nearly everything.
-    chance = float(_mean(query_vectors) @ _mean(passage_vectors)) if len(known.positives) else 0.0
-    with Progress("mining hard negatives", len(known.positives), unit="queries") as progress:
-        for begin in range(0, len(known.positives), block):
-            end = min(begin + block, len(known.positives))
-            for query, ranked in enumerate(candidates(begin, end)[:, : config.depth].tolist(), begin):
-                vector = np.asarray(query_vectors[query], np.float32)
-                own_scores = _cosines(passage_vectors, known.positives[query], vector)
+    chance = float(_mean(query_vectors) @ _mean(passage_vectors)) if count else 0.0
+    # The next block is searched while the texts of this one are looked at.
+    with Progress("mining hard negatives", count, unit="queries") as progress, ThreadPoolExecutor(1) as ahead:
+        blocks = [(begin, min(begin + block, count)) for begin in range(0, count, block)]
+        coming = ahead.submit(candidates, *blocks[0]) if blocks else None
+        for number, (begin, end) in enumerate(blocks):
+            assert coming is not None  # there is a block
+            ranked = coming.result()
+            if number + 1 < len(blocks):
+                coming = ahead.submit(candidates, *blocks[number + 1])
+            asked = np.asarray(query_vectors[begin:end], np.float32)
+            own_scores = _each_cosines(asked, passage_vectors, known.positives[begin:end])
+            walks = []
+            for query in range(begin, end):
                 wanted = _wanted(known.styles[query], config)
-                found = _labelled(known, query, wanted, passage_vectors, vector, skipped)
-                out.labelled.append(len(found))
-                limit = chance + config.max_share_of_positive * (max(own_scores) - chance)
-                sieve = _Sieve(known, query, config, shingled, limit, wanted + (spare if wanted else 0))
-                rows = [row for row in ranked if row >= 0]
-                for row, score in zip(rows, _cosines(passage_vectors, rows, vector), strict=True):
-                    if len(found) >= sieve.wanted:
-                        break
-                    reason = sieve.reason(row, score)
-                    if reason:
-                        skipped[reason] += 1
-                    elif row not in sieve.labelled:  # those were taken, or counted, before
-                        found.append((row, score))
-                out.negatives.append([row for row, _ in found])
-                out.scores.append([round(score, 5) for _, score in found])
-                out.positive_scores.append([round(score, 5) for score in own_scores])
-                out.alike.append(list(sieve.alike))
-                out.close.append(sieve.close)
+                limit = chance + config.max_share_of_positive * (max(own_scores[query - begin]) - chance)
+                walk = Walk(known, query, config, limit, wanted + (spare if wanted else 0))
+                walk.found = _labelled(known, query, wanted, passage_vectors, asked[query - begin], skipped)
+                out.labelled.append(len(walk.found))
+                walks.append(walk)
+            go(walks, ranked.rows[:, : config.depth], ranked.cosines, sketches, skipped)
+            for walk, scores in zip(walks, own_scores, strict=True):
+                out.negatives.append([row for row, _ in walk.found])
+                out.scores.append([round(score, 5) for _, score in walk.found])
+                out.positive_scores.append([round(score, 5) for score in scores])
+                out.alike.append(list(walk.alike))
+                out.close.append(walk.close)
             progress.advance(end - begin)
     out.skipped.update(sorted((reason, count) for reason, count in skipped.items() if count))
     return out
-
-
-class _Sieve:
-    """Why a candidate is no negative of one query, the reasons in their order."""
-
-    def __init__(
-        self, known: Known, query: int, config: Negatives, shingled: _Shingled, limit: float, wanted: int
-    ) -> None:
-        self.wanted = wanted
-        self.labelled = frozenset(known.irrelevant[query])
-        self.close: list[int] = []
-        self._known, self._config, self._shingled, self._limit = known, config, shingled, limit
-        self._own, self._partly = frozenset(known.positives[query]), frozenset(known.partly[query])
-        twins = frozenset().union(*(known.twins.get(row, frozenset()) for row in self._own)) - self._own
-        self.alike = dict.fromkeys(sorted(twins))
-        """Rows in the order in which they were found."""
-        self._documents = set() if config.same_document else {known.groups[row] for row in self._own} - {""}
-        self._passed = 0
-
-    def reason(self, row: int, score: float) -> str:
-        """ "" for a negative."""
-        if row in self._own:
-            return KNOWN
-        if row in self.labelled:
-            return ""
-        if row in self.alike or self._shingled.near(row, self._own, self._config.near_duplicate):
-            self.alike[row] = None
-            return NEAR
-        if row in self._partly:
-            return JUDGED
-        if row in self._known.held:
-            return HELD
-        if self._known.groups[row] in self._documents:
-            return SAME
-        if self._passed < self._config.skip_first:
-            self._passed += 1
-            return FIRST
-        if score > self._limit:
-            if len(self.close) < self.wanted:
-                self.close.append(row)
-            return CLOSE
-        return ""
 
 
 def nothing_mined(known: Known) -> Mined:
@@ -168,6 +118,8 @@ def _labelled(
     skipped: Counter[str],
 ) -> list[tuple[int, float]]:
     """The hardest passages that were judged irrelevant, with their cosines."""
+    if not known.irrelevant[query]:
+        return []
     labelled = [row for row in known.irrelevant[query] if row not in known.positives[query]]
     wrong = [row for row in labelled if row not in known.held]
     skipped[HELD] += len(labelled) - len(wrong)
@@ -177,8 +129,21 @@ def _labelled(
 
 
 def _cosines(vectors: NDArray[np.float32], rows: Sequence[int], vector: NDArray[np.float32]) -> list[float]:
-    cosines: list[float] = (np.asarray(vectors[list(rows)], np.float32) @ vector).tolist() if len(rows) else []
-    return cosines
+    found: list[float] = (np.asarray(vectors[list(rows)], np.float32) @ vector).tolist() if len(rows) else []
+    return found
+
+
+def _each_cosines(
+    queries: NDArray[np.float32], passages: NDArray[np.float32], rows: Sequence[Sequence[int]], block: int = 4_096
+) -> list[list[float]]:
+    """Those of each query with rows of its own, all at once."""
+    counts = np.array([len(own) for own in rows])
+    flat, query = np.array([row for own in rows for row in own], np.int64), np.repeat(np.arange(len(rows)), counts)
+    scores = [
+        np.einsum("rd,rd->r", queries[query[at : at + block]], np.asarray(passages[flat[at : at + block]], np.float32))
+        for at in range(0, len(flat), block)
+    ]
+    return [part.tolist() for part in np.split(np.concatenate(scores), np.cumsum(counts)[:-1])]
 
 
 def _mean(vectors: NDArray[np.float32], block: int = 16_384) -> NDArray[np.float64]:
@@ -187,21 +152,3 @@ def _mean(vectors: NDArray[np.float32], block: int = 16_384) -> NDArray[np.float
     for begin in range(0, len(vectors), block):
         total += np.asarray(vectors[begin : begin + block], np.float64).sum(axis=0)
     return total / max(1, len(vectors))
-
-
-class _Shingled:
-    """Shingles of texts, kept as long as there is room."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
-        self._seen: dict[int, frozenset[int]] = {}
-
-    def near(self, row: int, others: Iterable[int], threshold: float) -> bool:
-        return any(jaccard(self._of(row), self._of(other)) >= threshold for other in others)
-
-    def _of(self, row: int) -> frozenset[int]:
-        if row not in self._seen:
-            if len(self._seen) >= _SHINGLED:
-                self._seen.clear()
-            self._seen[row] = shingles(self._texts[row])
-        return self._seen[row]

@@ -31,7 +31,7 @@ def sample_bands(
     with Progress("drawing passages for the teacher", len(known.queries), unit="queries") as progress:
         for begin in range(0, len(known.queries), block):
             end = min(begin + block, len(known.queries))
-            for query, ranked in enumerate(candidates(begin, end), begin):
+            for query, ranked in enumerate(candidates(begin, end).rows, begin):
                 rng = np.random.default_rng(int(digest([seed, known.query_ids[query]]), 16))
                 out_of = {
                     *known.positives[query], *known.partly[query], *known.irrelevant[query],

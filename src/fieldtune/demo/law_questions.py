@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fieldtune.corpus.near import shingles
+from fieldtune.corpus.shingling import shingles
 from fieldtune.demo.law_articles import citations
 from fieldtune.errors import InputError
 from fieldtune.types import Passage, Qrels, Query

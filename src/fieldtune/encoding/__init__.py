@@ -4,7 +4,7 @@ from fieldtune.encoding.adapters import AdaptedModel, load_adapters
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.given_vectors import GivenVectors, read_both
 from fieldtune.encoding.precision import Precision, resolve_precision
-from fieldtune.encoding.proposals import nearest
+from fieldtune.encoding.proposals import cosines, nearest
 from fieldtune.encoding.query_adapter import QueryAdapter
 from fieldtune.encoding.query_model import with_query_adapter
 from fieldtune.encoding.search import top_k
@@ -21,6 +21,7 @@ __all__ = [
     "SingleEncoder",
     "agrees",
     "cached_vectors",
+    "cosines",
     "is_cached",
     "load_adapters",
     "nearest",

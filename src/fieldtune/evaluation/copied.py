@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.corpus.near import Shingles, shingle_array
+from fieldtune.corpus.shingling import Shingles, shingle_arrays
 
 _LISTED = 16  # of passages with the same words, this many are named
 _COPIES = 64
@@ -26,8 +26,7 @@ def copies(a: Sequence[str], b: Sequence[str], threshold: float) -> dict[int, li
     """
     places: dict[bytes, list[int]] = {}
     sets: list[Shingles] = []
-    for position, text in enumerate(b):
-        found = shingle_array(text)
+    for position, found in enumerate(shingle_arrays(b)):
         if len(found):
             if found.tobytes() not in places:
                 sets.append(found)
@@ -38,8 +37,7 @@ def copies(a: Sequence[str], b: Sequence[str], threshold: float) -> dict[int, li
     held = list(places.values())
     known: dict[bytes, list[tuple[float, int]]] = {}
     out = {}
-    for position, text in enumerate(a):
-        mine = shingle_array(text)
+    for position, mine in enumerate(shingle_arrays(a)):
         key = mine.tobytes()
         if key not in known:
             links = index.near(mine, threshold) if len(mine) else []

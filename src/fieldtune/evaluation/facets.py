@@ -11,7 +11,7 @@ import numpy as np
 import regex
 
 from fieldtune.beir import RetrievalData
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.dataset.leaks import query_terms
 from fieldtune.evaluation.alike import rarity, vocabulary
 from fieldtune.types import Passage, Query

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fieldtune.beir import RetrievalData
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.dataset.parts import Sets
 from fieldtune.types import Example
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fieldtune.beir import RetrievalData
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.dataset.leaks import query_terms
 from fieldtune.evaluation.alike import Vocabulary, is_filled_in, rarity
 from fieldtune.evaluation.copied import copies

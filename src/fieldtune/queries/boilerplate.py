@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import regex
 
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.types import Passage
 
 _FEWEST_WORDS = 8

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fieldtune.corpus.near import near_duplicate_pairs, shingle_array
+from fieldtune.corpus.near import near_duplicate_pairs
+from fieldtune.corpus.shingling import shingle_arrays
 from fieldtune.queries.boilerplate import boilerplate
 from fieldtune.queries.clusters import Vectors, cluster, topic_count
 from fieldtune.queries.sampling import document_of, draw_passages, stable_order
@@ -82,7 +83,7 @@ def _order(passages: Mapping[str, Passage], keys: list[str], labels: list[int], 
 def _copies(passages: Mapping[str, Passage], seed: int) -> list[str]:
     """Those that are near to an earlier one which stays."""
     keys = list(passages)
-    sets = [shingle_array(passages[key].text) for key in keys]
+    sets = list(shingle_arrays([passages[key].text for key in keys]))
     gone: set[int] = set()
     for one, other, _ in near_duplicate_pairs(sets, _NEAR, seed):
         if one not in gone:

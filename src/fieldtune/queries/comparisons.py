@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fieldtune.corpus.near import jaccard, shingles
+from fieldtune.corpus.shingling import jaccard, shingles
 from fieldtune.queries.clusters import Vectors
 from fieldtune.queries.sampling import document_of
 from fieldtune.types import Passage

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import regex
 
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.types import Passage
 
 OBEYED = "holds an address, or what its passage tells a model to say"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from fieldtune.corpus.near import words
+from fieldtune.corpus.shingling import words
 from fieldtune.errors import InputError
 from fieldtune.queries.columns import QUERY
 from fieldtune.queries.match import fold

@@ -1,0 +1,41 @@
+"""Texts of random words that are as long as real passages are."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_READ = 20_000  # passages of each set whose lengths are taken
+_WORDS = 50_000
+
+
+def lengths(data: Path | None) -> NDArray[np.int64]:
+    """Words of the passages of all BEIR folders in `data` (Chinese: two characters), else of a usual corpus."""
+    found = []
+    for path in sorted(data.glob("*/corpus.jsonl*")) if data else []:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
+            for line in islice(stream, _READ):
+                text = json.loads(line)["text"]
+                found.append(max(len(text.split()), sum("\u4e00" <= c <= "\u9fff" for c in text) // 2))
+    if found:
+        return np.maximum(np.array(found), 1)
+    return np.maximum(np.random.default_rng(1).lognormal(np.log(90), 0.6, 10_000), 3).astype(np.int64)
+
+
+def texts(count: int, data: Path | None, seed: int = 2) -> list[str]:
+    """So many of them, each with other words; frequent words are frequent (Zipf)."""
+    draw = np.random.default_rng(seed)
+    letters = np.array(list("etaoinshrdlu"))
+    words = ["".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(_WORDS)]
+    sizes = draw.choice(lengths(data), count)
+    out: list[str] = []
+    for begin in range(0, count, 1_000):
+        some = sizes[begin : begin + 1_000]
+        places = np.minimum(draw.zipf(1.2, int(some.sum())) - 1, 2**40) * 7_919 % _WORDS
+        out += [" ".join([words[place] for place in own.tolist()]) for own in np.split(places, np.cumsum(some)[:-1])]
+    return [f"{text} n{number}" for number, text in enumerate(out)]  # no two alike: the peer would take one away
