@@ -10,6 +10,7 @@ import pytest
 from fieldtune.beir import load_beir
 from fieldtune.config import make_config
 from fieldtune.dataset import build_dataset, read_examples
+from fieldtune.dataset.candidates import Ranked
 from fieldtune.dataset.fused_teacher import fused_scores, labels_first
 from fieldtune.dataset.known import Known
 from fieldtune.encoding import Encoder
@@ -33,6 +34,10 @@ def known(queries: list[str]) -> Known:
     )  # fmt: skip
 
 
+def listed(rows: np.ndarray) -> Ranked:
+    return Ranked(rows, np.zeros(rows.shape, np.float32))
+
+
 def unit(rng: np.random.Generator, count: int) -> np.ndarray:
     vectors = rng.normal(size=(count, 8)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -45,7 +50,7 @@ def test_scores_are_both_parts_scaled_by_the_candidates(share: float) -> None:
     asked, there = unit(rng, len(queries)), unit(rng, len(TEXTS))
     ranked = np.array([[2, 1, 4, -1], [0, 4, 2, 1], [3, 4, -1, -1]])
     wanted = [[2, 5], [0, 1, 3], []]
-    found = fused_scores(what, wanted, lambda a, b: ranked[a:b], asked, there, word_share=share, block=2)
+    found = fused_scores(what, wanted, lambda a, b: listed(ranked[a:b]), asked, there, word_share=share, block=2)
     words = BM25(TEXTS)
     for query, rows in enumerate(wanted):
         near = [row for row in ranked[query] if row >= 0]
@@ -63,7 +68,7 @@ def test_no_shared_word_and_one_candidate_are_no_division_by_zero() -> None:
     vectors = unit(rng, len(TEXTS))
     for ranked in ([[4]], [[-1]]):
         (found,) = fused_scores(
-            what, [[0, 1]], lambda a, b, r=ranked: np.array(r), vectors[:1], vectors, word_share=0.5
+            what, [[0, 1]], lambda a, b, r=ranked: listed(np.array(r)), vectors[:1], vectors, word_share=0.5
         )
         assert np.isfinite(found).all()
 

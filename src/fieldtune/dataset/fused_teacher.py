@@ -43,7 +43,7 @@ def fused_scores(
     with Progress("scoring with BM25 and the base model", len(wanted), unit="queries") as progress:
         for begin in range(0, len(wanted), block):
             end = min(begin + block, len(wanted))
-            for query, ranked in enumerate(candidates(begin, end), begin):
+            for query, ranked in enumerate(candidates(begin, end).rows, begin):
                 rows = np.asarray(wanted[query], np.int64)
                 near = ranked[ranked >= 0]
                 together = np.concatenate([rows, near])
