@@ -592,10 +592,18 @@ class Evaluation(Section):
 
 
 class Encoding(Section):
-    """How an exported model is compared with the model itself before it is kept."""
+    """How corpora become vectors, and how a faster way is compared with the model itself before it is taken."""
 
+    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    """What encodes the passages of mining, evaluation and index. auto: on a processor, where a corpus takes more than a
+    minute, the fastest that is installed, by a short measurement that is remembered in the user's cache folder; the
+    model as it is everywhere else. torch: a pass of its own for each processor. Queries are always encoded by the model
+    as it is; for each text of a sample the cosine of both must be 0.999 or more."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """Number format of that. auto: what the model computes in, bf16 where the hardware has it, never int8. int8, with
+    onnx or openvino, is calibrated on the passages and taken only if it keeps to max_loss on the dev queries."""
     max_loss: float = Field(0.3, ge=0)
-    """Points of nDCG@10 that an exported model may lose against the model itself in fp32."""
+    """Points of nDCG@10 that an exported model, or int8 here, may lose against the model itself in fp32."""
     check_queries: int = Field(300, ge=1)
     """At most so many queries are compared."""
     check_passages: int = Field(2_000, ge=1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fieldtune.encoding import Encoder
-    from fieldtune.evaluation import Evaluation, General, Proof, System
+    from fieldtune.evaluation import Evaluation, General, Lineup, Proof
     from fieldtune.workspace import Cost
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -75,7 +75,9 @@ def evaluate_models(
         took = meter("audit for leaks")
         leakage = audit(given, split, config.evaluation, training=learnt, vectors=vectors if loaders else None)
         costs = [took()]
-        lineup = line_up(loaded, split, loaders, Path(folder), config.evaluation, bm25=asked.bm25)
+        lineup = line_up(
+            loaded, split, loaders, Path(folder), config.evaluation, bm25=asked.bm25, encoding=config.encoding
+        )
         costs += lineup.costs
         ability = None
         if asked.general:
@@ -89,7 +91,7 @@ def evaluate_models(
     costs.append(took())
     if files.unjudged:
         notes += write_labelling(files.unjudged, config, loaded, split, lineup.systems, llm_judge=files.llm_judge)
-    notes += _write(files, config, asked, loaded, lineup.systems, evaluation, proof, notes, carded, costs)
+    notes += _write(files, config, asked, loaded, lineup, evaluation, proof, notes, carded, costs)
     columns, rows = comparison_table(evaluation, show)
     said = [*proof.lines(), *evaluation.notes, *(ability.notes if ability else ()), *notes]
     return tuple(columns), [tuple(row) for row in rows], said, proof.verdict.outcome
@@ -100,7 +102,7 @@ def _write(
     config: Config,
     asked: Asked,
     data: RetrievalData,
-    systems: Sequence[System],
+    lineup: Lineup,
     evaluation: Evaluation,
     proof: Proof,
     notes: Sequence[str],
@@ -115,6 +117,7 @@ def _write(
         "general": proof.general.as_json() if proof.general else None,
         "test_set": digests(data, asked.split),
         "data": str(asked.data.resolve()),
+        "passages encoded by": dict(lineup.encoded_by),
     }
     if files.json:
         # Where `fieldtune compare` finds the single queries, also after both files were moved together.
@@ -123,7 +126,7 @@ def _write(
     if files.per_query:
         write_per_query(files.per_query, evaluation, data)
     if files.runs:
-        said += [f"TREC run of {name}: {path}" for name, path in write_runs(files.runs, systems)]
+        said += [f"TREC run of {name}: {path}" for name, path in write_runs(files.runs, lineup.systems)]
     if files.report:
         origin = Origin(
             title=asked.data.resolve().name,
@@ -134,7 +137,7 @@ def _write(
             examples=config.evaluation.examples,
             notes=[*notes, *said],
         )
-        write_report(files.report, evaluation, data, systems, proof, origin)
+        write_report(files.report, evaluation, data, lineup.systems, proof, origin)
     if carded:
         update_card(carded, evaluation, record, data)
         said.append(f"The figures are on the model's card: {carded / 'README.md'}")

@@ -124,10 +124,13 @@ def _release_memory() -> None:
 def require_fit(config: Config) -> None:
     """Raise ConfigError or ModelError, before any work, for settings that ask for more than the base model or this
     machine has."""
+    from fieldtune.encoding.engine import require
     from fieldtune.training.devices.requirements import require_devices
     from fieldtune.training.reports import require_reporters
 
     require_reporters(config.training.report_to)
+    if config.encoding.backend != "auto":
+        require(config.encoding.backend, config.encoding.precision)
     require_devices(config)
     model, sizes = resolve_model(config.model.base), config.training.matryoshka
     if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:

@@ -19,7 +19,7 @@ from fieldtune.dataset.sampling import sample_bands
 from fieldtune.dataset.scorers import Pair, open_scorer
 from fieldtune.dataset.scoring import score_pairs
 from fieldtune.dataset.teacher import BASE, GIVEN, GRADED, NONE, given_scores, teach, without_teacher
-from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding import Encoder, cached_vectors, corpus_vectors, settings_for
 from fieldtune.llm.answers import ANSWERS
 from fieldtune.types import Example, Passage, Query
 from fieldtune.workspace import digest
@@ -66,7 +66,9 @@ def training_rows(
     confirmed: list[list[int]] = [[] for _ in known.queries]
     if settings.per_query or config.teacher.model:
         queries = cached_vectors(encoder, known.queries, "query", vectors, label="encoding training queries")
-        passages = cached_vectors(encoder, known.texts, "passage", vectors, label="encoding passages")
+        made = corpus_vectors(encoder, known.texts, vectors, settings_for(config), label="encoding passages", dev=data)
+        passages, details["passages encoded by"] = made.vectors, made.made_by
+        notes.extend(made.notes)
         depth = max(settings.depth, max(config.teacher.ranks, default=0) if config.teacher.model else 0)
         ranked = candidates_from(settings.candidates, known.queries, known.texts, queries, passages, depth)
         if settings.per_query:

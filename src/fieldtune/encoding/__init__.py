@@ -1,6 +1,7 @@
 """Tokens to vectors, and exact search over them: shared by mining, evaluation, index and serving."""
 
 from fieldtune.encoding.adapters import AdaptedModel, load_adapters
+from fieldtune.encoding.corpus import Encoded, corpus_is_cached, corpus_vectors, settings_for
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.given_vectors import GivenVectors, read_both
 from fieldtune.encoding.precision import Precision, resolve_precision
@@ -14,6 +15,7 @@ from fieldtune.encoding.vectors import cached_vectors, is_cached
 
 __all__ = [
     "AdaptedModel",
+    "Encoded",
     "Encoder",
     "GivenVectors",
     "Precision",
@@ -21,12 +23,15 @@ __all__ = [
     "SingleEncoder",
     "agrees",
     "cached_vectors",
+    "corpus_is_cached",
+    "corpus_vectors",
     "cosines",
     "is_cached",
     "load_adapters",
     "nearest",
     "read_both",
     "resolve_precision",
+    "settings_for",
     "shortened",
     "top_k",
     "with_query_adapter",

@@ -94,5 +94,5 @@ def require_close(check: Check, precision: Format, max_loss: float, name: str) -
         raise ModelError(
             f"{name} loses {check.lost:.2f} points of nDCG@10 on {check.queries:,} queries ({check.ndcg_before:.4f} -> "
             f"{check.ndcg_after:.4f}), allowed are {max_loss:g}",
-            "take a higher precision, or allow more with --max-loss",
+            "take a higher precision, or allow more with encoding.max_loss (--max-loss)",
         )

@@ -74,6 +74,11 @@ def write_export(
     write_json(folder / RECORD, record)
 
 
+def calibration_texts(passages: Sequence[str]) -> list[str]:
+    """Those that int8 takes its ranges from: up to 300, from all over the corpus."""
+    return list(passages[:: max(1, len(passages) // _CALIBRATED)])[:_CALIBRATED]
+
+
 def load_export(folder: Path) -> FastEncoder:
     """An encoder over an exported folder; imports no torch.
 
@@ -176,8 +181,7 @@ def _quantised(model: Any, tokens: Tokens, prompt: str, passages: Sequence[str])
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    stride = max(1, len(passages) // _CALIBRATED)
-    store = tokens.store(list(passages[::stride])[:_CALIBRATED], prompt)
+    store = tokens.store(calibration_texts(passages), prompt)
     batches: list[dict[str, Ids]] = []
     for rows in budgeted(store.lengths, 1_024):
         ids, mask = store.padded_arrays(rows, tokens.pad)

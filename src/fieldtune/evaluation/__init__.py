@@ -8,7 +8,7 @@ from fieldtune.evaluation.compare import evaluate, measures
 from fieldtune.evaluation.dense import model_ranking
 from fieldtune.evaluation.examples import movers
 from fieldtune.evaluation.general import general_ability
-from fieldtune.evaluation.lineup import line_up, with_trained_sizes
+from fieldtune.evaluation.lineup import Lineup, line_up, with_trained_sizes
 from fieldtune.evaluation.llm_judge import agreement, human_pairs, llm_grades
 from fieldtune.evaluation.origin import Origin, changed, overrides
 from fieldtune.evaluation.outcome import parse_outcomes
@@ -26,6 +26,7 @@ __all__ = [
     "Against",
     "Evaluation",
     "General",
+    "Lineup",
     "ModelFacts",
     "Origin",
     "Proof",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
-from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding import Encoded, Encoder, cached_vectors, corpus_vectors
 from fieldtune.evaluation.compare import measures
 from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
@@ -34,6 +34,8 @@ class Lineup:
     notes: tuple[str, ...]
     costs: tuple[Cost, ...] = ()
     """What each model took with all that is made of it, and BM25 and the reranker."""
+    encoded_by: Mapping[str, str] = field(default_factory=dict)
+    """Name of a model -> what made the vectors of its passages."""
 
 
 def with_trained_sizes(config: settings.Evaluation, stages: Sequence[Result]) -> settings.Evaluation:
@@ -59,6 +61,7 @@ class _Task:
     vectors: Path
     config: settings.Evaluation
     lexical: BM25 | None
+    encoding: settings.Encoding | None
     dev: bool
     """Whether there are dev queries to choose a weight by, apart from those that are measured."""
 
@@ -74,12 +77,13 @@ def line_up(
     config: settings.Evaluation,
     *,
     bm25: bool,
+    encoding: settings.Encoding | None = None,
 ) -> Lineup:
     """Rank the queries of a split by named models, BM25, and what the settings ask for beside them.
 
     Each model is loaded by its function, one at a time, and encodes the corpus once; shorter and smaller vectors are
-    derived from those. `vectors` is the folder of encoded texts. A hybrid brings BM25 along. Raises InputError or
-    ModelError naming the model whose vectors or scores are not finite.
+    derived from those; `encoding` says how, None: by the model as it is. `vectors` is the folder of encoded texts. A
+    hybrid brings BM25 along. Raises InputError or ModelError naming the model whose vectors or scores are not finite.
     """
     took = meter(BM25_NAME)
     task = _Task(
@@ -89,9 +93,11 @@ def line_up(
         vectors,
         config,
         BM25(passage.content for passage in data.passages.values()) if bm25 or config.hybrid else None,
+        None if config.m3 else encoding,
         config.hybrid and split != "dev" and bool(data.positives("dev")),
     )
     plain, derived, notes = [], [], []
+    encoded_by: dict[str, str] = {}
     lexical = []
     dev_lexical = None
     costs = []
@@ -102,12 +108,17 @@ def line_up(
     for name, load in models:
         took = meter(name)
         encoder = load()
-        made, said = _of_model(task, name, encoder, lexical[0].run if lexical else None, dev_lexical)
-        costs.append(replace(took(), stage=f"{name}, {encoder.precision} on {encoder.device}"))
+        made, said, by = _of_model(task, name, encoder, lexical[0].run if lexical else None, dev_lexical)
+        encoded_by[name] = by
+        engine = "" if by.startswith("model") else f", passages by {by}"
+        costs.append(replace(took(), stage=f"{name}, {encoder.precision} on {encoder.device}{engine}"))
         del encoder  # not two in memory while the next is loaded
         plain.append(made[0])
         derived += made[1:]
         notes += said
+    if len(set(encoded_by.values())) > 1:
+        each = ", ".join(f"{name} by {by}" for name, by in encoded_by.items())
+        notes.append(f"Not all models' passages were encoded in one way: {each}.")
     if config.hybrid and not task.dev:
         why = "the dev split is what is measured" if split == "dev" else "there are no dev queries"
         notes.append(f"No weighted hybrid: its weight is chosen on dev, and {why}. Reciprocal rank fusion needs none.")
@@ -115,21 +126,23 @@ def line_up(
         took = meter(f"reranking by {config.rerank}")
         derived += _reranked(task, [*plain, *lexical, *(one for one in derived if one.about.variant == "hybrid")])
         costs.append(took())
-    return Lineup((*plain, *lexical, *derived), tuple(notes), tuple(costs))
+    return Lineup((*plain, *lexical, *derived), tuple(notes), tuple(costs), encoded_by)
 
 
 def _of_model(
     task: _Task, name: str, encoder: Encoder, lexical: Ranking | None, dev_lexical: Ranking | None
-) -> tuple[list[System], list[str]]:
-    """The model itself, first, and all that is made of its vectors."""
+) -> tuple[list[System], list[str], str]:
+    """The model itself, first, and all that is made of its vectors; notes; what made those of passages."""
     data, config = task.data, task.config
     contents = [passage.content for passage in data.passages.values()]
     queries = _queries(task, encoder, task.split, name)
-    passages = cached_vectors(encoder, contents, "passage", task.vectors, label=f"encoding passages ({name})")
+    encoded = _passages(task, encoder, contents, name)
+    passages = encoded.vectors
     full = encoder.dimension
     run = dense_ranking(data, task.split, queries, passages, task.depth, label=name)
     systems = [System(name, run, About("plain", name, full, "float32", "", 4 * full))]
     sizes, notes = _sizes(config, full, name)
+    notes += encoded.notes
     systems += [_searched(task, name, queries, stored(passages, size, "float32")) for size in sizes]
     for size in (full, *sizes) if config.crossed else (full,):
         for precision in config.precisions:
@@ -154,7 +167,12 @@ def _of_model(
                 f"{len(dev.queries):,} dev queries (nDCG@10 {mean:.3f} there)."
             )
             systems.append(_hybrid(name, weighted_fusion(run, lexical, weight), "weighted", detail, full))
-    return systems, notes
+    return systems, notes, encoded.made_by
+
+
+def _passages(task: _Task, encoder: Encoder, contents: list[str], name: str) -> Encoded:
+    label = f"encoding passages ({name})"
+    return corpus_vectors(encoder, contents, task.vectors, task.encoding, label=label, dev=task.data)
 
 
 def _queries(task: _Task, encoder: Encoder, split: str, name: str) -> Floats32:
@@ -217,7 +235,7 @@ def _bare(task: _Task, name: str, encoder: Encoder, contents: list[str], passage
     label = f"{name} without prompts"
     queries = _queries(task, bare, task.split, label)
     if encoder.prompts["passage"]:
-        passages = cached_vectors(bare, contents, "passage", task.vectors, label=f"encoding passages ({label})")
+        passages = _passages(task, bare, contents, label).vectors
     run = dense_ranking(task.data, task.split, queries, passages, task.depth, label=label)
     prompts = " and ".join(f"{text!r} before each {side}" for side, text in encoder.prompts.items() if text)
     detail = f"A mistake shown as such: the model expects {prompts}."

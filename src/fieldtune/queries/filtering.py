@@ -130,7 +130,7 @@ def _answers(state: _Filtered, key: str) -> Sequence[Passage]:
 
 
 def _round_trip(state: _Filtered, config: Config, vectors: Path) -> None:
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, settings_for
     from fieldtune.queries.round_trip import unanswered
 
     k = config.queries.round_trip_k
@@ -138,7 +138,9 @@ def _round_trip(state: _Filtered, config: Config, vectors: Path) -> None:
         state.notes.append(f"No round trip: with {len(state.passages)} passages each is among the first {k}.")
         return
     encoder = Encoder.load(config.model.base, settings=config.model)
-    missed = unanswered(state.queries, state.qrels, state.passages, encoder, vectors, k)
+    missed = unanswered(
+        state.queries, state.qrels, state.passages, encoder, vectors, k, settings_for(config, checked=False)
+    )
     reasons = {
         key: {passage: f"its passage is at rank {rank or 'none'}" for passage, rank in rows.items()}
         for key, rows in missed.items()

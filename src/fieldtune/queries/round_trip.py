@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fieldtune.encoding import Encoder, cached_vectors, top_k
+from fieldtune.config import Encoding
+from fieldtune.encoding import Encoder, cached_vectors, corpus_vectors, top_k
 from fieldtune.fusion import reciprocal_rank_fusion
 from fieldtune.lexical import BM25
 from fieldtune.types import Passage, Qrels, Query
@@ -18,6 +19,7 @@ def unanswered(
     encoder: Encoder,
     vectors: Path,
     k: int,
+    encoding: Encoding | None = None,
 ) -> dict[str, dict[str, int]]:
     """Query id -> its passages that are not among the first k of the fused ranking, with their ranks (0: not ranked).
 
@@ -30,7 +32,7 @@ def unanswered(
     depth = min(len(ids), max(100, 2 * k))
     _, dense = top_k(
         cached_vectors(encoder, asked, "query", vectors, label="encoding made queries (base model)"),
-        cached_vectors(encoder, texts, "passage", vectors, label="encoding passages (base model)"),
+        corpus_vectors(encoder, texts, vectors, encoding, label="encoding passages (base model)").vectors,
         depth,
     )
     _, lexical = BM25(texts).top_k(asked, depth)

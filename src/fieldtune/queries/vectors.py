@@ -20,10 +20,11 @@ def passage_vectors(
 
     @cache
     def vectors() -> Vectors:
-        from fieldtune.encoding import Encoder, cached_vectors
+        from fieldtune.encoding import Encoder, corpus_vectors, settings_for
 
         encoder = Encoder.load(config.model.base, settings=config.model)
         texts = [passage.content for passage in passages.values()]
-        return cached_vectors(encoder, texts, "passage", folder, label="encoding passages (base model)")
+        settings = settings_for(config, checked=False)
+        return corpus_vectors(encoder, texts, folder, settings, label="encoding passages (base model)").vectors
 
     return vectors

@@ -7,7 +7,7 @@ from typing import Any
 from fieldtune.beir import RetrievalData, read_corpus, read_qrels, read_queries
 from fieldtune.config import Config
 from fieldtune.llm.answers import PLACE
-from fieldtune.stages.inputs import settings_of
+from fieldtune.stages.inputs import format_of_vectors, settings_of
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
 from fieldtune.workspace import read_json
@@ -51,4 +51,5 @@ def depends(config: Config) -> Any:
     settings += ["grades"] if config.training.loss in GRADED else []
     # What a limit left without a score gets one when the limit is raised.
     limits = [config.llm.max_cost, config.llm.max_tokens] if asks_for_grades(config) else []
-    return [*settings, *(scorer_fingerprint(name, config.llm) for name in names if name), *limits]
+    scorers = [scorer_fingerprint(name, config.llm) for name in names if name]
+    return [*settings, *scorers, *limits, *format_of_vectors(config)]

@@ -16,7 +16,7 @@ from fieldtune.config import Config
 from fieldtune.errors import InputError
 from fieldtune.labelling import labelled, write_labelling
 from fieldtune.metering import meter
-from fieldtune.stages.inputs import contents
+from fieldtune.stages.inputs import contents, format_of_vectors
 from fieldtune.stages.record import learning_curve
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def run(run: Run) -> Result:
-    from fieldtune.encoding import Encoder, cached_vectors
+    from fieldtune.encoding import Encoder, cached_vectors, settings_for
     from fieldtune.evaluation import (
         ModelFacts,
         Origin,
@@ -75,7 +75,9 @@ def run(run: Run) -> Result:
     models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
     funnel = run.funnel()
     measured = with_trained_sizes(config.evaluation, funnel)
-    lineup = line_up(data, split, models, run.path("vectors"), measured, bm25=config.evaluation.bm25)
+    lineup = line_up(
+        data, split, models, run.path("vectors"), measured, bm25=config.evaluation.bm25, encoding=settings_for(config)
+    )
     evaluation = evaluate(data, split, lineup.systems, config.evaluation, config.seed, lineup.notes)
     general = None
     if probes := for_verdict(probes_of(config.evaluation), run.path("model")):
@@ -86,6 +88,7 @@ def run(run: Run) -> Result:
     )
     notes += _labelling_file(run, data, split, lineup.systems)
     extra = {"general": general.as_json() if general else None, "test_set": digests(data, split)}
+    extra["passages encoded by"] = dict(lineup.encoded_by)
     write_metrics(run.path("metrics.json"), evaluation, proof.record() | extra)
     write_per_query(run.path("per_query.csv"), evaluation, data)
     origin = Origin(
@@ -120,13 +123,14 @@ def run(run: Run) -> Result:
     if split == "dev":
         notes.append("There is no test split: these are dev queries, which the best checkpoint was chosen by.")
     counts: dict[str, int | float] = {"queries": len(data.positives(split)), "systems": len(lineup.systems)}
-    return Result("evaluation", counts, {}, tuple(notes))
+    return Result("evaluation", counts, {}, tuple(notes), {"passages encoded by": dict(lineup.encoded_by)})
 
 
 def depends(config: Config) -> Any:
     """The settings, and the content of added judgements and of the user's own sets for general ability."""
     content = contents((*config.evaluation.judgements, *config.evaluation.general_data))
-    return [config.seed, config.evaluation.model_dump(), config.card.model_dump(), content]
+    settings = [config.evaluation.model_dump(), config.card.model_dump()]
+    return [config.seed, *settings, content, *format_of_vectors(config)]
 
 
 def _device(funnel: Sequence[Result]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import load_beir, read_corpus
 from fieldtune.config import Config
 from fieldtune.models import resolve_model
-from fieldtune.stages.inputs import settings_of
+from fieldtune.stages.inputs import format_of_vectors, settings_of
 from fieldtune.stages.run import Run
 from fieldtune.stages.three import ThreeWays
 from fieldtune.types import Passage, Result
@@ -22,7 +23,7 @@ _MOST_DEV = 2_000
 
 
 def run(run: Run) -> Result:
-    from fieldtune.encoding import Encoder, agrees, cached_vectors, is_cached
+    from fieldtune.encoding import Encoded, Encoder, agrees, corpus_vectors, is_cached, settings_for
     from fieldtune.index import build_index
 
     passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
@@ -33,9 +34,15 @@ def run(run: Run) -> Result:
     made = None if three is None else three.passages(texts)
     if made is not None and not is_cached(encoder, texts, "passage", run.path("vectors")):
         vectors = made.vectors.dense[made.rows]  # of the same pass
+        encoded = Encoded(vectors, f"model {encoder.precision}")
     else:
-        vectors = cached_vectors(encoder, texts, "passage", run.path("vectors"), label="encoding passages (tuned)")
-    return build_index(
+        settings = settings_for(run.config) if three is None else None
+        dev = load_beir(run.path("data")) if run.config.encoding.precision == "int8" else None
+        encoded = corpus_vectors(
+            encoder, texts, run.path("vectors"), settings, label="encoding passages (tuned)", dev=dev
+        )
+        vectors = encoded.vectors
+    result = build_index(
         run.config.index,
         passages,
         vectors,
@@ -48,10 +55,15 @@ def run(run: Run) -> Result:
         single=agrees(model, encoder, texts[:2]),
         given=None if three is None or made is None else three.given(made),
     )
+    return replace(
+        result,
+        notes=(*encoded.notes, *result.notes),
+        details=dict(result.details) | {"passages encoded by": encoded.made_by},
+    )
 
 
 def depends(config: Config) -> Any:
-    return settings_of(config, "index")
+    return [*settings_of(config, "index"), *format_of_vectors(config)]
 
 
 def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder, three: ThreeWays | None = None) -> Dev | None:
@@ -79,7 +91,7 @@ def dev_queries(run: Run, passages: Sequence[Passage], encoder: Encoder, three: 
 
 def _base(run: Run, texts: list[str]) -> Base | None:
     """The base model's vectors, where they are wanted or were made already."""
-    from fieldtune.encoding import Encoder, cached_vectors, is_cached
+    from fieldtune.encoding import Encoder, corpus_is_cached, corpus_vectors, settings_for
     from fieldtune.index import Base
 
     wanted, vectors = run.config.index.base, run.path("vectors")
@@ -87,9 +99,11 @@ def _base(run: Run, texts: list[str]) -> Base | None:
         return None
     model = run.config.model
     encoder = Encoder.load(model.base, settings=model)
-    if wanted == "auto" and not is_cached(encoder, texts, "passage", vectors):
+    settings = settings_for(run.config)
+    if wanted == "auto" and not corpus_is_cached(encoder, texts, vectors, settings):
         return None
-    made = cached_vectors(encoder, texts, "passage", vectors, label="encoding passages (base)")
+    dev = load_beir(run.path("data")) if run.config.encoding.precision == "int8" else None
+    made = corpus_vectors(encoder, texts, vectors, settings, label="encoding passages (base)", dev=dev).vectors
     path = Path(model.base).expanduser()
     name = str(path.resolve()) if path.is_dir() else model.base
     return Base(made, name, resolve_model(model.base).fingerprint)

@@ -16,6 +16,14 @@ def settings_of(config: Config, *sections: str, without: tuple[str, ...] = ()) -
     return [config.seed, *(getattr(config, name).model_dump(exclude=set(without)) for name in sections)]
 
 
+def format_of_vectors(config: Config) -> list[str]:
+    """The number format that passages are to be encoded in, where it is asked for by name.
+
+    Backends differ in speed, and in the last bits alone; so do the formats that `auto` chooses among.
+    """
+    return [] if config.encoding.precision == "auto" else [config.encoding.precision]
+
+
 def content(labels: str) -> list[Any]:
     """Name and content of a labels file or of each file that is read in a folder of them."""
     source = Path(labels)

@@ -166,14 +166,15 @@ def _vectors(
     run: Run, before: Sequence[Passage], index: Index, passages: Sequence[Passage], encoder: Encoder
 ) -> tuple[NDArray[np.float32], int]:
     """A vector for each passage, and how many texts had to be encoded for that."""
-    from fieldtune.encoding import cached_vectors, shortened
+    from fieldtune.encoding import corpus_vectors, settings_for, shortened
 
     known = {passage.content: row for row, passage in enumerate(before)}
     stored = index.stored_vectors()
     if stored.shape[1] != _width(run, encoder):  # another cut than the settings ask for now
         known = {}
     missing = list(dict.fromkeys(one.content for one in passages if one.content not in known))
-    fresh = cached_vectors(encoder, missing, "passage", run.path("vectors"), label="encoding new passages")
+    settings = settings_for(run.config, checked=False)
+    fresh = corpus_vectors(encoder, missing, run.path("vectors"), settings, label="encoding new passages").vectors
     place = {text: row for row, text in enumerate(missing)}
     width = _width(run, encoder)
     out = np.empty((len(passages), width), np.float32)

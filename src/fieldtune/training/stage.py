@@ -12,7 +12,7 @@ import numpy as np
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
-from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding import Encoder, corpus_vectors, settings_for
 from fieldtune.encoding.m3 import save_heads, token_size
 from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
@@ -210,11 +210,15 @@ def development_of(config: Config, data: RetrievalData, encoder: Encoder, vector
     if not chosen:
         return None
     whole = len(data.passages) <= settings.dev_passages
-    passages = [passage.content for passage in data.passages.values()]
+    queries = ranked = np.zeros((0, 0), np.float32)
+    if not whole:
+        queries = encoder.encode([data.queries[q].text for q in chosen], "query")
+        passages = [passage.content for passage in data.passages.values()]
+        ranked = corpus_vectors(encoder, passages, vectors, settings_for(config), dev=data).vectors
     return development_sample(
         data,
-        np.zeros((0, 0), np.float32) if whole else encoder.encode([data.queries[q].text for q in chosen], "query"),
-        np.zeros((0, 0), np.float32) if whole else cached_vectors(encoder, passages, "passage", vectors),
+        queries,
+        ranked,
         queries=settings.dev_queries,
         passages=settings.dev_passages,
         seed=config.seed,
