@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
-from fieldtune.encoding import SingleEncoder
+from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
@@ -148,6 +148,25 @@ def test_vectors_that_no_stage_reads_any_more_are_removed(
     assert len(freed) == 1 and freed[0]["bytes"] >= gone > 0
     run_pipeline(config(tiny_beir, tiny_model, out, epochs=1), first="dataset")
     assert stored() == second  # what was kept is what a run reads: nothing was encoded anew
+
+
+def test_each_stage_encodes_passages_in_the_named_way_and_says_so(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    made = settings(tiny_beir, tiny_model, out, method="lora", epochs=2, evaluations=2)
+    made["encoding"] = {"backend": "torch"}
+    made["negatives"] = {"depth": 20, "rounds": 2}
+    results = {result.stage: result for result in run_pipeline(make_config(made))}
+    by = f"torch {Encoder.load(tiny_model).precision}"
+    assert results["dataset"].details["passages encoded by"] == by
+    assert json.loads((out / "metrics.json").read_text())["passages encoded by"] == {"base": by, "tuned": by}
+    index = json.loads((out / "stages" / "index.json").read_text())
+    assert index["result"]["details"]["passages encoded by"] == by
+    marks = [json.loads(path.read_text()) for path in (out / "vectors").glob("*.json") if path.name != "uses.json"]
+    passages = [mark["model"] for mark in marks if mark["side"] == "passage"]
+    assert len(passages) == 2 and all(f"({by})" in name for name in passages)  # base and tuned, once each
+    assert f"passages encoded by: {by}" in (out / "report.html").read_text("utf-8")
 
 
 def test_general_ability_and_the_card_follow_from_own_sets(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

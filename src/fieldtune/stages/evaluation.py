@@ -103,7 +103,8 @@ def run(run: Run) -> Result:
         ),
         settings=config.model_dump(by_alias=True),
         packages=versions(),
-        machine=f"{platform.machine()} with {os.cpu_count()} processors, {_device(funnel)}",
+        machine=f"{platform.machine()} with {os.cpu_count()} processors, {_device(funnel)}, "
+        f"passages encoded by: {', '.join(dict.fromkeys(lineup.encoded_by.values()))}",
         examples=config.evaluation.examples,
         notes=notes,
     )
