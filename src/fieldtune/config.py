@@ -20,7 +20,10 @@ QueryKind = Literal[
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    # Defaults are validated so that 900 for a float is 900.0 in every way to a config: fingerprints tell the two apart.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class Documents(Section):

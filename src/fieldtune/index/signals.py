@@ -38,6 +38,8 @@ class Given:
     """Of the dense, sparse and multi-vector score in sums that no dev query could choose."""
     depth: int = 100
     """Ranks of dense and of sparse search whose passages are scored by token vectors and by sums."""
+    single: bool = False
+    """`encoding.m3.ask_single` was found to give the model's very vectors of queries."""
 
 
 def write_signals(folder: Path, given: Given) -> dict[str, int]:
