@@ -275,13 +275,14 @@ def _no_words(count: int, words: int) -> Any:
 def _multivectors(folder: Path, tokens: TokenVectors, form: str) -> Any:
     import lancedb
     import pyarrow as pa
+    from lancedb.index import BTree
 
     numbers, size = pa.type_for_alias(form), tokens.values.shape[1]
     flat = pa.FixedSizeListArray.from_arrays(pa.array(tokens.values.astype(form).reshape(-1), numbers), size)
     lists = pa.ListArray.from_arrays(pa.array(tokens.starts, pa.int32()), flat)
     rows = pa.array(range(len(tokens)), pa.int64())
     table = lancedb.connect(folder).create_table("tokens", pa.table({"row": rows, "tokens": lists}))
-    table.create_scalar_index("row")
+    table.create_index("row", config=BTree())
     return table
 
 

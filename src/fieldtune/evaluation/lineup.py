@@ -10,6 +10,7 @@ from pathlib import Path
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
 from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.evaluation.before_after import with_before
 from fieldtune.evaluation.compare import measures
 from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
@@ -115,7 +116,7 @@ def line_up(
         took = meter(f"reranking by {config.rerank}")
         derived += _reranked(task, [*plain, *lexical, *(one for one in derived if one.about.variant == "hybrid")])
         costs.append(took())
-    return Lineup((*plain, *lexical, *derived), tuple(notes), tuple(costs))
+    return Lineup((*plain, *lexical, *with_before(plain, derived)), tuple(notes), tuple(costs))
 
 
 def _of_model(

@@ -115,9 +115,9 @@ def m3_systems(
             weights, detail = chosen_weights(chosen_on, members, judged(data, "dev"))
         kept = sum(sizes[("dense", "sparse", "multi")[member]] for member in members)
         said = " ".join(part for part in (detail, origin) if part)
-        label = f"{name} {'all three' if len(members) == 3 else ' + '.join(KINDS[member] for member in members)}"
+        kinds = "all three" if len(members) == 3 else " + ".join(KINDS[member] for member in members)
         about = About("signals", name, encoder.dimension, "float32", "", round(kept), (name,), said)
-        systems.append(System(label, measured.ranking(weights, depth), about))
+        systems.append(System(f"{name} {kinds}", measured.ranking(weights, depth), about))
     return systems, notes
 
 
