@@ -46,8 +46,10 @@ class Asker:
     @classmethod
     def of(cls, encoder: Encoder | SingleEncoder, folder: Path) -> Asker:
         """Raises ModelError where the folder has no layers that fit."""
-        alone = isinstance(encoder, SingleEncoder)
-        heads = load_heads(folder, encoder.dimension) if alone else m3_heads(encoder, folder)
+        if isinstance(encoder, SingleEncoder):
+            heads = load_heads(folder, encoder.dimension)
+        else:
+            heads = m3_heads(encoder, folder)
         return cls(encoder, heads, heads_digest(heads))
 
     def ask(self, queries: Sequence[str], digest: str) -> M3Vectors:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding import Encoder, SingleEncoder
-from fieldtune.encoding.m3 import M3Vectors, TokenVectors
+from fieldtune.encoding.m3 import M3Vectors, TokenVectors, has_heads
 from fieldtune.errors import InputError, ModelError
 from fieldtune.index.asking import Asked, clean
 from fieldtune.index.hits import found
@@ -22,6 +22,7 @@ from fieldtune.index.reranking import reranked
 from fieldtune.index.snapshot import Snapshot, open_snapshot
 from fieldtune.index.three import MODES
 from fieldtune.index.where import Where
+from fieldtune.models import resolve_model
 from fieldtune.types import Hit, Passage
 
 log = logging.getLogger(__name__)
@@ -237,10 +238,18 @@ class Index:
         if k < 1:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
         if mode != "auto" and mode not in self.modes:
-            raise InputError(f"there is no mode {mode!r}", f"modes: auto, {', '.join(self.modes)}")
+            raise InputError(f"there is no mode {mode!r}{self._why_not(mode)}", f"modes: auto, {', '.join(self.modes)}")
         self.refresh()
         snapshot = self._snapshot
         return snapshot, self._meant(snapshot, mode)
+
+    def _why_not(self, mode: str) -> str:
+        if mode not in MODES:
+            return ""
+        if self._of_base:
+            return " with the base model: its dense vectors alone are in the index"
+        cure = REBUILD if has_heads(resolve_model(self.model).folder) else "train a model with training.m3.train=both"
+        return f": the index holds no sparse and token vectors; {cure}"
 
     def _meant(self, snapshot: Snapshot, mode: str) -> str:
         """What auto is; with the base model, whose vectors are dense alone, the best of what it can do too."""

@@ -88,7 +88,8 @@ def _write_tokens(folder: Path, given: Given) -> int:
 
 
 class Signals:
-    """What `write_signals` wrote, mapped into memory. Raises OSError or ValueError for files that are gone."""
+    """What `write_signals` wrote, mapped into memory. Raises OSError or ValueError for files that are gone, cut short
+    or of different versions."""
 
     def __init__(self, folder: Path) -> None:
         self._starts, self._rows, self._weights = (
@@ -97,6 +98,11 @@ class Signals:
         self.tokens = TokenVectors(
             *(_mapped(folder / f"{name}.npy") for name in ("tokens", "token-scales", "token-starts"))
         )
+        values, scales, starts = self.tokens.values, self.tokens.scales, self.tokens.starts
+        if values.ndim != 2 or starts[-1] != len(values) or len(scales) not in (0, len(values)):
+            raise ValueError("tokens.npy does not go with token-starts.npy and token-scales.npy")
+        if not self._starts[-1] == len(self._rows) == len(self._weights):
+            raise ValueError("sparse-starts.npy, sparse-rows.npy and sparse-weights.npy do not go together")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -127,4 +133,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
     except ValueError:  # nothing in it: an empty file cannot be mapped
-        return np.asarray(np.load(path, allow_pickle=False))
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path.name}: {error}") from None

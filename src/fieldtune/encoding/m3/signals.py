@@ -98,8 +98,8 @@ def of_states(
     """What the layers make of a model's vectors (n, dim) and of its tokens' states (t, hidden), CLS tokens left out."""
     import torch
 
-    # DeepSpeed may keep the layers in 16 bits.
-    states = states.float().to(heads[SPARSE].weight.dtype)
+    kind: Any = heads[SPARSE].weight.dtype
+    states = states.float().to(kind)  # DeepSpeed may keep the layers in 16 bits
     weights = torch.relu(heads[SPARSE](states).float()).squeeze(-1)
     weights = weights.masked_fill(torch.isin(ids, torch.from_numpy(special).to(ids.device)), 0.0)
     vectors = torch.nn.functional.normalize(heads[MULTI](states).float(), dim=-1)
