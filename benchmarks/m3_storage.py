@@ -220,7 +220,7 @@ def _shares(table: Any, words: NDArray[np.int32]) -> object:
 
 def beside(given: argparse.Namespace) -> list[list[str]]:
     """Token vectors in files and in LanceDB: bytes per passage, milliseconds for 200 candidates and for all."""
-    count, few = given.beside, min(20, given.queries)
+    count, few = given.beside, min(10, given.queries)  # LanceDB takes seconds to search all
     queries, whole = (
         Texts(given, 2, given.question).block(0, given.queries),
         _whole(Texts(given, 1, given.tokens), count),
