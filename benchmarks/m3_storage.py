@@ -313,9 +313,9 @@ def main(words: list[str] | None = None) -> list[list[Any]]:
         *markdown(("way", "processor ms", "clock ms"), alternatives(given, weights)),
     ]  # fmt: skip
     if given.beside:
-        columns = ("token vectors in", "bytes a passage", "200 candidates: ms", "all: ms", "first as in float32")
+        own = ("token vectors in", "bytes a passage", "200 candidates: ms", "all: ms", "first as in float32")
         said = f"Token vectors of {given.beside:,} passages in files and in LanceDB's column of multivectors:"
-        lines += ["", said, "", *markdown(columns, beside(given))]
+        lines += ["", said, "", *markdown(own, beside(given))]
     about = (
         f"Made-up passages of {given.tokens} tokens on average, queries of {given.question}; {given.dimension} numbers "
         f"in a dense vector, {given.size} in a token's, a vocabulary of {given.words:,}. Searches of one query in one "
