@@ -114,6 +114,8 @@ def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and
     run_pipeline(first)
     assert ran(out) == list(NAMES)
     assert {state for _, state, _ in outlook(first)} == {"done"}
+    # What `fieldtune index RUN` goes by: 900 in a file and 900.0 in a default are the same.
+    assert {state for _, state, _ in outlook(make_config(recorded_config(Path(first.out))))} == {"done"}
     changed = config(tiny_beir, tiny_model, out, epochs=1)
     assert [state for _, state, _ in outlook(changed)] == ["done"] * 4 + ["would run"] * 3
     run_pipeline(changed)
