@@ -98,7 +98,9 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     monkeypatch.setattr(once.encoder, "_forward", lambda ids: used.append(torch.get_num_threads()) or forward(ids))
     torch.set_num_threads(2)
     try:
-        assert once.search("when requires 7", 3) == hits
+        assert once.search("when requires 7", 3, mode="dense") == Index.open(out).search(
+            "when requires 7", 3, mode="dense"
+        )
         assert (used, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(threads)
