@@ -1,7 +1,8 @@
 """What an index of dense, sparse and token vectors takes on disk, and how long each of its searches takes.
 
     python benchmarks/m3_storage.py [--passages 20000 100000] [--tokens 120] [--dimension 384] [--size 384]
-        [--words 250000] [--question 16] [--queries 100] [--form float16 int8] [--pool 1 2] [--results FILE]
+        [--words 250000] [--question 16] [--queries 100] [--form float16 int8] [--pool 1 2] [--beside 5000]
+        [--results FILE]
 
 Passages are made up: words drawn by Zipf's law, `--tokens` of them on average, a vector for each that leans towards its
 word's and its passage's own, and a dense vector. Bytes are those of the index's files. Times are of one query at a time
@@ -10,7 +11,9 @@ does, and of the clock. The first 20 queries are not timed, so files are in the 
 groups like tokens of each passage, which takes most of the time of making the data. Of 100,000 passages the files are
 9 GB in float16, for a while twice. At the end the inverted lists stand
 beside what else could hold word weights: scipy's product of sparse matrices, by word and by passage, and a table of
-LanceDB with an index of lists, which finds the passages that share a word but not their scores.
+LanceDB with an index of lists, which finds the passages that share a word but not their scores. And the files of token
+vectors stand beside LanceDB's column of multivectors, of --beside passages: bytes, and the time to score 200 candidates
+and to search all.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from results import RESULTS, append, markdown
 
-from fieldtune.encoding.m3 import M3Vectors, TokenFormat, TokenVectors
+from fieldtune.encoding.m3 import M3Vectors, TokenFormat, TokenVectors, multi_of
 from fieldtune.encoding.m3.stored import in_format, pooled
 from fieldtune.index import MODES, Given
 from fieldtune.index.dense import Dense, write_codes
@@ -52,6 +55,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--form", nargs="+", choices=("float32", "float16", "int8"), default=["float16", "int8"])
     parser.add_argument("--pool", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--beside", type=int, default=5_000, help="passages in LanceDB's column of multivectors; 0: none"
+    )
     parser.add_argument("--work", type=Path, help="folder for the files; a temporary one by default")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(words)
@@ -212,6 +218,82 @@ def _shares(table: Any, words: NDArray[np.int32]) -> object:
     return table.search().where(f"array_has_any(words, [{wanted}])").select(["_rowid"]).limit(1_000_000).to_arrow()
 
 
+def beside(given: argparse.Namespace) -> list[list[str]]:
+    """Token vectors in files and in LanceDB: bytes per passage, milliseconds for 200 candidates and for all."""
+    count, few = given.beside, min(10, given.queries)  # LanceDB takes seconds to search all
+    queries, whole = (
+        Texts(given, 2, given.question).block(0, given.queries),
+        _whole(Texts(given, 1, given.tokens), count),
+    )
+    rng, every = np.random.default_rng(3), np.arange(count)
+    wanted = [np.sort(rng.choice(count, min(200, count), replace=False)) for _ in range(given.queries)]
+    exact = [int(np.argmax(multi_of(queries.tokens, query, whole, every))) for query in range(few)]
+
+    def row(name: str, size: int, best: Callable[[int, NDArray[np.int64] | None], int]) -> list[str]:
+        some, scan = timed(lambda query: best(query, wanted[query]), few), timed(lambda query: best(query, None), few)
+        right = np.mean([best(query, None) == exact[query] for query in range(few)])
+        times = [f"{processor:.1f} / {clock:.1f}" for processor, clock in (some, scan)]
+        return [name, f"{size:,}", *times, f"{right:.2f}"]
+
+    rows = []
+    for form in dict.fromkeys(("float32", *given.form)):
+        with tempfile.TemporaryDirectory(dir=given.work) as name:
+            kept = in_format(whole.values, whole.starts, form)
+            written = Given(_no_words(count, given.words), (kept,), every, form, 1, "", (1, 1, 1))
+            size, signals = write_signals(Path(name), written)["multi-vector"], Signals(Path(name))
+
+            def by_file(query: int, rows: NDArray[np.int64] | None, of: Signals = signals) -> int:
+                among = every if rows is None else rows
+                return int(among[np.argmax(of.multi(queries, query, among))])
+
+            rows.append(row(f"files, {form}", size, by_file))
+    for kind in ("float32", "float16"):
+        with tempfile.TemporaryDirectory(dir=given.work) as name:
+            table = _multivectors(Path(name), whole, kind)
+            size = sum(part.stat().st_size for part in Path(name).rglob("*") if part.is_file()) // count
+
+            def by_table(query: int, rows: NDArray[np.int64] | None, of: Any = table) -> int:
+                return _nearest(of, queries, query, rows)
+
+            rows.append(row(f"LanceDB, {kind}", size, by_table))
+    return rows
+
+
+def _whole(texts: Texts, count: int) -> TokenVectors:
+    parts = [block.tokens for block in texts.blocks(count)]
+    ends = np.cumsum([0, *(int(part.starts[-1]) for part in parts)])
+    starts = np.concatenate([[0], *(part.starts[1:] + at for part, at in zip(parts, ends, strict=False))])
+    return TokenVectors(np.concatenate([part.values for part in parts]), np.zeros(0, np.float32), starts)
+
+
+def _no_words(count: int, words: int) -> Any:
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((count, words), dtype=np.float32)
+
+
+def _multivectors(folder: Path, tokens: TokenVectors, form: str) -> Any:
+    import lancedb
+    import pyarrow as pa
+    from lancedb.index import BTree
+
+    numbers, size = pa.type_for_alias(form), tokens.values.shape[1]
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(tokens.values.astype(form).reshape(-1), numbers), size)
+    lists = pa.ListArray.from_arrays(pa.array(tokens.starts, pa.int32()), flat)
+    rows = pa.array(range(len(tokens)), pa.int64())
+    table = lancedb.connect(folder).create_table("tokens", pa.table({"row": rows, "tokens": lists}))
+    table.create_index("row", config=BTree())
+    return table
+
+
+def _nearest(table: Any, queries: M3Vectors, query: int, rows: NDArray[np.int64] | None) -> int:
+    asked = queries.tokens.values[queries.tokens.starts[query] : queries.tokens.starts[query + 1]]
+    found = table.search(asked, vector_column_name="tokens").distance_type("cosine").select(["row", "_distance"])
+    if rows is not None:
+        found = found.where(f"row IN ({', '.join(map(str, rows.tolist()))})", prefilter=True)
+    return int(found.limit(10).to_arrow()["row"][0].as_py())
+
+
 def main(words: list[str] | None = None) -> list[list[Any]]:
     given = arguments(words)
     rows: list[list[Any]] = []
@@ -230,6 +312,10 @@ def main(words: list[str] | None = None) -> list[list[Any]]:
         f"The same word weights of {weights.shape[0]:,} passages, held in other ways:", "",
         *markdown(("way", "processor ms", "clock ms"), alternatives(given, weights)),
     ]  # fmt: skip
+    if given.beside:
+        own = ("token vectors in", "bytes a passage", "200 candidates: ms", "all: ms", "first as in float32")
+        said = f"Token vectors of {given.beside:,} passages in files and in LanceDB's column of multivectors:"
+        lines += ["", said, "", *markdown(own, beside(given))]
     about = (
         f"Made-up passages of {given.tokens} tokens on average, queries of {given.question}; {given.dimension} numbers "
         f"in a dense vector, {given.size} in a token's, a vocabulary of {given.words:,}. Searches of one query in one "

@@ -55,7 +55,20 @@ def test_memory_of_each_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_bytes_and_times_of_an_index(tmp_path: Path) -> None:
     sizes = ["--tokens", "12", "--dimension", "16", "--size", "8", "--words", "500", "--question", "5"]
-    words = ["--passages", "200", "--queries", "10", *sizes, "--pool", "1", "2", "--work", str(tmp_path)]
+    words = [
+        "--passages",
+        "200",
+        "--queries",
+        "10",
+        *sizes,
+        "--pool",
+        "1",
+        "2",
+        "--beside",
+        "60",
+        "--work",
+        str(tmp_path),
+    ]
     rows = m3_storage.main([*words, "--results", str(tmp_path / "RESULTS.md")])
     kept = {row[1]: int(row[4].replace(",", "")) for row in rows}
     assert kept["float16, 1 of 1"] == pytest.approx(12 * 8 * 2 + 8, rel=0.1)
@@ -63,4 +76,7 @@ def test_bytes_and_times_of_an_index(tmp_path: Path) -> None:
     assert kept["int8, 1 of 2"] < 0.7 * kept["int8, 1 of 1"]
     assert all(float(part) > 0 for part in rows[0][-1].split(" / "))
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "inverted lists, mapped" in text and "LanceDB" in text and "| m3 |" in text
+    assert "inverted lists, mapped" in text and "LanceDB, lists of words" in text and "| m3 |" in text
+    cells = {line.split(" | ")[0]: line.split(" | ") for line in text.splitlines() if " | 1.00 |" in line}
+    assert {"| files, float32", "| LanceDB, float32"} <= set(cells)  # both find what the other finds
+    assert int(cells["| LanceDB, float32"][1].replace(",", "")) > int(cells["| files, float32"][1].replace(",", ""))

@@ -98,7 +98,9 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     monkeypatch.setattr(once.encoder, "_forward", lambda ids: used.append(torch.get_num_threads()) or forward(ids))
     torch.set_num_threads(2)
     try:
-        assert once.search("when requires 7", 3) == hits
+        assert once.search("when requires 7", 3, mode="dense") == Index.open(out).search(
+            "when requires 7", 3, mode="dense"
+        )
         assert (used, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(threads)
@@ -114,6 +116,8 @@ def test_a_second_run_repeats_nothing_and_a_changed_setting_reruns_its_stage_and
     run_pipeline(first)
     assert ran(out) == list(NAMES)
     assert {state for _, state, _ in outlook(first)} == {"done"}
+    # What `fieldtune index RUN` goes by: 900 in a file and 900.0 in a default are the same.
+    assert {state for _, state, _ in outlook(make_config(recorded_config(Path(first.out))))} == {"done"}
     changed = config(tiny_beir, tiny_model, out, epochs=1)
     assert [state for _, state, _ in outlook(changed)] == ["done"] * 4 + ["would run"] * 3
     run_pipeline(changed)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.encoding.m3 import (
     TokenFormat,
+    agrees_three,
+    ask_single,
     encode_m3,
     find,
     hidden_size,
@@ -24,6 +28,7 @@ from fieldtune.encoding.m3 import (
     together,
 )
 from fieldtune.encoding.m3.stored import in_format, pooled
+from fieldtune.encoding.tokens import no_words
 from fieldtune.errors import ModelError
 
 QUERIES = ["what ends lease 3", "rent", "rent", "cough zzz fever fever"]
@@ -174,3 +179,54 @@ def test_layers_are_files_of_one_linear_layer_each(tmp_path: Path) -> None:
     (tmp_path / "sparse_linear.pt").unlink()
     with pytest.raises(ModelError, match="missing"):
         load_heads(tmp_path, 32)
+
+
+def test_without_the_library_queries_get_the_same(tiny_model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    heads = random_heads(32, 16)
+    save_heads(heads, folder)
+    encoder, single = Encoder.load(str(folder)), SingleEncoder(folder)
+    texts = [*QUERIES, "", "deposit 7, tenant! unknown", "lease " * 100]
+    for text in texts:
+        ours, theirs = ask_single(single, heads, [text]), encode_m3(encoder, heads, [text], "query", form="float32")
+        np.testing.assert_array_equal(ours.dense, theirs.dense)
+        np.testing.assert_allclose(ours.sparse.toarray(), theirs.sparse.toarray(), atol=1e-6)
+        np.testing.assert_allclose(ours.tokens.values, theirs.tokens.values, atol=1e-6)
+    several = ask_single(single, heads, texts)
+    for row, text in enumerate(texts):
+        alone = ask_single(single, heads, [text])
+        np.testing.assert_allclose(several.sparse[row].toarray(), alone.sparse.toarray(), atol=2e-2)  # bf16
+        np.testing.assert_allclose(several.take(np.array([row])).tokens.values, alone.tokens.values, atol=2e-2)
+    assert agrees_three(folder, encoder, heads, texts)
+    assert not agrees_three(folder, encoder, random_heads(32, 8))  # not the folder's layers
+    assert not agrees_three(tmp_path / "nothing", encoder, heads)
+
+
+def test_what_the_tokenizer_puts_around_a_text_is_no_word_declared_or_not(tiny_model: str, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, processors
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    for path in (*folder.rglob("tokenizer_config.json"), *folder.rglob("special_tokens_map.json")):
+        named = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in named.items() if name[:4] not in ("cls_", "sep_")}))
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    whole["added_tokens"] = [one for one in whole["added_tokens"] if one["content"] not in ("[CLS]", "[SEP]")]
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    encoder = Encoder.load(str(folder), precision="fp32")
+    assert encoder.model.tokenizer.cls_token is None and encoder.model.tokenizer.eos_token is None
+    heads = new_heads(32)
+    found = encode_m3(encoder, heads, ["rent rent", "lease"], "passage", form="float32")
+    assert sorted(set(found.sparse.indices.tolist())) == sorted(encoder.model.tokenizer.convert_tokens_to_ids(
+        ["rent", "lease"]))  # fmt: skip
+    assert np.diff(found.tokens.starts).tolist() == [3, 2]  # without the first token, with the last
+    declared = Encoder.load(tiny_model, precision="fp32")
+    same = encode_m3(declared, heads, ["rent rent", "lease"], "passage", form="float32")
+    np.testing.assert_array_equal(found.tokens.values, same.tokens.values)
+
+    tokenizer = Tokenizer.from_file(str(Path(tiny_model) / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
+    assert no_words(tokenizer)[0] == -1 and 3 in no_words(tokenizer)[1]  # as decoders have it
+    tokenizer.post_processor = processors.Sequence([])
+    assert no_words(tokenizer)[0] == -1

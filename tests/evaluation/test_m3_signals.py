@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from fieldtune.config import Evaluation as Settings
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.m3 import new_heads, save_heads
 from fieldtune.evaluation import evaluate, line_up, signals, with_trained_sizes
+from fieldtune.evaluation.audit import audit
+from fieldtune.evaluation.before_after import way_rows
+from fieldtune.evaluation.proof import prove
+from fieldtune.evaluation.report import write_report
 from fieldtune.evaluation.signals import Scored
 from fieldtune.types import Result
 
@@ -44,8 +49,17 @@ def model(tiny_model: str, tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_all_modes_stand_in_the_line_up(data: RetrievalData, model: str, tmp_path: Path) -> None:
+def test_all_modes_stand_in_the_line_up(
+    data: RetrievalData, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings(m3=True, bootstrap=100, permutations=100, m3_tokens="int8", m3_pool=2)
+    encode = Encoder.encode
+
+    def queries_alone(self: Encoder, texts: Any, side: Any, **more: Any) -> Any:
+        assert side == "query"  # passages go through the model once, for all three kinds
+        return encode(self, texts, side, **more)
+
+    monkeypatch.setattr(Encoder, "encode", queries_alone)
     lineup = line_up(
         data, "test", [("m", lambda: Encoder.load(model, precision="fp32"))], tmp_path, settings, bm25=True
     )
@@ -102,6 +116,30 @@ def test_sums_are_ordered_and_words_alone_rank_what_they_find() -> None:
     assert scored.ranking([1, 0, 1], 5).rows.shape == (1, 5)
     assert scored.ranking([0.5, 0.5, 0], 2).scores[0] == pytest.approx((1.15, 0.25))
     assert scored.spread()[1] == pytest.approx(np.std([0, 0, 2.0]))
+
+
+def test_each_way_stands_before_and_after_in_the_report(
+    data: RetrievalData, model: str, tiny_model: str, tmp_path: Path
+) -> None:
+    settings = Settings(m3=True, bootstrap=100, permutations=100)
+    loaders = [(name, partial(Encoder.load, place, precision="fp32")) for name, place in
+               (("base", tiny_model), ("tuned", model))]  # fmt: skip
+    lineup = line_up(data, "test", loaders, tmp_path, settings, bm25=False)
+    done = evaluate(data, "test", lineup.systems, settings, 1)
+    ways = way_rows(done)
+    assert [row.name for row in ways] == ["dense", *(name.removeprefix("m ") for name in NAMES[1:])]
+    for row in ways:
+        names = [name if row.name == "dense" else f"{name} {row.name}" for name in ("base", "tuned")]
+        before, after = (done.system(name).mean["ndcg@10"] for name in names)
+        assert (row.before.mean, row.after.mean) == (f"{before:.3f}", f"{after:.3f}")
+        assert row.compared is not None and row.compared.against == names[0]
+        assert float(row.compared.value.replace("−", "-")) == pytest.approx(after - before, abs=6e-4)
+    assert sum(row.after.best for row in ways) >= 1 and ways[-1].size
+    assert way_rows(evaluate(data, "test", lineup.systems[:2], settings, 1)) == []  # two plain models
+    proof = prove(data, done, lineup.systems, audit(data, "test", settings), settings)
+    write_report(tmp_path / "report.html", done, data, lineup.systems, proof)
+    table = (tmp_path / "report.html").read_text().split('<table id="ways">')[1].split("</table>")[0]
+    assert table.count("<tr>") == 8 and f">{ways[-1].after.mean}<" in table
 
 
 def test_a_run_that_trained_them_measures_them() -> None:

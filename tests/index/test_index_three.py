@@ -256,10 +256,33 @@ def test_an_index_without_them_says_so(made: Made, tmp_path: Path, tiny_model: s
     )  # fmt: skip
     plain = Index.open(run, encoder=made.encoder)
     assert plain.modes == ("dense", "words", "hybrid")
-    with pytest.raises(InputError, match="no mode 'm3'"):
+    with pytest.raises(InputError, match=r"no mode 'm3'.*no sparse and token vectors; train a model"):
         plain.search("rent", mode="m3")
+    with_heads(tiny_model, run / "model")  # layers that came after the index, or an index of an earlier version
+    with pytest.raises(InputError, match=r"no mode 'multi'.*build it again"):
+        Index.open(run, encoder=made.encoder).search("rent", mode="multi")
     with pytest.raises(InputError, match="has no sparse"):
         plain.three(["rent"])
+
+
+def test_damaged_files_and_layers_of_another_size_are_named(made: Made, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made.run, run)
+    files = next((run / "index").glob("files-*"))
+    for name, cut in (("tokens.npy", 200), ("sparse-rows.npy", 150), ("token-starts.npy", 0)):
+        whole = (files / name).read_bytes()
+        (files / name).write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=f"damaged: .*({name}|No data left)") as caught:
+            Index.open(run)
+        assert "build it again" in str(caught.value.hint)
+        (files / name).write_bytes(whole)
+    np.save(files / "tokens.npy", np.zeros((3, 16), np.float32))  # of another version
+    with pytest.raises(InputError, match=r"tokens.npy does not go with"):
+        Index.open(run)
+    shutil.copy(made.run / "index" / files.name / "tokens.npy", files)
+    torch.save({"weight": torch.zeros(1, 99), "bias": torch.zeros(1)}, run / "model" / "sparse_linear.pt")
+    with pytest.raises(ModelError, match=r"shape .1, 99.*32 numbers"):
+        Index.open(run).search("rent", mode="m3")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from test_distributed import launched
 
 from fieldtune.config import load_config
 from fieldtune.encoding.m3 import has_heads
+from fieldtune.training.m3.fitting import require_m3
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,6 +37,7 @@ def teacher(tiny_model: str, tmp_path: Path) -> str:
 def test_the_recipe_is_that_of_the_public_example() -> None:
     config = load_config(EXAMPLES / "law" / "m3.toml")
     training = config.training
+    require_m3(config)  # its settings go together
     assert (training.query_tokens, training.passage_tokens, training.epochs) == (512, 2048, 5)
     assert (training.learning_rate, training.precision, training.scale) == (1e-5, "bf16", 50)
     assert training.gradient_cache and training.gradient_checkpointing and training.similarity == "cosine"

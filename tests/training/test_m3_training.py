@@ -14,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from fieldtune.beir import RetrievalData, load_beir
-from fieldtune.config import M3, Config, load_config, make_config
+from fieldtune.config import M3, Config, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.m3 import hidden_size, load_heads, new_heads, signals_of, token_counts
@@ -24,7 +24,6 @@ from fieldtune.publish import plan_push
 from fieldtune.training import forward, tune
 from fieldtune.training.batches import Batch, make_batch
 from fieldtune.training.m3.development import ranked_by_sum
-from fieldtune.training.m3.fitting import require_m3
 from fieldtune.training.m3.gradient import add_m3_gradient
 from fieldtune.training.m3.objective import M3Objective
 from fieldtune.training.pairs import make_pairs
@@ -236,13 +235,6 @@ def test_a_run_goes_on_where_it_was_killed(tiny_model: str, field: tuple[Retriev
     whole, again = (load_heads(tmp_path / name / "model", 32).state_dict() for name in ("whole", "killed"))
     for name, weight in whole.items():
         torch.testing.assert_close(again[name], weight, atol=1e-6, rtol=1e-5)
-
-
-def test_the_recipe_among_the_examples_is_a_config() -> None:
-    config = load_config(Path(__file__).parents[2] / "examples" / "law" / "m3.toml")
-    require_m3(config)
-    assert (config.training.query_tokens, config.training.passage_tokens) == (512, 2048)
-    assert config.training.m3.train == "both"
 
 
 def test_both_layers_are_published_with_the_model(

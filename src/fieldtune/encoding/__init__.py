@@ -11,7 +11,7 @@ from fieldtune.encoding.query_model import with_query_adapter
 from fieldtune.encoding.search import top_k
 from fieldtune.encoding.shorter import shortened
 from fieldtune.encoding.single import SingleEncoder, agrees
-from fieldtune.encoding.vectors import cached_vectors, is_cached
+from fieldtune.encoding.vectors import cached_vectors, is_cached, keep_vectors
 
 __all__ = [
     "AdaptedModel",
@@ -27,6 +27,7 @@ __all__ = [
     "corpus_vectors",
     "cosines",
     "is_cached",
+    "keep_vectors",
     "load_adapters",
     "nearest",
     "read_both",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.precision import autocast, resolve_precision
-from fieldtune.encoding.tokens import budgeted
+from fieldtune.encoding.tokens import budgeted, no_words
 from fieldtune.errors import FieldtuneError
 from fieldtune.model_folder import saved_prompts
 from fieldtune.models import resolve_model
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 _BUDGET = 2_048
 """Padded tokens of one pass: texts of like length go together."""
-_PROBES = ("a", "What is it, and when does it end? (§ 12.3)", "合同什么时候解除?", "word " * 600)
+PROBES = ("a", "What is it, and when does it end? (§ 12.3)", "合同什么时候解除?", "word " * 600)
 _SAME = 0.9999
 _PLAIN = {
     "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False,
@@ -61,6 +61,7 @@ class SingleEncoder:
         self._prompts: dict[Side, str] = dict(zip(("query", "passage"), saved_prompts(folder), strict=True))
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
+        self.first, self.special = no_words(self._tokenizer)
         self._tokenizer.enable_truncation(resolve_model(str(folder)).max_tokens or 512)
         self.precision = resolve_precision("auto", "cpu")
         if self.precision == "bf16":  # once, not with every pass: the products are the very same
@@ -68,6 +69,7 @@ class SingleEncoder:
                 if name.startswith("encoder.") and "LayerNorm" not in name:
                     self._weights[name] = weight.to(torch.bfloat16)
         self.dimension = int(config["hidden_size"])
+        self.words = int(config["vocab_size"])
 
     def encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """Unit vectors, float32 (len(texts), dimension): of one text those of `Encoder.encode`, of several those up to
@@ -75,17 +77,27 @@ class SingleEncoder:
         import torch
 
         rows = np.zeros((len(texts), self.dimension), np.float32)
-        tokens = [self.ids(self._prompts[side] + text.strip()) for text in texts]
+        tokens = self.tokenized(texts, side)
         for batch in budgeted(np.array([len(ids) for ids in tokens]), _BUDGET):
-            some = [tokens[row] for row in batch.tolist()]
-            with torch.inference_mode(), autocast(self.precision, "cpu"):
-                output = self._pooled(self._forward(some), some)
+            with torch.inference_mode():
+                output, _ = self.states([tokens[row] for row in batch.tolist()])
             rows[batch] = torch.nn.functional.normalize(output.float(), dim=-1).numpy()
         return rows
 
     def ids(self, text: str) -> list[int]:
         """Token ids, special ones included, as far as the model reads."""
         return list(self._tokenizer.encode(text).ids)
+
+    def tokenized(self, texts: Sequence[str], side: Side) -> list[list[int]]:
+        """Token ids of each text, with prompt and special tokens, cut at the model's limit."""
+        return [self.ids(self._prompts[side] + text.strip()) for text in texts]
+
+    def states(self, tokens: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One pass: the texts' vectors (n, dimension), not brought to unit length, and their tokens' states end to
+        end (tokens, dimension)."""
+        with autocast(self.precision, "cpu"):
+            hidden = self._forward(tokens)
+            return self._pooled(hidden, tokens), hidden[0]
 
     def _forward(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token vectors (1, tokens, dimension) of texts end to end; operation for operation what BertModel does.
@@ -153,7 +165,7 @@ class SingleEncoder:
 
 def agrees(folder: Path, encoder: Encoder, texts: Sequence[str] = ()) -> bool:
     """Whether `SingleEncoder` gives the very vectors of the loaded model, for some probes and these texts."""
-    probes = [*_PROBES, *texts]
+    probes = [*PROBES, *texts]
     sides: tuple[Side, ...] = ("query", "passage")
     try:
         single = SingleEncoder(folder)

@@ -61,6 +61,7 @@ class Tokens:
         self.limit, self.pad = limit, pad
         self._tokenizer: Any = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
+        self.first, self.special = no_words(self._tokenizer)
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> Tokens:
@@ -87,6 +88,19 @@ class Tokens:
                 lengths[begin + offset + 1] = len(ids)
         flat = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
         return TokenStore(flat, np.cumsum(lengths))
+
+
+def no_words(tokenizer: Any) -> tuple[int, NDArray[np.int64]]:
+    """Of a `tokenizers.Tokenizer`: the id that it puts before every text, -1 for none, and all ids that are no word.
+
+    What it puts around a text counts whether or not anyone declared it as a special token; names such as cls or eos,
+    which many tokenizers leave empty, do not matter.
+    """
+    around = tokenizer.encode("a")
+    put = [number for number, special in zip(around.ids, around.special_tokens_mask, strict=True) if special]
+    declared = [int(number) for number, one in tokenizer.get_added_tokens_decoder().items() if one.special]
+    first = int(around.ids[0]) if around.ids and around.special_tokens_mask[0] else -1
+    return first, np.array(sorted({*put, *declared}), np.int64)
 
 
 def budgeted(lengths: NDArray[np.integer[Any]], budget: int) -> list[NDArray[np.int64]]:

@@ -55,6 +55,20 @@ def cached_vectors(
     return vectors
 
 
+def keep_vectors(
+    encoder: Encodes, texts: Sequence[str], side: Side, folder: Path, vectors: NDArray[np.float32]
+) -> None:
+    """Store vectors that came of another pass of the same model, for `cached_vectors` to find."""
+    key = _key(encoder, texts, side)
+    folder.mkdir(parents=True, exist_ok=True)
+    note_use(folder, key)
+    out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float32, (len(texts), encoder.dimension))
+    for begin in range(0, len(texts), _BLOCK):
+        out[begin : begin + _BLOCK] = vectors[begin : begin + _BLOCK]
+    out.flush()  # before the mark, which vouches for it
+    write_json(folder / f"{key}.json", {"done": len(texts), "model": encoder.name, "side": side})
+
+
 def is_cached(encoder: Encodes, texts: Sequence[str], side: Side, folder: Path) -> bool:
     """Whether `cached_vectors` would find all of them there."""
     mark = folder / f"{_key(encoder, texts, side)}.json"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from fieldtune import config as settings
 from fieldtune.beir import RetrievalData
-from fieldtune.encoding import Encoded, Encoder, cached_vectors, corpus_vectors
+from fieldtune.encoding import Encoded, Encoder, cached_vectors, corpus_vectors, is_cached, keep_vectors
+from fieldtune.evaluation.before_after import with_before
 from fieldtune.evaluation.compare import measures
 from fieldtune.evaluation.fusion import best_weight, rank_fusion, weighted_fusion
 from fieldtune.evaluation.rankings import Ranking, asked, bm25_ranking, dense_ranking, depth_for, judged, reordered
 from fieldtune.evaluation.rerank import Reranker
 from fieldtune.evaluation.results import BM25_NAME, MAIN, About, System, Variant
-from fieldtune.evaluation.signals import m3_systems
+from fieldtune.evaluation.signals import m3_systems, passages_of
 from fieldtune.evaluation.stored import Floats32, Stored, VectorPrecision, rescored, stored
 from fieldtune.lexical import BM25
 from fieldtune.metering import meter
@@ -126,7 +127,7 @@ def line_up(
         took = meter(f"reranking by {config.rerank}")
         derived += _reranked(task, [*plain, *lexical, *(one for one in derived if one.about.variant == "hybrid")])
         costs.append(took())
-    return Lineup((*plain, *lexical, *derived), tuple(notes), tuple(costs), encoded_by)
+    return Lineup((*plain, *lexical, *with_before(plain, derived)), tuple(notes), tuple(costs), encoded_by)
 
 
 def _of_model(
@@ -136,6 +137,9 @@ def _of_model(
     data, config = task.data, task.config
     contents = [passage.content for passage in data.passages.values()]
     queries = _queries(task, encoder, task.split, name)
+    if config.m3 and not is_cached(encoder, contents, "passage", task.vectors):  # one pass for all three kinds
+        dense = passages_of(data, encoder, name, task.vectors, config).dense
+        keep_vectors(encoder, contents, "passage", task.vectors, dense)
     encoded = _passages(task, encoder, contents, name)
     passages = encoded.vectors
     full = encoder.dimension

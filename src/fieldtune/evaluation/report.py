@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import RetrievalData
 from fieldtune.evaluation import forest, plots, rows, trade_off
+from fieldtune.evaluation.before_after import way_rows
 from fieldtune.evaluation.calibration import calibration_plot, calibrations, score_range
 from fieldtune.evaluation.checks import checks
 from fieldtune.evaluation.examples import examples_of
@@ -104,6 +105,7 @@ def _systems(evaluation: Evaluation, proof: Proof) -> dict[str, Any]:
     return {
         "systems": [(row, _bar(shared, row)) for row in found],
         "systems_axis": forest.axis(shared),
+        "ways": way_rows(evaluation),
         "figures": [(label(name), plots.measure_plot(evaluation, name)) for name in evaluation.measures],
         "sizes": [one for one in (trade_off.dimension_plot(evaluation), trade_off.bytes_plot(evaluation)) if one],
         "sized": list(trade_off.sized(evaluation)),

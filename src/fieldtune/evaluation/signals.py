@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,9 @@ from fieldtune.evaluation.rankings import Ranking, asked, judged
 from fieldtune.evaluation.results import MAIN, About, System
 from fieldtune.measures import Judgements, measure
 from fieldtune.models import resolve_model
-from fieldtune.types import Side
+
+if TYPE_CHECKING:
+    from torch.nn import ModuleDict
 
 KINDS = ("dense", "sparse", "multi-vector")
 _STEPS = 10  # weights that are tried on dev are tenths
@@ -78,21 +81,15 @@ def m3_systems(
     judged-only give theirs. Weights of sums are chosen on dev by nDCG@10 (`dev`: there is one to choose by), else they
     are those that BGE-M3 is trained with. A model without the layers gets new ones, as training would begin.
     """
-    folder, notes = resolve_model(encoder.name).folder, []
-    carried = has_heads(folder)
-    heads = m3_heads(encoder, folder) if carried else new_heads(hidden_size(encoder)).to(encoder.model.device).eval()
-    origin = "" if carried else "The layers for sparse and multi-vectors are new, without any training."
-
-    def encoded(texts: Sequence[str], side: Side) -> M3Vectors:
-        form, pool = (config.m3_tokens, config.m3_pool) if side == "passage" else ("float32", 1)
-        label = f"encoding {side} texts three ways ({name})"
-        return cached_m3(encoder, heads, texts, side, vectors, form=form, pool=pool, label=label).whole()
-
-    passages = encoded([passage.content for passage in data.passages.values()], "passage")
+    heads, origin = _heads(encoder)
+    notes = []
+    passages = passages_of(data, encoder, name, vectors, config)
 
     def of(part: str) -> Scored:
         names = asked(data, part)
-        queries = encoded([data.queries[query].text for query in names], "query")
+        texts = [data.queries[query].text for query in names]
+        label = f"encoding {part} queries three ways ({name})"
+        queries = cached_m3(encoder, heads, texts, "query", vectors, form="float32", label=label).whole()
         if data.evaluation == "judged-only":
             rows = _judged(data, part, names)
         else:
@@ -115,10 +112,31 @@ def m3_systems(
             weights, detail = chosen_weights(chosen_on, members, judged(data, "dev"))
         kept = sum(sizes[("dense", "sparse", "multi")[member]] for member in members)
         said = " ".join(part for part in (detail, origin) if part)
-        label = f"{name} {'all three' if len(members) == 3 else ' + '.join(KINDS[member] for member in members)}"
+        kinds = "all three" if len(members) == 3 else " + ".join(KINDS[member] for member in members)
         about = About("signals", name, encoder.dimension, "float32", "", round(kept), (name,), said)
-        systems.append(System(label, measured.ranking(weights, depth), about))
+        systems.append(System(f"{name} {kinds}", measured.ranking(weights, depth), about))
     return systems, notes
+
+
+def passages_of(
+    data: RetrievalData, encoder: Encoder, name: str, vectors: Path, config: settings.Evaluation
+) -> M3Vectors:
+    """All passages in all three kinds, from one pass."""
+    texts = [passage.content for passage in data.passages.values()]
+    label = f"encoding passages three ways ({name})"
+    made = cached_m3(
+        encoder, _heads(encoder)[0], texts, "passage", vectors, form=config.m3_tokens, pool=config.m3_pool, label=label
+    )
+    return made.whole()
+
+
+def _heads(encoder: Encoder) -> tuple[ModuleDict, str]:
+    """The model's layers, or new ones, and what to say of those."""
+    folder = resolve_model(encoder.name).folder
+    if has_heads(folder):
+        return m3_heads(encoder, folder), ""
+    new = new_heads(hidden_size(encoder)).to(encoder.model.device).eval()
+    return new, "The layers for sparse and multi-vectors are new, without any training."
 
 
 def chosen_weights(scored: Scored, members: Sequence[int], relevant: Judgements) -> tuple[Floats, str]:

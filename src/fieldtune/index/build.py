@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +15,25 @@ from numpy.typing import NDArray
 
 from fieldtune.config import Index as Settings
 from fieldtune.encoding import shortened
-from fieldtune.index.approximate import Approximate, Measured, build_approximate, sample
+from fieldtune.index.approximate import build_approximate, sample
 from fieldtune.index.choose import Choice, choose
 from fieldtune.index.choose_three import as_trained
 from fieldtune.index.columns import columns_of, write_columns
 from fieldtune.index.dense import Dense, write_codes
 from fieldtune.index.dev import Dev
 from fieldtune.index.meta import FORMAT
+from fieldtune.index.said import build_result
 from fieldtune.index.signals import Given, Signals, write_signals
 from fieldtune.index.snapshot import DEPTH
 from fieldtune.index.store import write_passages
 from fieldtune.index.table import batches, connect, own_columns, schema
 from fieldtune.index.three import Three
+from fieldtune.index.versions import clear, next_number, old_meta, to_disk
 from fieldtune.lexical import BM25
 from fieldtune.types import Passage, Result
-from fieldtune.workspace import read_json, write_json
+from fieldtune.workspace import write_json
 
 Floats = NDArray[np.float32]
-_NAMES = re.compile(r"(?:passages|files)-(\d+)(?:\.lance)?")
 _BLOCK = 16_384
 
 
@@ -79,10 +78,10 @@ def build_index(
     """
     _check(passages, vectors, given)
     path.mkdir(parents=True, exist_ok=True)
-    old = _old_meta(path)
+    old = old_meta(path)
     # Tables that lie elsewhere may lie beside those of other indexes: each index has a name of its own there.
     own = str(old.get("id") or secrets.token_hex(4)) if config.uri else ""
-    number = 1 + max([int(old.get("version", 0)), *_numbers(path), *_elsewhere(path, config.uri, own).values()])
+    number = next_number(path, old, config.uri, own)
     files, name = path / f"files-{number}", f"passages-{own}-{number}" if own else f"passages-{number}"
     files.mkdir()
     kept = _write_vectors(config, files, "vectors", vectors)
@@ -145,10 +144,10 @@ def build_index(
         "made_with": {package: importlib.metadata.version(package) for package in ("fieldtune", "lancedb")},
     }
     for part in files.rglob("*.*"):
-        _to_disk(part)
+        to_disk(part)
     write_json(path / "meta.json", meta)
-    _clear(path, config.uri, own, {number, old.get("version")})
-    return _result(config, passages, approximate, costs, choice, meta)
+    clear(path, config.uri, own, {number, old.get("version")})
+    return build_result(config, passages, approximate, costs, choice, meta)
 
 
 def _write_vectors(config: Settings, files: Path, name: str, vectors: Floats) -> Floats:
@@ -173,6 +172,7 @@ def _about(given: Given, choice: Choice) -> dict[str, Any]:
         "size": int(given.tokens[0].values.shape[1]),
         "depth": given.depth,
         "heads": given.heads,
+        "single": given.single,
         **(choice.three or as_trained(given)),
     }
 
@@ -189,99 +189,6 @@ def _write_table(
     made = schema(vectors.shape[1], own_columns(columns))
     reader = pa.RecordBatchReader.from_batches(made, batches(passages, vectors, columns))
     return connect(path, uri).create_table(name, data=reader, schema=made)
-
-
-def _to_disk(path: Path) -> None:
-    """meta.json must never name files that a power cut could still take back."""
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
-
-
-def _old_meta(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path / "meta.json")
-    except Exception:  # none, or damaged: nothing to keep
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _numbers(path: Path) -> list[int]:
-    return [int(match[1]) for entry in path.iterdir() if (match := _NAMES.fullmatch(entry.name))]
-
-
-def _elsewhere(path: Path, uri: str, own: str) -> dict[str, int]:
-    """The tables of this index that lie at `uri`, each with its version."""
-    if not uri:
-        return {}
-    named = re.compile(rf"passages-{own}-(\d+)")
-    names = connect(path, uri).table_names(limit=10_000)
-    return {name: int(match[1]) for name in names if (match := named.fullmatch(name))}
-
-
-def _clear(path: Path, uri: str, own: str, kept: set[int | None]) -> None:
-    """Remove versions that no reader can still have opened lately, and what killed builds left."""
-    for entry in path.iterdir():
-        match = _NAMES.fullmatch(entry.name)
-        if match and int(match[1]) not in kept:
-            shutil.rmtree(entry, ignore_errors=True)
-    for name, version in _elsewhere(path, uri, own).items():
-        if version not in kept:
-            connect(path, uri).drop_table(name)
-
-
-def _result(
-    config: Settings,
-    passages: Sequence[Passage],
-    approximate: Approximate | None,
-    costs: Measured | None,
-    choice: Choice,
-    meta: dict[str, Any],
-) -> Result:
-    size = meta["bytes_per_passage"]
-    notes = [f"a passage takes {size['scanned']:,} bytes of memory in a scan, its vector {size['on disk']:,} on disk"]
-    if meta["m3"]:
-        about = meta["m3"]
-        kept = "all kept" if about["pool"] == 1 else f"about one of {about['pool']} kept"
-        notes.append(
-            f"its word weights take {size['sparse']:,} bytes as inverted lists, its token vectors "
-            f"{size['multi-vector']:,} ({about['tokens']}, {about['size']} numbers each, {kept}); weights of sums: "
-            f"{about['weights_from']}"
-        )
-    if costs is not None:
-        notes.append(
-            f"int8: the first {config.rescore} candidates per result are scored by full vectors; {_said(costs)}"
-        )
-    elif approximate is None:
-        notes.append(f"search compares with all {len(passages):,} passages (exact)")
-    elif approximate.nprobes:
-        notes.append(
-            f"approximate index: {_said(approximate.measured)}, reading {approximate.nprobes} of "
-            f"{approximate.partitions} lists"
-        )
-    else:
-        notes.append(
-            f"the approximate index was thrown away ({_said(approximate.measured)} with half of its lists, wanted "
-            f"{config.min_recall}); search stays exact"
-        )
-    if choice.note:
-        notes.append(choice.note)
-    broken = sum(not _is_utf8(passage.content) for passage in passages)
-    if broken:
-        notes.append(f"{broken} passages held characters that are no valid Unicode; the index shows them as ?")
-    counts = {"passages": len(passages), "dimensions": meta["dimension"], "recall@10": meta["recall@10"]}
-    return Result("index", counts, notes=tuple(notes), details={"meta": meta})
-
-
-def _said(measured: Measured) -> str:
-    return f"recall@10 {measured.recall:.3f} against exact search on {measured.queries} {measured.queries_are}"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check(passages: Sequence[Passage], vectors: Floats, given: Given | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import Encoder, SingleEncoder, shortened
-from fieldtune.encoding.m3 import M3Vectors, TokenVectors
+from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding.m3 import M3Vectors, TokenVectors, has_heads
 from fieldtune.encoding.threads import one_thread
 from fieldtune.errors import InputError, ModelError
-from fieldtune.index.asking import Asked, Asker
+from fieldtune.index.asking import Asked, clean
+from fieldtune.index.hits import found
 from fieldtune.index.meta import REBUILD, index_folder, stamp
+from fieldtune.index.model import IndexModel, required
 from fieldtune.index.reranking import reranked
 from fieldtune.index.snapshot import Snapshot, open_snapshot
 from fieldtune.index.three import MODES
@@ -28,30 +29,16 @@ from fieldtune.types import Hit, Passage
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 50_000
-"""Characters of a query that are looked at; no model reads nearly as much."""
-
 
 class Index:
     """An open index; make one with `Index.open`. Searching from several threads is safe."""
 
-    def __init__(
-        self,
-        path: Path,
-        snapshot: Snapshot,
-        model: str,
-        encoder: Encoder | SingleEncoder | None,
-        *,
-        once: bool = False,
-        of_base: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, snapshot: Snapshot, model: IndexModel, *, of_base: bool = False) -> None:
         self.path = path
-        self.model = model
+        self.model = model.name
         self._snapshot = snapshot
-        self._encoder = encoder
-        self._once = once
+        self._model = model
         self._of_base = of_base
-        self._asker: Asker | None = None
         self._base: Index | None = None
         self._reranker: Any = None
         self._lock = threading.RLock()
@@ -67,8 +54,8 @@ class Index:
         """
         folder = index_folder(path)
         snapshot = open_snapshot(folder)
-        model = _required(folder, snapshot.meta["model"], snapshot.meta["model_fingerprint"])
-        return cls(folder, snapshot, model, encoder, once=once)
+        name = required(folder, snapshot.meta["model"], snapshot.meta["model_fingerprint"])
+        return cls(folder, snapshot, IndexModel(name, encoder, once=once))
 
     def __len__(self) -> int:
         return len(self._snapshot.store)
@@ -92,16 +79,10 @@ class Index:
 
         Raises InputError where the index has none of passages, ModelError when the layers are not those indexed.
         """
-        about = self.meta.get("m3")
-        if not about or self._of_base:
+        meta = self.meta
+        if not meta.get("m3") or self._of_base:
             raise InputError("this index has no sparse and token vectors", "train with training.m3 and build it again")
-        encoder = self.encoder
-        with self._lock:
-            if self._asker is None or self._asker.digest != about["heads"]:
-                whole = encoder if isinstance(encoder, Encoder) else Encoder.load(self.model)
-                self._asker = Asker.of(whole, resolve_model(self.model).folder)
-            asker = self._asker
-        return asker.ask([clean(query) for query in queries], str(about["heads"]))
+        return self._model.three([clean(query) for query in queries], meta)
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -128,23 +109,14 @@ class Index:
             return None
         with self._lock:
             if self._base is None:
-                model = _required(self.path, about["model"], about["fingerprint"])
-                self._base = Index(self.path, self._snapshot, model, None, of_base=True)
+                model = IndexModel(required(self.path, about["model"], about["fingerprint"]), None)
+                self._base = Index(self.path, self._snapshot, model, of_base=True)
         self._base._snapshot = self._snapshot  # always the same passages
         return self._base
 
     @property
     def encoder(self) -> Encoder | SingleEncoder:
-        with self._lock:
-            if self._encoder is None and self._once and self.meta.get("single"):
-                try:
-                    with one_thread():
-                        self._encoder = SingleEncoder(Path(self.model))
-                except Exception as error:  # a GPU came, a library changed: the usual way is there
-                    log.info("%s is loaded with the library (%s)", self.model, error)
-            if self._encoder is None:
-                self._encoder = Encoder.load(self.model)
-            return self._encoder
+        return self._model.encoder(self.meta)
 
     def refresh(self) -> bool:
         """Take up a newer table if there is one, and say whether there was; searches do so by themselves.
@@ -196,10 +168,10 @@ class Index:
             return []
         vectors = None if mode == "words" else self._encoded(texts, mode)
         deep = max(k, int(snapshot.meta["rerank_depth"])) if rerank else k
-        found = self._hits(snapshot, vectors, texts, deep, mode, where)
+        hits = found(snapshot, vectors, texts, deep, mode, where, base=self._of_base)
         if rerank:
-            found = [one[:k] for one in reranked(self._cross_encoder(snapshot), texts, found)]
-        return found
+            hits = [one[:k] for one in reranked(self._cross_encoder(snapshot), texts, hits)]
+        return hits
 
     def search_vectors(
         self,
@@ -228,7 +200,7 @@ class Index:
             chosen = "dense"
         if texts is not None and len(texts) != len(vectors):
             raise InputError(f"{len(texts)} queries for {len(vectors)} vectors", "give a text for each vector")
-        return self._hits(snapshot, vectors, texts, k, chosen, where)
+        return found(snapshot, vectors, texts, k, chosen, where, base=self._of_base)
 
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """The passages of these ids, in their order. Raises InputError for an id that is not there."""
@@ -273,10 +245,18 @@ class Index:
         if k < 1:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
         if mode != "auto" and mode not in self.modes:
-            raise InputError(f"there is no mode {mode!r}", f"modes: auto, {', '.join(self.modes)}")
+            raise InputError(f"there is no mode {mode!r}{self._why_not(mode)}", f"modes: auto, {', '.join(self.modes)}")
         self.refresh()
         snapshot = self._snapshot
         return snapshot, self._meant(snapshot, mode)
+
+    def _why_not(self, mode: str) -> str:
+        if mode not in MODES:
+            return ""
+        if self._of_base:
+            return " with the base model: its dense vectors alone are in the index"
+        cure = REBUILD if has_heads(resolve_model(self.model).folder) else "train a model with training.m3.train=both"
+        return f": the index holds no sparse and token vectors; {cure}"
 
     def _meant(self, snapshot: Snapshot, mode: str) -> str:
         """What auto is; with the base model, whose vectors are dense alone, the best of what it can do too."""
@@ -284,37 +264,6 @@ class Index:
             return mode
         chosen = str(snapshot.meta["mode"])
         return str(snapshot.meta["m3"]["plain"]) if self._of_base and chosen in MODES else chosen
-
-    def _hits(
-        self,
-        snapshot: Snapshot,
-        asked: Asked | None,
-        texts: Sequence[str] | None,
-        k: int,
-        mode: str,
-        where: Where | None,
-    ) -> list[list[Hit]]:
-        vectors = asked.dense if isinstance(asked, M3Vectors) else asked
-        if vectors is not None:
-            full, kept = int(snapshot.meta["model_dimension"]), int(snapshot.meta["dimension"])
-            if self._of_base and snapshot.base is not None:
-                full = int(snapshot.meta["base"]["dimension"])
-                kept = snapshot.base.dimension
-            if vectors.ndim != 2 or vectors.shape[1] not in (full, kept):
-                raise ModelError(
-                    f"query vectors of shape {vectors.shape} do not fit an index of {full} dimensions", REBUILD
-                )
-            vectors = shortened(vectors, kept)
-        mask = snapshot.columns.mask(where) if where else None
-        k = min(k, len(snapshot.store))
-        if isinstance(asked, M3Vectors) and vectors is not None and mode in MODES:
-            found = snapshot.find_three(asked, vectors, texts or (), k, mode, mask)
-        else:
-            found = snapshot.find(vectors, texts, k, mode, mask, base=self._of_base)
-        return [
-            [Hit(snapshot.store[row], score, rank, parts) for rank, (row, score, parts) in enumerate(rows, 1)]
-            for rows in found
-        ]
 
     def _cross_encoder(self, snapshot: Snapshot) -> Any:
         name = snapshot.meta["reranker"]
@@ -328,15 +277,6 @@ class Index:
             return self._reranker
 
 
-def clean(query: str) -> str:
-    """The query without control characters and broken Unicode, on one line. Raises InputError when nothing is left."""
-    kept = "".join(" " if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in query[:_LONGEST])
-    text = " ".join(kept.split())
-    if not text:
-        raise InputError("the query is empty", "ask with at least one word")
-    return text
-
-
 def _row(row: int | None, passage_id: str) -> int:
     if row is None:
         raise InputError(f"there is no passage {passage_id!r}", "take an id from a search")
@@ -345,14 +285,3 @@ def _row(row: int | None, passage_id: str) -> int:
 
 def _made_by(snapshot: Snapshot, base: bool) -> Any:
     return snapshot.meta["base"]["fingerprint"] if base else snapshot.meta["model_fingerprint"]
-
-
-def _required(folder: Path, stored: str, fingerprint: str) -> str:
-    """The model's name or folder. Raises ModelError when it is not the one that made the vectors."""
-    model = str((folder / stored).resolve()) if stored.startswith(".") else stored
-    if resolve_model(model).fingerprint != fingerprint:
-        raise ModelError(
-            f"the model {model} is not the one that the index {folder} was made with",
-            "vectors of two models cannot be compared; " + REBUILD,
-        )
-    return model

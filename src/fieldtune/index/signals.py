@@ -2,7 +2,10 @@
 
 Weights of a word lie together: a query adds up those of its own words alone. scipy's product with the same arrays takes
 as long (1.0 and 0.8 ms of one core for 100,000 passages), a product with passages by row 7 ms; LanceDB has no type for
-them. Token vectors lie by passage: only candidates are read.
+them. Token vectors lie by passage: only candidates are read. LanceDB's column of multivectors takes as many bytes in
+float32 and float16, has no int8, and is slower: 200 candidates among 5,000 passages of 120 tokens took 50 ms of the
+processor there in float32 and 233 in float16, in these files 19, 24 and, in int8 of half the bytes, 15
+(benchmarks/m3_storage.py).
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class Given:
     """Of the dense, sparse and multi-vector score in sums that no dev query could choose."""
     depth: int = 100
     """Ranks of dense and of sparse search whose passages are scored by token vectors and by sums."""
+    single: bool = False
+    """`encoding.m3.ask_single` was found to give the model's very vectors of queries."""
 
 
 def write_signals(folder: Path, given: Given) -> dict[str, int]:
@@ -86,7 +91,8 @@ def _write_tokens(folder: Path, given: Given) -> int:
 
 
 class Signals:
-    """What `write_signals` wrote, mapped into memory. Raises OSError or ValueError for files that are gone."""
+    """What `write_signals` wrote, mapped into memory. Raises OSError or ValueError for files that are gone, cut short
+    or of different versions."""
 
     def __init__(self, folder: Path) -> None:
         self._starts, self._rows, self._weights = (
@@ -95,6 +101,11 @@ class Signals:
         self.tokens = TokenVectors(
             *(_mapped(folder / f"{name}.npy") for name in ("tokens", "token-scales", "token-starts"))
         )
+        values, scales, starts = self.tokens.values, self.tokens.scales, self.tokens.starts
+        if values.ndim != 2 or starts[-1] != len(values) or len(scales) not in (0, len(values)):
+            raise ValueError("tokens.npy does not go with token-starts.npy and token-scales.npy")
+        if not self._starts[-1] == len(self._rows) == len(self._weights):
+            raise ValueError("sparse-starts.npy, sparse-rows.npy and sparse-weights.npy do not go together")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -125,4 +136,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
     except ValueError:  # nothing in it: an empty file cannot be mapped
-        return np.asarray(np.load(path, allow_pickle=False))
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path.name}: {error}") from None

@@ -192,7 +192,9 @@ def open_snapshot(path: Path) -> Snapshot:
             raise
         except Exception as error:  # numpy and LanceDB raise what they like
             if stamp(path) == mark:
-                raise InputError(f"its table {meta['table']} is gone or damaged", REBUILD, path=path) from error
+                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                what = f"{meta['table']} or {meta['files']} is gone or damaged: {why}"
+                raise InputError(what, REBUILD, path=path) from error
             # Rebuilt twice since meta.json was read: the newer one is whole.
     raise InputError("is rebuilt faster than it can be opened", "open it again", path=path)
 

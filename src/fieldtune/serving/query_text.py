@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from fieldtune.errors import InputError
-from fieldtune.index.search import clean
+from fieldtune.index.asking import clean
 from fieldtune.serving.problems import ApiError
 
 

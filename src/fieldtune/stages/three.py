@@ -27,12 +27,14 @@ class ThreeWays:
     run: Run
     encoder: Encoder
     heads: ModuleDict
+    single: bool
+    """Queries get the same without the library."""
 
     @classmethod
     def of(cls, run: Run, model: Path, encoder: Encoder) -> ThreeWays | None:
         """None where they are not wanted, or there are no layers and auto leaves it at that. Raises ConfigError where
         they are wanted and not there, ModelError for layers that do not fit."""
-        from fieldtune.encoding.m3 import has_heads, m3_heads
+        from fieldtune.encoding.m3 import agrees_three, has_heads, m3_heads
 
         wanted, carried = run.config.index.m3, has_heads(model)
         if wanted is False or (wanted == "auto" and not carried):
@@ -42,7 +44,8 @@ class ThreeWays:
                 "index.m3=true, and the run's model has no layers for sparse and token vectors",
                 "train them with training.m3.train=both, or take index.m3=auto",
             )
-        return cls(run, encoder, m3_heads(encoder, model))
+        heads = m3_heads(encoder, model)
+        return cls(run, encoder, heads, agrees_three(model, encoder, heads))
 
     def passages(self, texts: Sequence[str], label: str = "encoding passages three ways (tuned)") -> CachedM3:
         from fieldtune.encoding.m3 import cached_m3
@@ -94,5 +97,5 @@ class ThreeWays:
         config = self.run.config
         return Given(
             sparse, tokens, rows, config.index.m3_tokens, config.index.m3_pool, heads_digest(self.heads),
-            config.training.m3.weights, config.index.m3_depth,
+            config.training.m3.weights, config.index.m3_depth, self.single,
         )  # fmt: skip

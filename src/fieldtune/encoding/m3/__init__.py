@@ -6,6 +6,7 @@ from fieldtune.encoding.m3.heads import has_heads, heads_digest, load_heads, new
 from fieldtune.encoding.m3.scores import WEIGHTS, Scores, multi_scores, scores, sparse_scores
 from fieldtune.encoding.m3.search import by_sum, find, multi_of, sparse_top, three_scores
 from fieldtune.encoding.m3.signals import Signals, hidden_size, joined, signals_of, token_counts
+from fieldtune.encoding.m3.single import agrees_three, ask_single
 from fieldtune.encoding.m3.stored import M3Vectors, TokenFormat, TokenVectors, together
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Signals",
     "TokenFormat",
     "TokenVectors",
+    "agrees_three",
+    "ask_single",
     "by_sum",
     "cached_m3",
     "encode_m3",

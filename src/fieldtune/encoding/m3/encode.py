@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.m3.heads import load_heads, token_size
-from fieldtune.encoding.m3.signals import hidden_size, require_tokens, signals_of, token_counts
+from fieldtune.encoding.m3.signals import Signals, hidden_size, require_tokens, signals_of, token_counts
 from fieldtune.encoding.m3.stored import M3Vectors, TokenFormat, in_format, pooled
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
@@ -47,34 +47,57 @@ def encode_m3(
 
     distinct = list(dict.fromkeys(texts))
     store = require_tokens(encoder).store(distinct, encoder.prompts[side])
+
+    def passes() -> Iterator[tuple[NDArray[np.int64], Signals]]:
+        for rows in budgeted(store.lengths, _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]):
+            with encoder.active(), torch.inference_mode():
+                found = signals_of(encoder, heads, store, rows)
+            yield rows, found
+            if advance is not None:
+                advance(len(rows))
+
     counts = token_counts(encoder, store, np.arange(len(distinct)))
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    dense = np.zeros((len(distinct), encoder.dimension), np.float32)
-    weights, ids = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], np.int64)
-    vectors = np.zeros((int(starts[-1]), token_size(heads)), np.float32)
-    for rows in budgeted(store.lengths, _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]):
-        with encoder.active(), torch.inference_mode():
-            found = signals_of(encoder, heads, store, rows)
-        places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
-        dense[rows] = found.dense.cpu().numpy()
-        weights[places], ids[places] = found.weights.cpu().numpy(), found.ids.cpu().numpy()
-        vectors[places] = found.vectors.cpu().numpy()
-        if advance is not None:
-            advance(len(rows))
-    if not all(np.isfinite(part).all() for part in (dense, weights, vectors)):
+    words = int(encoder.model.transformers_model.config.vocab_size)
+    whole = collected(passes(), counts, encoder.dimension, token_size(heads), words, form, pool)
+    if whole is None:
         raise ModelError(
             f"{encoder.name}: the model returned numbers that are not finite for a {side}",
             "its weights are damaged, or it computes in too small a format: train again, or use fp32",
         )
-    vocabulary = max(int(encoder.model.transformers_model.config.vocab_size), int(ids.max(initial=0)) + 1)
-    sparse = _by_word(weights, ids, counts, vocabulary)
-    if pool > 1:
-        vectors, starts = pooled(vectors, starts, pool)
-    whole = M3Vectors(dense, sparse, in_format(vectors, starts, form))
     if len(distinct) == len(texts):
         return whole
     place = {text: row for row, text in enumerate(distinct)}
     return whole.take(np.array([place[text] for text in texts], np.int64))
+
+
+def collected(
+    passes: Iterable[tuple[NDArray[np.int64], Signals]],
+    counts: NDArray[np.int64],
+    dimension: int,
+    size: int,
+    words: int,
+    form: TokenFormat,
+    pool: int = 1,
+) -> M3Vectors | None:
+    """What passes over some rows each gave of texts with these token counts; None where a number is not finite.
+
+    `dimension` is that of dense vectors, `size` of token vectors, `words` of the vocabulary.
+    """
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    dense = np.zeros((len(counts), dimension), np.float32)
+    weights, ids = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], np.int64)
+    vectors = np.zeros((int(starts[-1]), size), np.float32)
+    for rows, found in passes:
+        places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
+        dense[rows] = found.dense.cpu().numpy()
+        weights[places], ids[places] = found.weights.cpu().numpy(), found.ids.cpu().numpy()
+        vectors[places] = found.vectors.cpu().numpy()
+    if not all(np.isfinite(part).all() for part in (dense, weights, vectors)):
+        return None
+    sparse = _by_word(weights, ids, counts, max(words, int(ids.max(initial=0)) + 1))
+    if pool > 1:
+        vectors, starts = pooled(vectors, starts, pool)
+    return M3Vectors(dense, sparse, in_format(vectors, starts, form))
 
 
 def _by_word(weights: NDArray[np.float32], ids: NDArray[np.int64], counts: NDArray[np.int64], vocabulary: int) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.m3.heads import MULTI, SPARSE
 from fieldtune.encoding.precision import autocast
-from fieldtune.encoding.tokens import TokenStore
+from fieldtune.encoding.tokens import Tokens, TokenStore
 from fieldtune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -82,39 +82,40 @@ def signals_of(encoder: Encoder, heads: ModuleDict, store: TokenStore, rows: NDA
     with autocast(encoder.precision, encoder.device):
         output: Any = encoder.model({"input_ids": ids, "attention_mask": mask})
     inside = mask.bool()
-    inside[:, 0] &= ids[:, 0] != first_token(encoder)
-    flat_ids = ids[inside]
+    inside[:, 0] &= ids[:, 0] != tokens.first
     off = torch.autocast(encoder.device.split(":")[0], enabled=False) if encoder.precision != "fp32" else nullcontext()
     with off:
-        # DeepSpeed may keep the layers in 16 bits.
-        states = output["token_embeddings"][inside].float().to(heads[SPARSE].weight.dtype)
-        weights = torch.relu(heads[SPARSE](states).float()).squeeze(-1)
-        weights = weights.masked_fill(torch.isin(flat_ids, special_ids(encoder)), 0.0)
-        vectors = torch.nn.functional.normalize(heads[MULTI](states).float(), dim=-1)
-        dense = torch.nn.functional.normalize(output["sentence_embedding"].float(), dim=-1)
-    return Signals(dense, weights, vectors, flat_ids, inside.sum(dim=1))
+        return of_states(
+            heads, tokens.special, output["sentence_embedding"], output["token_embeddings"][inside], ids[inside],
+            inside.sum(dim=1),
+        )  # fmt: skip
+
+
+def of_states(
+    heads: ModuleDict, special: NDArray[np.int64], dense: torch.Tensor, states: torch.Tensor, ids: torch.Tensor,
+    counts: torch.Tensor,
+) -> Signals:  # fmt: skip
+    """What the layers make of a model's vectors (n, dim) and of its tokens' states (t, hidden), CLS tokens left out."""
+    import torch
+
+    kind: Any = heads[SPARSE].weight.dtype
+    states = states.float().to(kind)  # DeepSpeed may keep the layers in 16 bits
+    weights = torch.relu(heads[SPARSE](states).float()).squeeze(-1)
+    weights = weights.masked_fill(torch.isin(ids, torch.from_numpy(special).to(ids.device)), 0.0)
+    vectors = torch.nn.functional.normalize(heads[MULTI](states).float(), dim=-1)
+    return Signals(torch.nn.functional.normalize(dense.float(), dim=-1), weights, vectors, ids, counts)
 
 
 def token_counts(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """(len(rows),) how many token vectors each text gives, known before any pass."""
+    return counts_in(store, rows, require_tokens(encoder).first)
+
+
+def counts_in(store: TokenStore, rows: NDArray[np.int64], first: int) -> NDArray[np.int64]:
+    """As `token_counts`, `first` being the id of the token that stands for the whole text."""
     lengths = store.lengths[rows]
     firsts = store.ids[np.minimum(store.starts[rows], max(0, len(store.ids) - 1))] if len(store.ids) else lengths * 0
-    return np.asarray(lengths - ((firsts == first_token(encoder)) & (lengths > 0)), np.int64)
-
-
-def first_token(encoder: Encoder) -> int:
-    """Id of the token that stands for the whole text at its beginning; -1 where the model has none."""
-    tokenizer = encoder.model.tokenizer
-    found = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
-    return -1 if found is None else int(found)
-
-
-def special_ids(encoder: Encoder) -> torch.Tensor:
-    """Ids that are no word: begin, end, padding, mask and unknown, on the model's device."""
-    import torch
-
-    ids = sorted({int(token) for token in encoder.model.tokenizer.all_special_ids})
-    return torch.tensor(ids, dtype=torch.int64, device=encoder.model.device)
+    return np.asarray(lengths - ((firsts == first) & (lengths > 0)), np.int64)
 
 
 def hidden_size(encoder: Encoder) -> int:
@@ -122,7 +123,7 @@ def hidden_size(encoder: Encoder) -> int:
     return int(encoder.model.transformers_model.config.hidden_size)
 
 
-def require_tokens(encoder: Encoder) -> Any:
+def require_tokens(encoder: Encoder) -> Tokens:
     """The encoder's tokenizer; raises ModelError for a model whose single tokens cannot be had."""
     if encoder.tokens is None or encoder.routed:
         raise ModelError(

@@ -1,0 +1,75 @@
+"""The model of an index, loaded when the first query wants it, by the lightest way that gives its vectors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding.m3 import M3Vectors
+from fieldtune.encoding.threads import one_thread
+from fieldtune.errors import ModelError
+from fieldtune.index.asking import Asker
+from fieldtune.index.meta import REBUILD
+from fieldtune.models import resolve_model
+
+log = logging.getLogger(__name__)
+
+
+class IndexModel:
+    """What makes vectors of an index's queries. Safe from several threads."""
+
+    def __init__(self, name: str, encoder: Encoder | None, *, once: bool = False) -> None:
+        """`once` allows a way without the library, whose import takes longer than a search."""
+        self.name = name
+        self._encoder: Encoder | SingleEncoder | None = encoder
+        self._once = once
+        self._asker: Asker | None = None
+        self._lock = threading.RLock()
+
+    def encoder(self, meta: Mapping[str, Any]) -> Encoder | SingleEncoder:
+        """By `SingleEncoder` where meta.json says that it gives the same vectors."""
+        with self._lock:
+            if self._encoder is None and self._once and meta.get("single"):
+                self._encoder = self._single()
+            if self._encoder is None:
+                self._encoder = Encoder.load(self.name)
+            return self._encoder
+
+    def three(self, queries: Sequence[str], meta: Mapping[str, Any]) -> M3Vectors:
+        """All three kinds of queries.
+
+        Raises ModelError when the model's layers are gone or not those that the index was made with.
+        """
+        about = meta["m3"]
+        with self._lock:
+            if self._asker is None or self._asker.digest != about["heads"]:
+                encoder = self.encoder(meta)
+                if isinstance(encoder, SingleEncoder) and not about.get("single"):
+                    encoder = Encoder.load(self.name)
+                self._asker = Asker.of(encoder, resolve_model(self.name).folder)
+            asker = self._asker
+        return asker.ask(queries, str(about["heads"]))
+
+    def _single(self) -> SingleEncoder | None:
+        try:
+            with one_thread():
+                return SingleEncoder(Path(self.name))
+        except Exception as error:  # a GPU came, a library changed: the usual way is there
+            log.info("%s is loaded with the library (%s)", self.name, error)
+            return None
+
+
+def required(folder: Path, stored: str, fingerprint: str) -> str:
+    """The name or folder of the model that meta.json names. Raises ModelError when it is not the one that made the
+    vectors."""
+    model = str((folder / stored).resolve()) if stored.startswith(".") else stored
+    if resolve_model(model).fingerprint != fingerprint:
+        raise ModelError(
+            f"the model {model} is not the one that the index {folder} was made with",
+            "vectors of two models cannot be compared; " + REBUILD,
+        )
+    return model
