@@ -227,7 +227,8 @@ def main(words: list[str] | None = None) -> None:
     found = evaluate(data, given.split, ranked, config.evaluation, config.seed)
     source = f", generated: {given.generated.name} ({file_digest(given.generated)[:12]})" if given.generated else ""
     sizes_given = {"passages": given.passages, "queries": given.queries, "train queries": given.train}
-    cut = "".join(f", cut to {count:,} {name}" for name, count in sizes_given.items() if count)
+    kept = ", ".join(f"{count:,} {name}" for name, count in sizes_given.items() if count)
+    cut = f", cut to {kept}" if kept else ""
     about = (
         f"{len(found.queries):,} {given.split} queries of people, {len(data.passages):,} passages, model "
         f"{_model(given.model)}{source}{cut}. Checkpoints chosen on {given.choose_on}."
