@@ -66,12 +66,17 @@ def false_share(config: Config, data: RetrievalData, encoder: Encoder, work: Pat
     """Negatives per query, and the share of hidden positives among them (NaN where no query has several)."""
     partly, hidden = without_some(data, config.seed)
     if not hidden:
-        return float("nan"), float("nan")
+        rows = training_rows(config, data, {}, encoder, work / "vectors", work / "scores")
+        return float(np.mean([len(example.neg) for example in rows.examples])), float("nan")
     rows = training_rows(config, partly, {}, encoder, work / "vectors", work / "scores")
     taken = 0
     for query, example in zip(partly.positives("train"), rows.examples, strict=True):
         taken += data.passages[hidden[query]].content in example.neg
     return float(np.mean([len(example.neg) for example in rows.examples])), taken / len(hidden)
+
+
+def taken(share: float) -> str:
+    return "no query has several" if np.isnan(share) else f"{share:.1%}"
 
 
 def some_of(data: RetrievalData, count: int, folder: Path) -> Path:
@@ -135,7 +140,7 @@ def main() -> None:
         count, share = (0.0, 0.0) if name == BASELINE else false_share(config, loaded, base, given.work)
         low, high = np.mean(intervals, axis=0)
         gain = "" if name == BASELINE else f"{np.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}]"
-        rows.append((name, f"{np.mean(scores):.4f}", gain, f"{np.mean(minutes):.1f}", f"{count:.2f}", f"{share:.1%}"))
+        rows.append((name, f"{np.mean(scores):.4f}", gain, f"{np.mean(minutes):.1f}", f"{count:.2f}", taken(share)))
         note(" | ".join(rows[-1]))
     columns = ("negatives", "dev nDCG@10", "against in-batch alone", "minutes", "per query", "hidden positives taken")
     title = f"Hard negatives on {given.data.resolve().name}, {given.model}"
