@@ -131,6 +131,14 @@ def test_depth_bounds_the_search(depth: int) -> None:
     assert mined(depth=depth).negatives == [[]]
 
 
+def test_candidates_ranked_deeper_for_a_teacher_are_mined_no_deeper() -> None:
+    what, config = known(TEXTS, [[0, 7]]), Negatives(per_query=8, depth=5)
+    deeper = candidates_from("model", what.queries, what.texts, unit([0]), PASSAGES, 8)
+    found = mine(what, deeper, unit([0]), PASSAGES, config)
+    assert found == mine_all(what, unit([0]), PASSAGES, config)
+    assert len(found.negatives[0]) + sum(found.skipped.values()) == 5
+
+
 def test_known_copies_of_a_positive_are_skipped_too() -> None:
     what = known(TEXTS, [[0]], twins={0: frozenset({4})})
     found = mine_all(what, unit([0]), PASSAGES, Negatives(per_query=1, depth=8))

@@ -83,7 +83,7 @@ def mine(
                 walk.found = _labelled(known, query, wanted, passage_vectors, asked[query - begin], skipped)
                 out.labelled.append(len(walk.found))
                 walks.append(walk)
-            go(walks, ranked.rows[:, : config.depth], ranked.cosines, sketches, skipped)
+            go(walks, ranked.rows[:, : config.depth], ranked.cosines[:, : config.depth], sketches, skipped)
             for walk, scores in zip(walks, own_scores, strict=True):
                 out.negatives.append([row for row, _ in walk.found])
                 out.scores.append([round(score, 5) for _, score in walk.found])
