@@ -1,13 +1,14 @@
 """What made queries are worth: train on them alone and measure on the queries of people.
 
     python benchmarks/generated.py --data BEIR_DIR [--generated FILE [--corpus BEIR_DIR]] [--structure] [--llm]
-        [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--split test] [--passages N] [--queries N]
-        [--train N] [--set section.key=value ...]
+        [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--together] [--split test] [--passages N]
+        [--queries N] [--train N] [--set section.key=value ...]
 
 --structure trains on queries made from the corpus without an LLM, --llm on those that the LLM of the settings writes
 (--set llm.local=builtin:smollm2, or llm.base_url=...), --generated on those of a generator file (its passages are added
-from --corpus where --data lacks them), --human on the train labels as the reference. Made queries
-that have the very words of a query of the measured split are left out and counted. The best checkpoint is chosen on
+from --corpus where --data lacks them), --human on the train labels as the reference; --together also on all made
+queries of each kind and the train labels at once, with the checkpoint chosen on the set's own dev. Made queries that
+have the very words of a query of the measured split are left out and counted. The best checkpoint is chosen on
 made queries that are held back, unless --choose-on human-dev is given. --passages keeps that many of the corpus, those
 with a label or a generated query among them, --queries that many of dev and of test, --train that many of the train
 labels, each drawn by its name. Prints a table and appends it to
@@ -47,6 +48,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--structure", action="store_true", help="also queries made without an LLM")
     parser.add_argument("--llm", action="store_true", help="also queries that the LLM of the settings writes")
     parser.add_argument("--human", action="store_true", help="also the train labels, where the set has some")
+    parser.add_argument("--together", action="store_true", help="also the made queries and the train labels at once")
     parser.add_argument("--by-style", action="store_true", help="also each style of --generated and --llm alone")
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="shares of the generated queries")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
@@ -121,11 +123,14 @@ def systems(
         made, lines = made_queries(_asking(config, str(given.generated)), whole, given.split, given.work)
         said += ["generated", *lines]
         sets |= variants("generated", made, given.share, given.by_style, config.seed)
+    both = {f"{name} + human labels": together(made, data) for name, made in sets.items() if name.endswith(" 100%")}
     if given.choose_on == "human-dev":
         sets = {name: on_human_dev(made, data) for name, made in sets.items()}
     if given.human and data.qrels.get("train"):
         rows = {side: data.qrels[side] for side in ("train", "dev") if side in data.qrels and side != given.split}
         sets["human labels"] = replace(data, qrels=rows)
+    if given.together and data.qrels.get("train") and data.qrels.get("dev"):
+        sets |= both
     return sets, said
 
 
@@ -155,6 +160,12 @@ def on_human_dev(made: RetrievalData, data: RetrievalData) -> RetrievalData:
     """All made queries in train, the set's own dev split to choose the checkpoint by."""
     qrels = {"train": made.qrels["all"], "dev": data.qrels["dev"]}
     return RetrievalData(made.passages, dict(made.queries) | data.queries, qrels, data.relevance_threshold)
+
+
+def together(made: RetrievalData, data: RetrievalData) -> RetrievalData:
+    """The made queries and the train labels in train, the set's own dev split to choose the checkpoint by."""
+    both = on_human_dev(made, data) if data.qrels.get("dev") else made
+    return replace(both, qrels=dict(both.qrels) | {"train": made.qrels["all"] | data.qrels.get("train", {})})
 
 
 def trained(name: str, config: Config, data: RetrievalData, work: Path) -> tuple[Path, float]:

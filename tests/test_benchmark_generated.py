@@ -100,10 +100,15 @@ def test_styles_and_human_labels_stand_side_by_side(benchmark, tiny_beir, tiny_m
     words = ["--data", str(data), "--generated", str(generator_file(whole, 10)), "--corpus", str(whole), "--by-style"]
     words += ["--human", "--model", tiny_model, "--work", str(tmp_path / "work"), "--results", str(tmp_path / "R.md")]
     words += ["--set", "training.epochs=1", "training.batch_size=8", "training.precision=fp32", "queries.max_copied=1"]
-    benchmark.main([*words, "--choose-on", "human-dev"])
+    benchmark.main([*words, "--choose-on", "human-dev", "--together"])
     said = (tmp_path / "R.md").read_text()
     for name in ("base", "generated 100%", "generated: formal", "generated: plain", "human labels", "BM25"):
         assert f"| {name} |" in said
+    counts = {row.split("|")[1].strip(): row.split("|")[2].strip() for row in said.splitlines() if row.startswith("| ")}
+    dev = len(_lines(data, "dev"))
+    assert int(counts["generated 100% + human labels"]) - dev == (
+        int(counts["generated 100%"]) - dev + int(counts["human labels"]) - dev
+    )
     assert "Checkpoints chosen on human-dev" in said
     capsys.readouterr()
 
