@@ -71,6 +71,16 @@ def test_the_hardest_wrong_passages_are_taken_and_every_skip_has_a_reason() -> N
     np.testing.assert_allclose(found.positive_scores[0], np.cos(np.radians([20, 70])), atol=1e-4)
 
 
+def test_at_one_only_the_very_same_text_is_a_near_duplicate() -> None:
+    assert 1 in mined(max_share_of_positive=2, near_duplicate=1).negatives[0]
+    texts = [*TEXTS[:1], TEXTS[0], *TEXTS[2:]]
+    what = known(texts, [[0, 7]])
+    found = mine_all(
+        what, unit([0]), PASSAGES, Negatives(per_query=8, depth=8, max_share_of_positive=2, near_duplicate=1)
+    )
+    assert 1 not in found.negatives[0] and found.skipped[NEAR] == 1 and found.alike == [[1]]
+
+
 def test_without_the_limit_the_unlabelled_answer_comes_in() -> None:
     assert mined(max_share_of_positive=2.0).negatives == [[2, 4]]
 

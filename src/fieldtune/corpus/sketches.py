@@ -59,3 +59,9 @@ class Sketches:
                 self._shingles.clear()
             self._shingles[row] = shingles(self._texts[row])
         return self._shingles[row]
+
+
+def equal(texts: Sequence[str], one: Rows, other: Rows) -> NDArray[np.bool_]:
+    """For each of the pairs of rows whether they are of the very same text."""
+    pairs = zip(one.tolist(), other.tolist(), strict=True)
+    return np.fromiter((texts[a] == texts[b] for a, b in pairs), np.bool_, len(one))

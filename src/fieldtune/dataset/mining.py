@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Negatives
 from fieldtune.console import Progress
-from fieldtune.corpus.sketches import Sketches
+from fieldtune.corpus.sketches import Sketches, equal
 from fieldtune.dataset.candidates import Candidates
 from fieldtune.dataset.known import Known
 from fieldtune.dataset.walk import ENOUGH, HELD, Walk, go
@@ -59,7 +60,9 @@ def mine(
     """
     out = Mined([], [], [], [], [], [])
     skipped: Counter[str] = Counter()
-    sketches = Sketches(known.texts, config.near_duplicate)
+    near = (
+        Sketches(known.texts, config.near_duplicate).near if config.near_duplicate < 1 else partial(equal, known.texts)
+    )
     count = len(known.positives)
     # The mean cosine of all queries with all passages. Some models (E5) score unrelated texts at 0.75: there, 95% of
     # the positive's bare score would rule out nearly everything.
@@ -83,7 +86,7 @@ def mine(
                 walk.found = _labelled(known, query, wanted, passage_vectors, asked[query - begin], skipped)
                 out.labelled.append(len(walk.found))
                 walks.append(walk)
-            go(walks, ranked.rows[:, : config.depth], ranked.cosines[:, : config.depth], sketches, skipped)
+            go(walks, ranked.rows[:, : config.depth], ranked.cosines[:, : config.depth], near, skipped)
             for walk, scores in zip(walks, own_scores, strict=True):
                 out.negatives.append([row for row, _ in walk.found])
                 out.scores.append([round(score, 5) for _, score in walk.found])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Negatives
-from fieldtune.corpus.sketches import Sketches
 from fieldtune.dataset.known import Known
 
 KNOWN = "known positive"
@@ -20,6 +19,9 @@ ENOUGH = "labelled as irrelevant, beyond negatives.per_query"
 CLOSE = "scores too near the positive"
 FIRST = "among the first, left out as asked"
 SAME = "of a positive's own document"
+
+Pairs = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
+"""Says of pairs of passages which are near-duplicates."""
 
 _NOTHING: frozenset[int] = frozenset()
 _MORE = 8  # candidates of a query that are compared with its positives at once, after the first few
@@ -84,7 +86,7 @@ def go(
     walks: Sequence[Walk],
     rows: NDArray[np.int64],
     cosines: NDArray[np.float32],
-    sketches: Sketches,
+    near: Pairs,
     skipped: Counter[str],
 ) -> None:
     """Let each walk go down its own candidates, (walks, depth), -1 where there are none.
@@ -97,14 +99,14 @@ def go(
     under_way = [place for place, walk in enumerate(walks) if not walk.full]
     while under_way and begin < rows.shape[1]:
         part = rows[under_way, begin : begin + step]
-        near = _near([walks[place].positives for place in under_way], part, sketches).tolist()
+        alike = _near([walks[place].positives for place in under_way], part, near).tolist()
         scores = cosines[under_way, begin : begin + step].tolist()
-        for place, *ahead in zip(under_way, part.tolist(), scores, near, strict=True):
+        for place, *ahead in zip(under_way, part.tolist(), scores, alike, strict=True):
             walk = walks[place]
-            for row, score, alike in zip(*ahead, strict=True):
+            for row, score, same in zip(*ahead, strict=True):
                 if row < 0:
                     break
-                reason = walk.take(row, score, alike)
+                reason = walk.take(row, score, same)
                 if reason:
                     skipped[reason] += 1
                 elif walk.full:
@@ -113,7 +115,7 @@ def go(
         begin, step = begin + step, _MORE
 
 
-def _near(positives: Sequence[Sequence[int]], rows: NDArray[np.int64], sketches: Sketches) -> NDArray[np.bool_]:
+def _near(positives: Sequence[Sequence[int]], rows: NDArray[np.int64], near: Pairs) -> NDArray[np.bool_]:
     """Whether each candidate (queries, c) is a near-duplicate of one of its query's positives."""
     counts = np.array([len(own) for own in positives])
     flat = np.array([row for own in positives for row in own], np.int64)
@@ -121,5 +123,5 @@ def _near(positives: Sequence[Sequence[int]], rows: NDArray[np.int64], sketches:
     other = np.broadcast_to(flat[:, None], one.shape)
     asked = (one >= 0) & (one != other)
     found = np.zeros(one.shape, np.bool_)
-    found[asked] = sketches.near(one[asked], other[asked])
+    found[asked] = near(one[asked], other[asked])
     return np.logical_or.reduceat(found, np.cumsum(counts) - counts, axis=0)
