@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def ours(field: Field, **more: float) -> tuple[float, list[set[int]]]:
     )
     began = time.perf_counter()
     found = candidates_from("model", field.asked, field.texts, field.queries, field.passages, DEPTH)
-    settings = Negatives(per_query=KEPT, depth=DEPTH, max_share_of_positive=0.95, **more)  # type: ignore[arg-type]
+    settings = Negatives(per_query=KEPT, depth=DEPTH, max_share_of_positive=0.95, **more)
     mined = mine(known, found, field.queries, field.passages, settings)
     return time.perf_counter() - began, [set(rows) for rows in mined.negatives]
 
@@ -143,7 +144,11 @@ def peer(field: Field) -> tuple[float, list[set[int]]]:
     return took, out
 
 
-SIDES = {PEER: peer, DEFAULT: ours, LIKE: partial(ours, near_duplicate=1)}
+SIDES: dict[str, Callable[[Field], tuple[float, list[set[int]]]]] = {
+    PEER: peer,
+    DEFAULT: ours,
+    LIKE: partial(ours, near_duplicate=1),
+}
 
 
 def memory_of(side: str, given: argparse.Namespace) -> float:
