@@ -15,7 +15,7 @@ from fieldtune.dataset.known import known_rows
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.llm import Reply
 from fieldtune.queries import gather_queries
-from fieldtune.queries.filters import copied, longest_run, pointing, wrong_language, wrong_length
+from fieldtune.queries.filters import copied, longest_run, looping, pointing, wrong_language, wrong_length
 from fieldtune.queries.judge import judge
 from fieldtune.queries.made import doubted_of
 from fieldtune.queries.repeats import join_repeats
@@ -412,3 +412,19 @@ def test_a_judge_without_an_endpoint_is_refused_before_any_query_is_made(tmp_pat
     monkeypatch.setattr("fieldtune.queries.stage.structure_queries", lambda *_: pytest.fail("queries were made"))
     with pytest.raises(ConfigError, match="no LLM endpoint is set"):
         gather_queries(Config(queries=Queries(judge=True)), {"r": RENT}, tmp_path / "o", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("the plan of the plan of the plan of the plan", True),
+        ("Is there a refund of 100 dollars? Is there a refund of 100 dollars? Is there a refund of 100 dollars?", True),
+        ("房东不退押金，房东不退押金，房东不退押金，怎么办", True),
+        ("is equipment 12,500,000,000,000,000,000,000,000", True),
+        ("which claims of 1,000,000,000 dollars or more were settled?", False),
+        ("the notice of the tenant and the notice of the landlord: which notice of the two counts?", False),
+        ("一次一次又一次违约怎么办", False),
+    ],
+)
+def test_a_model_that_goes_in_circles_is_heard(text, dropped):
+    assert bool(looping(query(text), [RENT])) is dropped

@@ -11,7 +11,7 @@ from typing import Any
 
 from fieldtune.config import Config
 from fieldtune.errors import InputError
-from fieldtune.queries.filters import copied, pointing, wrong_language, wrong_length
+from fieldtune.queries.filters import copied, looping, pointing, wrong_language, wrong_length
 from fieldtune.queries.generate import CACHE
 from fieldtune.queries.judge import RUBRIC, judge
 from fieldtune.queries.made import DOUBTED, Made, doubted_of, sample_prompt
@@ -94,6 +94,7 @@ def filter_made(made: Made, config: Config, passages: Mapping[str, Passage], cac
     checks: list[tuple[str, Check]] = [
         ("language", wrong_language),
         ("length", wrong_length),
+        ("goes in circles", looping),
         ("points at the passage", pointing),
     ]
     if made.made_by != "structure":  # made out of the text's own words: that they copy is their nature

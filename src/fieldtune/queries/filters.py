@@ -31,6 +31,8 @@ _POINTING_HAN = re.compile(
     r"|(?<!日)本文(?![化件书])|(?<![中英外语原图论作公条译判诗散])文中|(?<!以)上文(?!件)|(?<![一二三四五六七八九十百千零])本条(?![例件款约])|前款|前条"
     r"|(?:根据|依据|按照|依照)(?:该|本|此|这)(?:条|款|段|文|规定)"
 )
+# Long enough that neither 1,000,000,000 nor a form's dots between two words are one.
+_LOOP = re.compile(r"(.{5,80}?)\1\1", re.S)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _UNITS = regex.compile(r"\p{Han}|[\p{L}\p{M}\p{N}]+(?:['’.,-][\p{L}\p{N}]+)*")
 _LETTER = regex.compile(r"\p{L}")
@@ -61,6 +63,12 @@ def wrong_length(query: Query, passages: Sequence[Passage]) -> str:
     if size > _LONGEST[language] or len(query.text) > 600:
         return f"longer than a query ({size} words)"
     return ""
+
+
+def looping(query: Query, passages: Sequence[Passage]) -> str:
+    """A small model that lost its thread says one run of characters over and over."""
+    found = _LOOP.search(query.text.casefold() + " ")
+    return f"says {found[1].strip()!r} over and over" if found else ""
 
 
 def pointing(query: Query, passages: Sequence[Passage]) -> str:
