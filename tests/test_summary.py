@@ -19,8 +19,14 @@ def test_a_single_query_has_no_interval_and_is_printed_all_the_same(
     write_json(
         tmp_path / "metrics.json",
         {
-            "systems": {"base": system, "tuned": system, "tuned @16": system},
-            "about": {"base": {"kind": "model"}, "tuned": {"kind": "model"}, "tuned @16": {"kind": "derived"}},
+            "systems": dict.fromkeys(("base", "tuned", "tuned @16", "base sparse", "tuned sparse"), system),
+            "about": {
+                "base": {"kind": "model"},
+                "tuned": {"kind": "model"},
+                "tuned @16": {"kind": "derived", "variant": "dimension", "model": "tuned"},
+                "base sparse": {"kind": "derived", "variant": "signals", "model": "base"},
+                "tuned sparse": {"kind": "derived", "variant": "signals", "model": "tuned"},
+            },
             "verdict": {"outcome": "no measurable difference", "headline": "One query.", "warnings": []},
             "leakage": {"sentence": "No leak found."},
             "comparisons": [compared],
@@ -34,6 +40,7 @@ def test_a_single_query_has_no_interval_and_is_printed_all_the_same(
     printed = capsys.readouterr().out
     assert "+0.500 [–, –], p = 1.0000" in printed
     assert "@16" not in printed
+    assert "tuned sparse" in printed and "base sparse" not in printed
     assert "2 -> 1    What is a lien?" in printed
 
 

@@ -27,7 +27,7 @@ def print_summary(folder: Path) -> str:
     rows = []
     about = metrics.get("about", {})
     for name, values in systems.items():
-        if about.get(name, {}).get("kind") == "derived":  # shorter vectors and the like: the report has them all
+        if not _on_screen(about.get(name, {})):
             continue
         rows.append((name, *(f"{values[key]:.3f}" for key in _SHOWN)))
         rows.append(("", *(_interval(values["ci"][key]) for key in _SHOWN)))
@@ -54,6 +54,12 @@ def print_summary(folder: Path) -> str:
     say(f"  python -c 'from sentence_transformers import SentenceTransformer as S; print(S(\"{folder / 'model'}\"))'")
     say("  fieldtune init YOUR_DOCUMENTS && fieldtune run fieldtune.toml")
     return str(verdict["outcome"])
+
+
+def _on_screen(about: dict[str, Any]) -> bool:
+    """Models, BM25, and what the tuned model's other scores find; shorter vectors and the like are in the report."""
+    by_scores = about.get("variant") == "signals" and about.get("model") == "tuned"
+    return about.get("kind") != "derived" or by_scores
 
 
 def _interval(ends: Sequence[float | None], digits: str = ".3f") -> str:
