@@ -66,6 +66,8 @@ METHODS: dict[str, Method] = {
     "mnrl": loss("mnrl"),
     "mnrl-in-batch": Method({"training": {"loss": "mnrl"}, "negatives": {"per_query": 0}}),
     "mnrl-full-size": loss("mnrl", matryoshka=()),
+    "mnrl-rate-2e-5": loss("mnrl", learning_rate=2e-5),
+    "mnrl-rate-1e-4": loss("mnrl", learning_rate=1e-4),
     "cached-256": loss("cached", batch_size=256),
     "symmetric": loss("symmetric"),
     "gte": loss("gte"),
