@@ -296,6 +296,8 @@ def _nearest(table: Any, queries: M3Vectors, query: int, rows: NDArray[np.int64]
 
 def main(words: list[str] | None = None) -> list[list[Any]]:
     given = arguments(words)
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     rows: list[list[Any]] = []
     weights: Any = None
     for count in given.passages:
