@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from serving_cases import examples_posted, serving
 
 from fieldtune.config import make_config
@@ -349,6 +350,9 @@ def test_state_and_metrics_tell_nothing_that_was_asked(client: httpx.Client) -> 
         assert client.head(watched).status_code == 200
     text = client.get("/metrics").text
     assert 'fieldtune_requests_total{route="/v1/search",status="200"}' in text
+    families = {one.name: one for one in text_string_to_metric_families(text)}  # as Prometheus reads it
+    assert families["fieldtune_requests"].type == "counter"
+    assert families["fieldtune_request_seconds"].type == "histogram"
     assert "fieldtune_index_usable 1.0" in text and "verysecretquestion" not in text
     headers = client.get("/health").headers
     assert headers["x-content-type-options"] == "nosniff" and "server" not in headers
