@@ -48,6 +48,7 @@ def test_dates_in_names(name: str, date: str) -> None:
         ("2023", ""),
         ("05/01/2023", ""),
         ("D:00000000", ""),
+        ("1980-01-01T00:00:00Z", ""),
         ("1601-01-01T00:00:00Z", ""),  # what some programs write for none
         ("", ""),
     ],

@@ -31,7 +31,7 @@ ELSEWHERE = ("run", "compare", "doctor")
 def commands(page: str) -> list[list[str]]:
     blocks = re.findall(r"^```\n(.*?)^```", page, re.M | re.S)
     found = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.splitlines()]
-    return [words for words in found if words and words[0] not in ELSEWHERE and "--measure" not in words]
+    return [words for words in found if words and words[0] not in ELSEWHERE]
 
 
 def write_tables(folder: Path, tables: dict[str, str]) -> None:

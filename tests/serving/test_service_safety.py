@@ -222,37 +222,37 @@ def test_a_model_trained_anew_is_loaded_beside_the_searches_and_another_is_refus
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     loading, may_end, whole = threading.Event(), threading.Event(), Engine.whole
-    with serving(run) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+    with serving(run) as (address, service), httpx.Client(base_url=address, timeout=120) as client:
         old, before = service.volume.engine, service.volume.model
 
         def slow(engine: Engine) -> Any:
             if engine is not old:
                 loading.set()
-                assert may_end.wait(60)
+                assert may_end.wait(300)
             return whole(engine)
 
         monkeypatch.setattr(Engine, "whole", slow)
         (run / "model" / "README.md").write_text("Trained anew.")
         assert client.post("/v1/search", json=QUESTION).status_code == 200  # no index of it yet: the old one goes on
         write_index(run, run / "model", tiny_passages()[:50])
-        assert loading.wait(60)
+        assert loading.wait(300)
         found = client.post("/v1/search", json=QUESTION | {"query": "notice 55", "k": 60})
         assert found.status_code == 200 and len(found.json()["results"]) == 60  # of the old index, by the old model
         assert service.volume.model == before and client.get("/ready").status_code == 200
         may_end.set()
-        eventually(lambda: service.volume.model != before)
+        eventually(lambda: service.volume.model != before, 300)
         assert len(service.volume.index) == 50 and service.volume.engine is not old
         assert client.post("/v1/search", json=QUESTION).status_code == 200
         embedded = client.post("/v1/embeddings", json={"model": "run", "input": "lease"})
         assert embedded.status_code == 200
-        eventually(lambda: service.volume.calibrated == service.volume.version)
+        eventually(lambda: service.volume.calibrated == service.volume.version, 300)
         # An index of a model that is not there: refused, and nothing is found with vectors of two models.
         meta = json.loads((run / "index" / "meta.json").read_text())
         (run / "index" / "meta.json").write_text(json.dumps(meta | {"model_fingerprint": "0" * 32}))
-        eventually(lambda: client.get("/ready").status_code == 503)
+        eventually(lambda: client.get("/ready").status_code == 503, 300)
         assert client.post("/v1/search", json=QUESTION).json()["error"]["code"] == "index_unavailable"
         (run / "index" / "meta.json").write_text(json.dumps(meta))
-        eventually(lambda: client.get("/ready").status_code == 200)
+        eventually(lambda: client.get("/ready").status_code == 200, 300)
         assert client.post("/v1/search", json=QUESTION).status_code == 200
 
 

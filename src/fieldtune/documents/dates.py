@@ -11,6 +11,7 @@ _IN_NAME = (
     re.compile(r"(?<!\d)(?P<y>\d{4})\s*年\s*(?P<m>\d{1,2})\s*月\s*(?P<d>\d{1,2})\s*日"),
 )
 _STATED = re.compile(r"(?:D:)?(?P<y>\d{4})(?P<mark>[-/.]?)(?P<m>\d\d)(?P=mark)(?P<d>\d\d)")
+_NO_CLOCK = ("1970-01-01", "1980-01-01")
 _FIRST, _LAST = 1900, 2199
 """Years that are meant as years: other numbers of eight digits in a name are numbers."""
 
@@ -26,10 +27,11 @@ def date_in_name(source: str) -> str:
 def stated_date(text: str) -> str:
     """YYYY-MM-DD of a date as properties of files state it: ISO 8601, or PDF's D:20230501120000Z; else "".
 
-    Days before months, or a year alone, are not guessed at.
+    Days before months, or a year alone, are not guessed at; the days that clocks begin with are no dates.
     """
     match = _STATED.match(text.strip().strip("\"'"))
-    return _written(match) if match else ""
+    date = _written(match) if match else ""
+    return "" if date in _NO_CLOCK else date
 
 
 def _written(match: re.Match[str]) -> str:

@@ -97,7 +97,7 @@ def where_of(where: Any) -> dict[str, Any] | None:
             wanted = {name: end for name, end in wanted.model_dump(by_alias=True).items() if end is not None}
             if not wanted:
                 raise ApiError(400, f"where.{column[:80]}: a range needs from or to", param="where", code="empty")
-        given = wanted if isinstance(wanted, list) else wanted.values() if isinstance(wanted, dict) else [wanted]
+        given = wanted if isinstance(wanted, list) else [*wanted.values()] if isinstance(wanted, dict) else [wanted]
         if len(given) > _VALUES or any(isinstance(one, str) and len(one) > _LONGEST_VALUE for one in given):
             why = f"at most {_VALUES:,} values of {_LONGEST_VALUE:,} characters each"
             raise ApiError(400, f"where.{column[:80]}: {why}", param="where", code="too_long")
