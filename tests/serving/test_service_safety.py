@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from llm_teller import Teller
+from safetensors.numpy import load_file, save_file
 from serving_cases import eventually, serving, tiny_passages, write_index
 
 from fieldtune.config import Serving
@@ -222,6 +223,7 @@ def test_a_model_trained_anew_is_loaded_beside_the_searches_and_another_is_refus
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     loading, may_end, whole = threading.Event(), threading.Event(), Engine.whole
+    asked = {"model": "run", "input": "lease"}
     with serving(run) as (address, service), httpx.Client(base_url=address, timeout=120) as client:
         old, before = service.volume.engine, service.volume.model
 
@@ -232,7 +234,10 @@ def test_a_model_trained_anew_is_loaded_beside_the_searches_and_another_is_refus
             return whole(engine)
 
         monkeypatch.setattr(Engine, "whole", slow)
-        (run / "model" / "README.md").write_text("Trained anew.")
+        was = client.post("/v1/embeddings", json=asked).json()["data"][0]["embedding"]
+        for path in (run / "model").rglob("*.safetensors"):  # trained anew: other weights in the place of these
+            save_file({name: weight + 0.1 for name, weight in load_file(path).items()}, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
         assert client.post("/v1/search", json=QUESTION).status_code == 200  # no index of it yet: the old one goes on
         write_index(run, run / "model", tiny_passages()[:50])
         assert loading.wait(300)
@@ -243,8 +248,8 @@ def test_a_model_trained_anew_is_loaded_beside_the_searches_and_another_is_refus
         eventually(lambda: service.volume.model != before, 300)
         assert len(service.volume.index) == 50 and service.volume.engine is not old
         assert client.post("/v1/search", json=QUESTION).status_code == 200
-        embedded = client.post("/v1/embeddings", json={"model": "run", "input": "lease"})
-        assert embedded.status_code == 200
+        now = client.post("/v1/embeddings", json=asked).json()["data"][0]["embedding"]
+        assert max(abs(one - other) for one, other in zip(was, now, strict=True)) > 0.01
         eventually(lambda: service.volume.calibrated == service.volume.version, 300)
         # An index of a model that is not there: refused, and nothing is found with vectors of two models.
         meta = json.loads((run / "index" / "meta.json").read_text())
