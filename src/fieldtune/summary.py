@@ -99,9 +99,10 @@ def print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
                 "text": passage.text,
                 "source": passage.source,
                 "page": passage.page,
+                "metadata": dict(passage.metadata),
                 "parts": {name: round(value, 6) for name, value in hit.parts.items()},
             }
-            say(json.dumps(row, ensure_ascii=False))
+            say(json.dumps(row, ensure_ascii=False, default=str))
             continue
         place = ", ".join(filter(None, [passage.source, f"page {passage.page}" if passage.page is not None else ""]))
         place = f"{place}  [{passage.id}]"

@@ -206,6 +206,9 @@ def test_words_find_chinese_sections_and_numbers(tmp_path: Path, query: str, fou
         ({"year": {}}, "no range"),
         ({"year": float("nan")}, "number"),
         ({"in force": 1}, "yes/no"),
+        ({"signed": "31/12/2019"}, "signed is a date, '31/12/2019' is none"),
+        ({"signed": {"from": "2019", "to": "soon"}}, "'soon' is none"),
+        ({"signed": ["2019-01-01", "1"]}, "'1' is none"),
         ({"client": ["a", {"x": 1}]}, "client is text"),
     ],
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -21,6 +21,7 @@ from serving_cases import serving
 
 from fieldtune.serving.library import Search
 from fieldtune.serving.page import __doc__ as about_page
+from fieldtune.serving.page.filters import Field, where_from, with_named
 from fieldtune.serving.page.rendering import local_path
 from fieldtune.serving.page.shown import answer_html, with_sentence
 from fieldtune.serving.page.words import EN, ZH, language_of
@@ -92,6 +93,16 @@ def test_results_have_marks_places_and_reasons(page: httpx.Client) -> None:
     assert "The first 10 results" in texts(found, ".count")[0]
 
 
+def test_text_that_runs_from_right_to_left_turns_nothing_around_but_itself(page: httpx.Client) -> None:
+    found = tree(page, "/?q=landlord+\u202eeviction+\u05d0\u05d1\u05d2")
+    assert found.css_first("#q").attributes["dir"] == "auto"
+    assert found.css(".hit .text") and all(one.attributes.get("dir") == "auto" for one in found.css(".hit .text, h3 a"))
+    assert [one.text() for one in found.css(".hit .meta bdi")] == [
+        one.text().split(" · ")[0] for one in found.css(".hit .meta > span")
+    ]
+    assert tree(page, "/passage?id=evil").css_first(".piece.own").attributes["dir"] == "auto"
+
+
 def test_htmx_gets_the_results_alone_and_history_the_whole_page(page: httpx.Client) -> None:
     part = page.get("/?q=lease", headers={"HX-Request": "true"})
     assert "<html" not in part.text and 'hx-swap-oob="true"' in part.text and part.text.count('class="hit"') == 10
@@ -108,6 +119,9 @@ def test_filters_limit_and_are_remembered(page: httpx.Client) -> None:
     assert found.css_first('select[name="f.source"] option[selected]').text() == "doc-1.pdf"
     assert found.css_first('input[name="f.page.from"]').attributes["value"] == "2"
     assert texts(found, ".badge") == ["2"]
+    gone = tree(page, "/?q=notice&f.source=gone.pdf")  # as in an address from before a rebuild
+    assert "Nothing found" in texts(gone, ".count")[0]
+    assert gone.css_first('select[name="f.source"] option[selected]').text() == "gone.pdf"
     assert set(texts(found, "select option")) >= {"doc-0.pdf", "租赁合同.docx", "any"}
     nothing = tree(page, "/?q=notice&f.page.from=99")
     assert "Nothing found" in texts(nothing, ".count")[0]
@@ -118,6 +132,22 @@ def test_filters_limit_and_are_remembered(page: httpx.Client) -> None:
     for gone in ("f.judge=Li", "f.signed.by.from=2"):
         said = texts(tree(page, f"/?q=notice&{gone}", 400), ".problem")[0]
         assert "there is no such column; there are: source," in said
+
+
+def test_an_address_limits_by_a_column_in_which_all_passages_became_alike() -> None:
+    class Alike:
+        columns: ClassVar = {"source": "text", "page": "number", "signed": "date"}
+
+        def values(self, column: str) -> list[str]:
+            return {"source": ["b.pdf"], "page": ["3", "3"], "signed": ["2024-01-01", "2025-01-01"]}[column]
+
+    index: Any = Alike()
+    form = {"q": "x", "f.source": "a.pdf", "f.page.from": "7"}
+    usual = [Field("signed", "date", ())]
+    offered = with_named(usual, form, index)
+    assert [field.column for field in offered] == ["signed", "source", "page"]
+    assert where_from(form, offered, index) == {"source": "a.pdf", "page": {"from": 7.0}}
+    assert with_named(usual, {"q": "x"}, index) == tuple(usual)
 
 
 def test_a_passage_stands_in_its_document_without_what_neighbours_share(page: httpx.Client) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from serving_cases import examples_posted, serving
 
 from fieldtune.config import make_config
@@ -89,7 +90,12 @@ WRONG: list[tuple[str, dict[str, Any], str | None]] = [
     ("/v1/search", {"query": "x", "wheer": {}}, "wheer"),
     ("/v1/search", {"query": "x", "where": {"page": {"above": 3}}}, "where.page"),
     ("/v1/search", {"query": "x", "where": {"page": [[1]]}}, "where.page"),
+    ("/v1/search", {"query": "x", "where": {"source": ["doc-1.pdf"] * 1_001}}, "where"),
+    ("/v1/answer", {"question": "x", "where": {"source": "x" * 4_001}}, "where"),
     ("/v1/embeddings", {"model": "tiny", "input": ""}, "input"),
+    ("/v1/embeddings", {"model": "tiny", "input": ["a", 1]}, "input"),
+    ("/v1/embeddings", {"model": "tiny", "input": None}, "input"),
+    ("/v1/embeddings", {"model": "tiny"}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": []}, "input"),
     ("/v1/embeddings", {"model": "tiny", "input": ["a", ""]}, "input[1]"),
     ("/v1/embeddings", {"model": "tiny", "input": [[20], [99_999_999]]}, "input[1]"),
@@ -340,8 +346,13 @@ def test_state_and_metrics_tell_nothing_that_was_asked(client: httpx.Client) -> 
     assert client.get("/health").json()["status"] == "ok"
     ready = client.get("/ready")
     assert ready.status_code == 200 and ready.json()["passages"] == 60
+    for watched in ("/health", "/ready"):  # some who watch ask for the head alone
+        assert client.head(watched).status_code == 200
     text = client.get("/metrics").text
     assert 'fieldtune_requests_total{route="/v1/search",status="200"}' in text
+    families = {one.name: one for one in text_string_to_metric_families(text)}  # as Prometheus reads it
+    assert families["fieldtune_requests"].type == "counter"
+    assert families["fieldtune_request_seconds"].type == "histogram"
     assert "fieldtune_index_usable 1.0" in text and "verysecretquestion" not in text
     headers = client.get("/health").headers
     assert headers["x-content-type-options"] == "nosniff" and "server" not in headers

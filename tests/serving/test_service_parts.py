@@ -276,6 +276,14 @@ def test_each_sentence_is_checked_against_what_it_cites(answer: str, reasons: li
         assert (reason in one.reason) if reason else one.reason == "", one
 
 
+def test_why_a_sentence_is_not_supported_is_said_in_the_question_s_language() -> None:
+    answer = "押金为3000元[2]。押金为2000元。合同写明“随时可以解除”[2]。押金为2000元[9]。"
+    found = check_answer(answer, PASSAGES, "押金是多少，由谁退还？")
+    assert [one.reason for one in found] == [
+        "数字 3000 不在 [2] 中", "没有引用段落", "引文不在 [2] 中", "引用了不存在的 [9]"
+    ]  # fmt: skip
+
+
 def test_citations_are_read_singly_in_lists_and_ranges() -> None:
     assert citations("a [1][2] b [2, 4; 5] c [7-9] § [a] [12345]") == (1, 2, 4, 5, 7, 8, 9)
     assert len(citations("[1-999]")) <= 21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -21,9 +22,15 @@ from typing import Any
 import httpx
 import pytest
 from llm_teller import Teller
+from safetensors.numpy import load_file, save_file
 from serving_cases import eventually, serving, tiny_passages, write_index
 
-from fieldtune.serving.keys import new_key
+from fieldtune.config import Serving
+from fieldtune.serving.engine import Engine
+from fieldtune.serving.guard import Guard
+from fieldtune.serving.keys import KeyRing, new_key
+from fieldtune.serving.metrics import Metrics
+from fieldtune.serving.sessions import Sessions
 from fieldtune.types import Passage
 
 QUESTION = {"query": "when must notice 3 be given", "k": 2}
@@ -208,6 +215,90 @@ def test_an_index_that_is_deleted_rebuilt_and_damaged_under_the_server(tiny_run:
         eventually(lambda: client.get("/ready").status_code == 200)
         assert status() == 200
         assert len(service.volume.index) == 50
+
+
+def test_a_model_trained_anew_is_loaded_beside_the_searches_and_another_is_refused(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    loading, may_end, whole = threading.Event(), threading.Event(), Engine.whole
+    asked = {"model": "run", "input": "lease"}
+    with serving(run) as (address, service), httpx.Client(base_url=address, timeout=120) as client:
+        old, before = service.volume.engine, service.volume.model
+
+        def slow(engine: Engine) -> Any:
+            if engine is not old:
+                loading.set()
+                assert may_end.wait(300)
+            return whole(engine)
+
+        monkeypatch.setattr(Engine, "whole", slow)
+        was = client.post("/v1/embeddings", json=asked).json()["data"][0]["embedding"]
+        for path in (run / "model").rglob("*.safetensors"):  # trained anew: other weights in the place of these
+            save_file({name: weight + 0.1 for name, weight in load_file(path).items()}, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+        assert client.post("/v1/search", json=QUESTION).status_code == 200  # no index of it yet: the old one goes on
+        write_index(run, run / "model", tiny_passages()[:50])
+        assert loading.wait(300)
+        found = client.post("/v1/search", json=QUESTION | {"query": "notice 55", "k": 60})
+        assert found.status_code == 200 and len(found.json()["results"]) == 60  # of the old index, by the old model
+        assert service.volume.model == before and client.get("/ready").status_code == 200
+        may_end.set()
+        eventually(lambda: service.volume.model != before, 300)
+        assert len(service.volume.index) == 50 and service.volume.engine is not old
+        assert client.post("/v1/search", json=QUESTION).status_code == 200
+        now = client.post("/v1/embeddings", json=asked).json()["data"][0]["embedding"]
+        assert max(abs(one - other) for one, other in zip(was, now, strict=True)) > 0.01
+        eventually(lambda: service.volume.calibrated == service.volume.version, 300)
+        # An index of a model that is not there: refused, and nothing is found with vectors of two models.
+        meta = json.loads((run / "index" / "meta.json").read_text())
+        (run / "index" / "meta.json").write_text(json.dumps(meta | {"model_fingerprint": "0" * 32}))
+        eventually(lambda: client.get("/ready").status_code == 503, 300)
+        assert client.post("/v1/search", json=QUESTION).json()["error"]["code"] == "index_unavailable"
+        (run / "index" / "meta.json").write_text(json.dumps(meta))
+        eventually(lambda: client.get("/ready").status_code == 200, 300)
+        assert client.post("/v1/search", json=QUESTION).status_code == 200
+
+
+def test_bodies_on_their_way_count_while_their_clients_take_their_time(tmp_path: Path) -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("a request got through without its body")
+
+    async def try_it() -> list[int]:
+        keys = KeyRing(tmp_path / "none")
+        guard = Guard(never, settings=Serving(max_body_bytes=1_000), keys=keys, sessions=Sessions(keys),
+                      metrics=Metrics(), routes=frozenset(), pages=frozenset())  # fmt: skip
+        statuses: list[int] = []
+        stalled = asyncio.Event()
+
+        async def ask() -> None:
+            parts = [{"type": "http.request", "body": b"x" * 1_000, "more_body": True}]
+
+            async def receive() -> Any:
+                if not parts:
+                    await stalled.wait()
+                    return {"type": "http.disconnect"}
+                return parts.pop()
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": [(b"host", b"localhost")]}
+            await guard(scope, receive, send)
+
+        waiting = [asyncio.create_task(ask()) for _ in range(64)]
+        await asyncio.sleep(0.05)
+        assert statuses == []
+        await ask()  # one more than fits into memory
+        assert statuses == [503]
+        stalled.set()
+        await asyncio.gather(*waiting)
+        assert statuses == [503] and guard._bytes == 0
+        return statuses
+
+    assert asyncio.run(try_it()) == [503]
 
 
 def test_after_a_rebuild_not_found_is_calibrated_anew_while_it_serves(

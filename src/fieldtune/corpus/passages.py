@@ -149,6 +149,8 @@ class Cutter:
             metadata["path"] = list(section.path)
         if section.citation:
             metadata["article"] = section.citation
+        if document.metadata.get("date"):
+            metadata["date"] = document.metadata["date"]
         if piece.header is not None:
             metadata["repeated_header"] = len(text) - (piece.end - piece.start)
         self.counts["tables"] += piece.is_table and piece.header is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fieldtune.documents.clean import tidy, title_from_name
+from fieldtune.documents.dates import stated_date
 from fieldtune.documents.html import first_title, html_blocks
 from fieldtune.documents.parsed import Parsed, Report, UnreadableError
 from fieldtune.documents.plain import own_title
@@ -50,7 +51,7 @@ def read_docx(path: Path, source: str, report: Report) -> Iterator[Parsed]:
                 raise UnreadableError("a zip archive, not a Word file", "give the file its true ending, or unpack it")
             if sum(names.values()) > _MAX_UNPACKED:
                 raise UnreadableError("unpacks to more than 1 GB", "save the file without its pictures")
-            title = _title(archive) if "docProps/core.xml" in names else ""
+            title, date = _properties(archive) if "docProps/core.xml" in names else ("", "")
     except zipfile.BadZipFile as error:
         raise UnreadableError(f"not a Word file ({error})", "the file is damaged: fetch or save it again") from None
     with path.open("rb") as stream:
@@ -58,7 +59,8 @@ def read_docx(path: Path, source: str, report: Report) -> Iterator[Parsed]:
             stream, style_map=_STYLES, convert_image=mammoth.images.img_element(_no_image)
         ).value
     blocks, _ = html_blocks(re.sub(r'<a href="#(?:foot|end)note-ref[^>]*>.*?</a>', "", html))
-    yield Parsed(title or own_title(blocks) or first_title(blocks) or title_from_name(source), tuple(blocks))
+    title = title or own_title(blocks) or first_title(blocks) or title_from_name(source)
+    yield Parsed(title, tuple(blocks), {"date": date} if date else {})
 
 
 def sane_title(text: str) -> str:
@@ -72,14 +74,15 @@ def sane_title(text: str) -> str:
     return "" if path else text
 
 
-def _title(archive: zipfile.ZipFile) -> str:
-    core = archive.read("docProps/core.xml")[:100_000].decode("utf-8", "replace")
-    match = re.search(r"<dc:title>(.*?)</dc:title>", core, re.DOTALL)
-    if match is None:
-        return ""
+def _properties(archive: zipfile.ZipFile) -> tuple[str, str]:
+    """Title and date; the date is that of the last change, since many a contract was begun in an old one's copy."""
     from html import unescape
 
-    return sane_title(unescape(match.group(1)))
+    core = archive.read("docProps/core.xml")[:100_000].decode("utf-8", "replace")
+    named = re.search(r"<dc:title>(.*?)</dc:title>", core, re.DOTALL)
+    dates = (re.search(rf"<dcterms:{name}\b[^>]*>([^<]*)<", core) for name in ("modified", "created"))
+    date = next((found for one in dates if one and (found := stated_date(one.group(1)))), "")
+    return sane_title(unescape(named.group(1))) if named else "", date
 
 
 def _no_image(_: object) -> dict[str, str]:

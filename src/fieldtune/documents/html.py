@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldtune.documents.clean import markdown_table, tidy, title_from_name
+from fieldtune.documents.dates import stated_date
 from fieldtune.documents.encoding import detect_encoding
 from fieldtune.documents.headings import heading_level
 from fieldtune.documents.parsed import Parsed, Report
@@ -76,6 +77,13 @@ _BLOCKS = frozenset(
     ]
 )
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([\w-]+)""", re.IGNORECASE)
+_DATES = (
+    "article:published_time", "datepublished", "date", "dc.date", "dc.date.issued", "dcterms.date", "dcterms.issued",
+    "citation_publication_date", "pubdate", "publishdate", "article:modified_time", "dcterms.modified",
+)  # fmt: skip
+"""Names of <meta> that hold a date, the first that is there counts."""
+_HEAD = 200_000
+"""Characters in which they stand; a filing has many millions."""
 _FOOTNOTE = re.compile(r"(?i)\b(foot|end)-?notes?\b|^_?ftn")
 
 
@@ -101,7 +109,22 @@ def read_html(path: Path, source: str, report: Report) -> Iterator[Parsed]:
     except LookupError:
         text = data.decode("cp1252", "replace")
     blocks, title = html_blocks(text)
-    yield Parsed(title or own_title(blocks) or first_title(blocks) or title_from_name(source), tuple(blocks))
+    title = title or own_title(blocks) or first_title(blocks) or title_from_name(source)
+    date = page_date(text)
+    yield Parsed(title, tuple(blocks), {"date": date} if date else {})
+
+
+def page_date(text: str) -> str:
+    """When a page says in its <meta> that it was published, else last changed: YYYY-MM-DD, or ""."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    said: dict[str, str] = {}
+    for meta in LexborHTMLParser(text[:_HEAD]).css("meta"):
+        name = (meta.attributes.get("property") or meta.attributes.get("name") or "").lower()
+        date = stated_date(meta.attributes.get("content") or "") if name in _DATES else ""
+        if date:
+            said.setdefault(name, date)
+    return next((said[name] for name in _DATES if name in said), "")
 
 
 def first_title(blocks: list[Block]) -> str:

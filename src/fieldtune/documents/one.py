@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from fieldtune.documents.dates import date_in_name
 from fieldtune.documents.find import FORMATS, extension
 from fieldtune.documents.parsed import Parsed, Report, UnreadableError
 
@@ -29,7 +31,7 @@ def read_one(path: Path, source: str, report: Report, *, max_bytes: int, max_wor
         for parsed in _reader(path, source, report, max_word_loss):
             if any(block.text for block in parsed.blocks):
                 found = True
-                yield parsed
+                yield _dated(parsed, source)
         if not found:
             raise UnreadableError("no text in it", "check that the file is what its ending says")
     except UnreadableError:
@@ -50,6 +52,12 @@ def read_one(path: Path, source: str, report: Report, *, max_bytes: int, max_wor
         raise UnreadableError(
             f"{type(error).__name__}: {error}"[:500], "the file is damaged or unusual: save it anew"
         ) from error
+
+
+def _dated(parsed: Parsed, source: str) -> Parsed:
+    """With the date of the file's name, which people gave it, in the place of that of its properties."""
+    date = "" if parsed.metadata.get("ready") else date_in_name(source)
+    return replace(parsed, metadata={**parsed.metadata, "date": date}) if date else parsed
 
 
 def _reader(path: Path, source: str, report: Report, max_word_loss: float) -> Iterator[Parsed]:

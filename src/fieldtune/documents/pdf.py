@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldtune.documents.clean import title_from_name
+from fieldtune.documents.dates import stated_date
 from fieldtune.documents.docx import sane_title
 from fieldtune.documents.lines import Line, Word, page_lines
 from fieldtune.documents.page_blocks import document_look, page_blocks
@@ -30,7 +31,7 @@ def read_pdf(path: Path, source: str, report: Report, max_word_loss: float) -> I
     `report.lossy_pages`, and takes pypdfium2's plain text instead of its blocks.
     Raises UnreadableError for an encrypted, damaged or scanned file.
     """
-    seen, title = _second_look(path)
+    seen, title, date = _second_look(path)
     if not any(text.strip() for text in seen):
         raise UnreadableError(f"a scanned PDF: {len(seen)} pages, none with text", _OCR)
     pages = _pages(path, seen)
@@ -56,11 +57,11 @@ def read_pdf(path: Path, source: str, report: Report, max_word_loss: float) -> I
             )
             found = plain or found
         blocks += found
-    yield Parsed(title or own_title(blocks) or title_from_name(source), tuple(blocks), {"pages": len(seen)})
+    yield Parsed(title or own_title(blocks) or title_from_name(source), tuple(blocks), {"pages": len(seen)} | date)
 
 
-def _second_look(path: Path) -> tuple[list[str], str]:
-    """(text of each page, title from the properties) as pypdfium2 sees them."""
+def _second_look(path: Path) -> tuple[list[str], str, dict[str, Any]]:
+    """(text of each page, title and, as metadata, date from the properties) as pypdfium2 sees them."""
     import pypdfium2
 
     try:
@@ -72,7 +73,9 @@ def _second_look(path: Path) -> tuple[list[str], str]:
             ) from None
         raise UnreadableError(f"not a readable PDF ({error})", _DAMAGED) from None
     try:
-        title = sane_title(str(document.get_metadata_dict().get("Title") or ""))
+        stated = document.get_metadata_dict()
+        title = sane_title(str(stated.get("Title") or ""))
+        date = stated_date(str(stated.get("CreationDate") or ""))
         texts = []
         for index in range(len(document)):
             page = document[index]
@@ -80,7 +83,7 @@ def _second_look(path: Path) -> tuple[list[str], str]:
             texts.append(text_page.get_text_range())
             text_page.close()
             page.close()
-        return texts, title
+        return texts, title, {"date": date} if date else {}
     except pypdfium2.PdfiumError as error:
         raise UnreadableError(f"a page cannot be read ({error})", _DAMAGED) from None
     finally:

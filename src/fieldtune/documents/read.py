@@ -19,7 +19,7 @@ from fieldtune.types import Block, Document, Result
 from fieldtune.workspace import atomic_file, digest, file_digest, read_jsonl
 
 _log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 """Raised when a reader's output changes, so that files read by an older version are read again."""
 
 

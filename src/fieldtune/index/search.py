@@ -33,29 +33,35 @@ log = logging.getLogger(__name__)
 class Index:
     """An open index; make one with `Index.open`. Searching from several threads is safe."""
 
-    def __init__(self, path: Path, snapshot: Snapshot, model: IndexModel, *, of_base: bool = False) -> None:
+    def __init__(
+        self, path: Path, snapshot: Snapshot, model: IndexModel, *, of_base: bool = False, follow: bool = True
+    ) -> None:
         self.path = path
         self.model = model.name
         self._snapshot = snapshot
         self._model = model
         self._of_base = of_base
+        self._follow = follow
         self._base: Index | None = None
         self._reranker: Any = None
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, path: str | Path, *, encoder: Encoder | None = None, once: bool = False) -> Index:
+    def open(
+        cls, path: str | Path, *, encoder: Encoder | None = None, once: bool = False, follow: bool = True
+    ) -> Index:
         """Open a run's folder or an index folder; the model is loaded with the first query, or is `encoder`.
 
         `once` is for a process that asks once and ends: where the index says that it gives the same vectors, the model
-        runs without the library, whose import takes longer than the search.
+        runs without the library, whose import takes longer than the search. Without `follow` searches take up a newer
+        version of the index only when `refresh` is called.
 
         Raises InputError when there is no whole index, ModelError when the model is gone or not the one indexed.
         """
         folder = index_folder(path)
         snapshot = open_snapshot(folder)
         name = required(folder, snapshot.meta["model"], snapshot.meta["model_fingerprint"])
-        return cls(folder, snapshot, IndexModel(name, encoder, once=once))
+        return cls(folder, snapshot, IndexModel(name, encoder, once=once), follow=follow)
 
     def __len__(self) -> int:
         return len(self._snapshot.store)
@@ -110,7 +116,7 @@ class Index:
         with self._lock:
             if self._base is None:
                 model = IndexModel(required(self.path, about["model"], about["fingerprint"]), None)
-                self._base = Index(self.path, self._snapshot, model, of_base=True)
+                self._base = Index(self.path, self._snapshot, model, of_base=True, follow=self._follow)
         self._base._snapshot = self._snapshot  # always the same passages
         return self._base
 
@@ -119,7 +125,8 @@ class Index:
         return self._model.encoder(self.meta)
 
     def refresh(self) -> bool:
-        """Take up a newer table if there is one, and say whether there was; searches do so by themselves.
+        """Take up a newer table if there is one, and say whether there was; searches do so by themselves
+        unless it was opened without `follow`.
 
         Where the index was deleted, what is open goes on. Raises ModelError when it was rebuilt with another model.
         """
@@ -246,7 +253,8 @@ class Index:
             raise InputError(f"{k} results cannot be searched for", "ask for at least 1")
         if mode != "auto" and mode not in self.modes:
             raise InputError(f"there is no mode {mode!r}{self._why_not(mode)}", f"modes: auto, {', '.join(self.modes)}")
-        self.refresh()
+        if self._follow:
+            self.refresh()
         snapshot = self._snapshot
         return snapshot, self._meant(snapshot, mode)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ Where = Mapping[str, Any]
 """Column -> a value, a list of values (any of them), or {"from": x, "to": y}, both inclusive, either left out."""
 _KEPT = 32
 _LAST = "\U0010ffff"
+_DAY = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d.*)?)?)?")
+"""A date, or the month or year of one: dates are compared as texts, and 31/12/2024 would come before all."""
 
 
 class Columns:
@@ -123,6 +126,8 @@ def _require(name: str, kind: Kind, value: Any) -> None:
     )
     if not fits:
         raise InputError(f"{name} is {kind}, {value!r} is not", "give a value of the column's type")
+    if kind == "date" and not _DAY.fullmatch(value):
+        raise InputError(f"{name} is a date, {value[:40]!r} is none", "write 2024-12-31, 2024-12 or 2024")
 
 
 def parse_where(pairs: Sequence[str], kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ async def pieces(service: Service, asked: Asked) -> AsyncIterator[str]:
 
 def checked(service: Service, asked: Asked, text: str) -> AnswerAnswer:
     """What the LLM wrote with each sentence checked against the passages that it cites."""
-    if text.strip("*`\"'. ").replace(" ", "_").startswith(NOT_FOUND):
+    if _bare(text).startswith(NOT_FOUND):
         service.metrics.answers.labels("not found").inc()
         answer = _from_passages(asked, says("not found", asked.question), says("model", asked.question))
         return answer.model_copy(update={"found": False, "by": "llm"})
@@ -104,33 +104,49 @@ async def whole_answer(service: Service, asked: Asked) -> AnswerAnswer:
 
 
 async def events(service: Service, asked: Asked) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """(event, data): `passages`, `delta` for each piece, and `final` or `error` at the end, whatever happens."""
+    """(event, data): `passages`, `delta` for each piece, and `final` or `error` at the end, whatever happens.
+
+    The word by which the LLM says that there is no answer is for us: what may become it is held back.
+    """
     yield "passages", {"passages": [one.model_dump() for one in asked.passages], "found": asked.found}
     ready = without_llm(service, asked)
     if ready is not None:
         yield "final", ready.model_dump()
         return
-    text = ""
+    text = held = ""
     try:
         with _place(service):
             async for piece in pieces(service, asked):
                 # White space before the first word would shift the places that `final` names.
                 piece = piece if text else piece.lstrip()
-                text += piece
-                if piece:
-                    yield "delta", {"text": piece}
+                text, held = text + piece, held + piece
+                if held and not _may_be_none(text):
+                    yield "delta", {"text": held}
+                    held = ""
+        if held and not _bare(text).startswith(NOT_FOUND):
+            yield "delta", {"text": held}
         yield "final", checked(service, asked, text.rstrip()).model_dump()
     except ApiError as error:
         yield "error", error.body
     except EndpointError as error:
         service.metrics.answers.labels("failed").inc()
         log.warning("an answer failed: %s", error.message)
-        yield "error", error_body(502, error.message, code="llm_failed") | {"partial": bool(text)}
+        yield "error", error_body(502, error.message, code="llm_failed") | {"partial": text != held}
     except asyncio.CancelledError:
         raise
     except Exception as error:  # the headers are sent: this is the only way left to say it
         log.error("an answer failed: %s", type(error).__name__)
         yield "error", error_body(500, "something went wrong in the server", code="internal")
+
+
+def _bare(text: str) -> str:
+    """The text as it is compared with NOT_FOUND, which models write in many ways."""
+    return text.strip("*`\"'. ").replace(" ", "_")
+
+
+def _may_be_none(text: str) -> bool:
+    bare = _bare(text)
+    return bare.startswith(NOT_FOUND) or NOT_FOUND.startswith(bare)
 
 
 @contextlib.contextmanager

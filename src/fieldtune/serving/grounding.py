@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import regex
 
+from fieldtune.serving.prompting import says
 from fieldtune.serving.sentences import content_words, sentence_spans
 from fieldtune.types import Passage
 
@@ -49,11 +50,11 @@ def check_answer(answer: str, passages: Sequence[Passage], question: str = "") -
 
     A sentence is supported when it cites, every number it cites exists, what it quotes stands word for word in a cited
     passage, so does each of its numbers (those of the question apart), and it shares a word with what it cites, where
-    both are written in one script. That it follows from the passage is not proven by this.
+    both are written in one script. That it follows from the passage is not proven by this. Reasons are in the
+    question's language.
     """
-    asked = _numbers(question)
     return [
-        Checked(start, end, cited, _reason(answer[start:end], cited, passages, asked))
+        Checked(start, end, cited, _reason(answer[start:end], cited, passages, question))
         for start, end in sentence_spans(answer)
         for cited in (citations(answer[start:end]),)
         if cited or _claims(answer[start:end])
@@ -77,26 +78,26 @@ def _claims(sentence: str) -> bool:
     return bool(regex.search(r"\p{L}", sentence)) and not opens
 
 
-def _reason(sentence: str, cited: Sequence[int], passages: Sequence[Passage], asked: frozenset[str]) -> str:
+def _reason(sentence: str, cited: Sequence[int], passages: Sequence[Passage], question: str) -> str:
     if not cited:
-        return "cites no passage"
+        return says("cites none", question)
     missing = [number for number in cited if not 1 <= number <= len(passages)]
     if missing:
-        return f"cites [{missing[0]}], which does not exist"
+        return says("cites unknown", question).format(number=missing[0])
     shown = ", ".join(f"[{number}]" for number in cited)
     texts = [f"{passages[number - 1].title}\n{passages[number - 1].text}" for number in cited]
     said = CITED.sub(" ", sentence)
     plain = [_plain(text) for text in texts]
     for quote in _quotes(said):
         if not any(_holds(text, quote) for text in plain):
-            return f"quotes words that are not in {shown}"
+            return says("quotes", question).format(cited=shown)
     there = frozenset().union(*map(_numbers, texts), *(_spelled(text) for text in texts))
-    invented = sorted(_numbers(said) - there - asked)
+    invented = sorted(_numbers(said) - there - _numbers(question))
     if invented:
-        return f"gives the number {invented[0]}, which is not in {shown}"
+        return says("invents", question).format(number=invented[0], cited=shown)
     words, known = content_words(said), frozenset().union(*map(content_words, texts))
     if words and not words & known and _one_script(said, " ".join(texts)):
-        return f"shares no word with {shown}"
+        return says("shares none", question).format(cited=shown)
     return ""
 
 

@@ -8,6 +8,7 @@ import logging
 import time
 import traceback
 from collections.abc import MutableMapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -65,7 +66,7 @@ class Guard:
             return
         began = time.perf_counter()
         ending = _Ending(send)
-        held = 0
+        body = _Body()
         counted = False
         try:
             self._require_host(scope)
@@ -74,11 +75,9 @@ class Guard:
                 self._under_way += 1
                 counted = True
                 self._metrics.under_way.inc()
-            body = await self._body(scope, receive)
-            held = len(body)
-            self._bytes += held
+            await self._read(body, scope, receive)
             async with asyncio.timeout(None if scope["path"] in _OWN_TIME else self._settings.request_seconds):
-                await self._app(scope, _replayed(body, receive), ending.send)
+                await self._app(scope, _replayed(body.whole(), receive), ending.send)
         except ApiError as error:
             await self._refuse(scope, error, ending)
         except TimeoutError:
@@ -92,7 +91,7 @@ class Guard:
             log.error("%s %s failed: %s%s\n%s", scope["method"], scope["path"], type(error).__name__, told, where)
             await self._refuse(scope, ApiError(500, "something went wrong in the server", code="internal"), ending)
         finally:
-            self._bytes -= held
+            self._bytes -= body.size
             if counted:
                 self._under_way -= 1
                 self._metrics.under_way.dec()
@@ -139,16 +138,17 @@ class Guard:
             self._metrics.refused.labels("room").inc()
             raise overloaded(f"{self._under_way} requests are under way")
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body, or ApiError 413, 408 or 503; what is too large is not read."""
+    async def _read(self, body: _Body, scope: Scope, receive: Receive) -> None:
+        """Read the whole body, or raise ApiError 413, 408 or 503; what is too large is not read.
+
+        What has come of a body counts at once, also while its client takes its time with the rest.
+        """
         if scope["method"] in ("GET", "HEAD"):
-            return b""
+            return
         most = self._settings.max_body_bytes
         length = _header(scope, b"content-length")
         if length.isdecimal() and int(length) > most:
             raise _too_large(most)
-        parts: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(self._settings.read_seconds):
                 while True:
@@ -156,14 +156,15 @@ class Guard:
                     if message["type"] == "http.disconnect":
                         raise _GoneError
                     part = message.get("body", b"")
-                    size += len(part)
-                    if size > most:
+                    if body.size + len(part) > most:
                         raise _too_large(most)
-                    if self._bytes + size > _BODIES * most:
+                    if self._bytes + len(part) > _BODIES * most:
                         raise overloaded("too much is being sent to it")
-                    parts.append(part)
+                    body.parts.append(part)
+                    body.size += len(part)
+                    self._bytes += len(part)
                     if not message.get("more_body"):
-                        return b"".join(parts)
+                        return
         except TimeoutError:
             raise ApiError(
                 408, f"the request did not come in within {self._settings.read_seconds:g} s", code="slow",
@@ -190,6 +191,19 @@ def _to_sign_in(scope: Scope) -> ApiError:
     if _header(scope, b"hx-request"):
         return ApiError(401, "sign in first", code="signed_out", headers={"HX-Redirect": SIGN_IN})
     return ApiError(303, "sign in first", code="signed_out", headers={"Location": there})
+
+
+@dataclass(slots=True)
+class _Body:
+    """What a client has sent so far."""
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def whole(self) -> bytes:
+        if len(self.parts) > 1:
+            self.parts = [b"".join(self.parts)]
+        return self.parts[0] if self.parts else b""
 
 
 class _GoneError(Exception):

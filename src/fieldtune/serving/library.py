@@ -49,7 +49,7 @@ class Volume:
 
     @property
     def version(self) -> str:
-        """Of the index that is searched at this moment; it takes up a newer one by itself."""
+        """Of the index that is searched at this moment."""
         meta = self.index.meta
         return f"{meta['model_fingerprint']} {meta.get('table')} {meta.get('count')}"
 
@@ -67,7 +67,11 @@ class Search:
 
 
 class Library:
-    """The volume in use. `search` and `refresh` are for one thread."""
+    """The volume in use. `search`, `refresh` and `take` are for one thread.
+
+    It stays as it is between two calls of `refresh`: searches with the old model find in the old index while another
+    thread loads the model of a new one.
+    """
 
     def __init__(self, run: Path, *, seed: int) -> None:
         """Raises FieldtuneError when there is no index, or no model for it."""
@@ -139,21 +143,42 @@ class Library:
             log.warning("the base model cannot be used: %s", getattr(error, "message", type(error).__name__))
             raise unavailable("the base model cannot be used at the moment") from None
 
-    def refresh(self) -> None:
-        """Take up what was built meanwhile; faults are kept in `fault`."""
+    def refresh(self) -> bool:
+        """Take up what was built meanwhile with the same model.
+
+        False where all has to be opened anew, by `reopened` and `take`: for another model, or a folder that was away.
+        """
         try:
             if not self._is_there():
-                raise InputError("there is no index")
+                return False
             self.volume.index.refresh()
             if self.fault:  # what failed may work again, though nothing was rebuilt
                 self._probe()
         except Exception as error:
-            # Another model, or a folder that was away: everything is opened anew.
-            try:
-                self.volume = self._open(self.volume)
-            except Exception as again:
-                self._blame(again if isinstance(again, FieldtuneError) else error)
-                return
+            log.debug("the index is opened anew: %s", type(error).__name__)
+            return False
+        self._works_again()
+        return True
+
+    def reopened(self) -> Volume | None:
+        """What the run's folder holds now, its model loaded and ready; for any thread. None, and `fault` says why,
+        where that cannot be used."""
+        try:
+            volume = self._open(self.volume)
+            if volume.engine is not self.volume.engine:
+                volume.engine.whole()  # now, since a model that is trained anew replaces these files
+                volume.engine.encode("query", ["to warm up before the first question comes"])
+        except Exception as error:
+            self._blame(error)
+            return None
+        return volume
+
+    def take(self, volume: Volume) -> None:
+        """Search this from now on."""
+        self.volume = volume
+        self._works_again()
+
+    def _works_again(self) -> None:
         if self.fault:
             log.warning("the index works again")
         self.fault = ""
@@ -200,7 +225,7 @@ class Library:
         return (self.volume.index.path / "meta.json").exists()
 
     def _open(self, before: Volume | None) -> Volume:
-        index = Index.open(self.run)
+        index = Index.open(self.run, follow=False)
         if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
             engine = before.engine  # the model need not be loaded again
         else:

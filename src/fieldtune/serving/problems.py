@@ -9,6 +9,7 @@ LOST = "the index cannot be read at the moment; it is tried again every few seco
 
 
 _FILTER = 'is no filter: a value, a list of values, or {"from": …, "to": …}'
+_INPUT = "is neither a text, nor a list of texts, nor token ids (a list of them, or a list of such lists)"
 
 
 class ApiError(Exception):
@@ -84,10 +85,11 @@ def explain(errors: list[Any]) -> ApiError:
     for error in errors:
         # Alternatives of one field (a string or a list) are tried in turn, and each says what it misses.
         place = () if error["type"] == "json_invalid" else error["loc"]
-        place = tuple(place[:3]) if _of_filter(place) else place
+        said = _FILTER if _of_filter(place) else _INPUT if _of_input(place) else _sentence(error)
+        place = tuple(place[:3]) if _of_filter(place) else place[:2] if _of_input(place) else place
         name = field_of(tuple(part for part in place if not _is_alternative(part)))
         first = first if first is not None else (name or None)
-        line = f"{name or 'body'}: {_FILTER if _of_filter(place) else _sentence(error)}"
+        line = f"{name or 'body'}: {said}"
         if line not in lines:
             lines.append(line)
     shown = "; ".join(lines[:4]) + (f" (and {len(lines) - 4} more)" if len(lines) > 4 else "")
@@ -97,6 +99,11 @@ def explain(errors: list[Any]) -> ApiError:
 def _of_filter(place: tuple[Any, ...]) -> bool:
     """Whether it is about one column of `where`, whose three forms would each say what they miss."""
     return len(place) > 2 and place[1] == "where"
+
+
+def _of_input(place: tuple[Any, ...]) -> bool:
+    """The same of what is to be embedded, which has four forms."""
+    return len(place) > 2 and place[1] == "input"
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["search"])
 _RERANKED = 50
 """Hits that the cross-encoder reads at least."""
+_VALUES = 1_000
+"""Of one column of a filter."""
+_LONGEST_VALUE = 4_000
 
 
 @router.post("/v1/search", response_model=SearchAnswer, responses=problems(501))
@@ -85,7 +88,7 @@ def is_found(service: Service, hits: list[Hit]) -> bool | None:
 
 
 def where_of(where: Any) -> dict[str, Any] | None:
-    """The filter as the index takes it."""
+    """The filter as the index takes it. Raises ApiError 400 for one that is too large, and for an empty range."""
     if not where:
         return None
     plain = {}
@@ -94,5 +97,9 @@ def where_of(where: Any) -> dict[str, Any] | None:
             wanted = {name: end for name, end in wanted.model_dump(by_alias=True).items() if end is not None}
             if not wanted:
                 raise ApiError(400, f"where.{column[:80]}: a range needs from or to", param="where", code="empty")
+        given = wanted if isinstance(wanted, list) else [*wanted.values()] if isinstance(wanted, dict) else [wanted]
+        if len(given) > _VALUES or any(isinstance(one, str) and len(one) > _LONGEST_VALUE for one in given):
+            why = f"at most {_VALUES:,} values of {_LONGEST_VALUE:,} characters each"
+            raise ApiError(400, f"where.{column[:80]}: {why}", param="where", code="too_long")
         plain[column] = wanted
     return plain

@@ -11,12 +11,14 @@ from fieldtune.serving.shapes import Health
 router = APIRouter(tags=["state"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_model=Health)
 async def health() -> Response:
     """Whether the process answers."""
     return as_json(Health(status="ok"))
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", response_model=Health, responses={503: {"model": Health, "description": "Not ready."}})
 async def ready(service: Served) -> Response:
     """Whether requests should be sent here: the index can be searched, and the server is not stopping."""

@@ -26,13 +26,19 @@ _AT_ONCE = 8
 
 
 async def watch_index(service: Service) -> None:
-    """Look for a rebuilt index now and then, in the thread that searches, until cancelled."""
+    """Look for a rebuilt index now and then, in the thread that searches, until cancelled.
+
+    The model of an index that was built with another one takes seconds to load: that is done beside the searches.
+    """
     seen = service.volume.version
     while True:
         await asyncio.sleep(service.settings.refresh_seconds)
         before = service.volume
         try:
-            await service.searcher.aside(service.library.refresh)
+            if not await service.searcher.aside(service.library.refresh):
+                fresh = await asyncio.to_thread(service.library.reopened)
+                if fresh is not None:
+                    await service.searcher.aside(partial(service.library.take, fresh))
         except Exception as error:
             log.error("looking for a new index failed: %s", type(error).__name__)
             continue

@@ -59,13 +59,27 @@ def _fields(index: Index) -> tuple[Field, ...]:
             titles = values
         if (kind != "yes/no" and (not values or values[0] == values[-1])) or (column == "section" and values == titles):
             continue
-        if kind in ("text", "texts"):
-            found.append(
-                Field(column, "choice", values) if len(values) <= _LISTED else Field(column, "contains", ())
-            )  # fmt: skip
-        else:
-            found.append(Field(column, kind, values if kind == "number" else ()))
+        found.append(_field(column, kind, values))
     return tuple(found)
+
+
+def _field(column: str, kind: str, values: Sequence[str]) -> Field:
+    if kind in ("text", "texts"):
+        return Field(column, "choice", values) if len(values) <= _LISTED else Field(column, "contains", ())
+    return Field(column, kind, values if kind == "number" else ())
+
+
+def with_named(fields: Sequence[Field], form: Mapping[str, str], index: Index) -> tuple[Field, ...]:
+    """The fields, and those that an address limits the search by although all passages of the index are now alike in
+    them: left out in silence they would let it find something else."""
+    shown = {field.column for field in fields}
+    named = {name.removeprefix("f.") for name in form if name.startswith("f.")}
+    more = [
+        _field(column, kind, index.values(column))
+        for column, kind in index.columns.items()
+        if column not in shown and named & {column, f"{column}.from", f"{column}.to"}
+    ]
+    return (*fields, *more)
 
 
 def where_from(form: Mapping[str, str], fields: Sequence[Field], index: Index) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from fieldtune.errors import FieldtuneError
 from fieldtune.index import MODES
-from fieldtune.serving.page.filters import Field, fields_of, where_from
+from fieldtune.serving.page.filters import Field, fields_of, where_from, with_named
 from fieldtune.serving.page.rendering import NAME, form_of
 from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.query_text import clean_query
@@ -59,7 +59,8 @@ async def wanted_by(request: Request, service: Service, usual: Mode, *, compares
     given = form.get("k", "")
     k = int(given) if given.isascii() and given.isdecimal() and len(given) < 5 else FIRST
     try:  # what can be chosen is read from the index's files when it is first wanted
-        fields = await asyncio.to_thread(fields_of, index)
+        usually = await asyncio.to_thread(fields_of, index)
+        fields = await asyncio.to_thread(with_named, usually, form, index)
         where = await asyncio.to_thread(where_from, form, fields, index)
     except (OSError, FieldtuneError) as error:
         log.error("the index's columns cannot be read: %s", type(error).__name__)

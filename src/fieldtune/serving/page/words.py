@@ -120,6 +120,7 @@ class Words:
     busy: str
     offline: str
     keys_hint: str
+    keys_label: str
 
     def mode_name(self, mode: str) -> str:
         """How a search mode is called."""
@@ -234,6 +235,7 @@ EN = Words(
     busy="The server could not answer ({status}). Try again in a moment.",
     offline="The server cannot be reached. Try again in a moment.",
     keys_hint="to search · to move · to open",
+    keys_label="to mark right or wrong",
 )
 ZH = Words(
     other="English",
@@ -343,6 +345,7 @@ ZH = Words(
     busy="服务器未能回答（{status}）。请稍后再试。",
     offline="无法连接服务器。请稍后再试。",
     keys_hint="搜索 · 移动 · 打开",
+    keys_label="标为正确或错误",
 )
 CATALOGUE: dict[Language, Words] = {"en": EN, "zh": ZH}
 
