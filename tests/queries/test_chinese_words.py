@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldtune.queries.han_phrases import HanPhrases
@@ -29,6 +29,7 @@ def test_a_corpus_tells_its_words_without_a_dictionary() -> None:
     assert HanWords(reversed(corpus())).cut("核算信托财产") == ["核算", "信托财产"]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="按劳分配贯彻会计账簿的和一", max_size=30))
 def test_what_is_cut_joins_to_what_it_was(text: str) -> None:
     assert "".join(HanWords(corpus(), ("分配",)).cut(text)) == text if text else True

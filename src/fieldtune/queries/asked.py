@@ -45,7 +45,7 @@ def is_question(text: str, language: Language) -> bool:
 
 def _whole(question: str, title: Title, language: Language) -> str:
     """The question with the name of what it is about, where it says only "it"."""
-    question = question.capitalize() if question.isupper() else question
+    question = re.sub(r"\bi\b", "I", question.capitalize()) if question.isupper() else question
     document = title.document
     if not document or len(document) > 80:
         return question

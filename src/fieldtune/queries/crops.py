@@ -47,6 +47,9 @@ _ELSEWHERE_HAN = re.compile(
     "^(?:对?其他|无法|根据需要|必要时|届时|对(?:此|该|其)|如有|除此|综上|总之|不过|反之|另一方面|相反|见|如图|如表|注[：:])"
     "|下列|如下|前述|此类|本(?:项|章|节)(?!目)|[上下附]表(?!明|示|面|现|达)|[见如][图表第附]|^[^，。]{0,6}(?:该|这些|上款)"
 )
+_FULL_LINE = 60
+"""Characters from which a printed line that ends without a sign goes on in the next one."""
+_CUT_SHORT = re.compile(r"-[A-Z]\.$")  # "U.S. and non-U.", of "non-U.S."
 _LISTED = re.compile(r"\((?:([b-h])|(ii|iii|iv))\)")
 _ANNOUNCES = re.compile(r"(?:[:：]|the following|as follows|下列(?:情形|条件|规定)?之?一?的?)\W*$", re.I)
 
@@ -92,6 +95,8 @@ def key_sentence(
             continue
         if _leans(sentence.text, language) or _ANNOUNCES.search(sentence.text) or _is_figures(sentence.text):
             continue
+        if _began_before(text, sentence.start) or _CUT_SHORT.search(sentence.text):
+            continue
         if sentence.text.endswith(("?", "？")) or (language == "en" and frames.is_form(sentence.text)):
             continue
         own = Counter(tokenize(sentence.text))
@@ -101,6 +106,17 @@ def key_sentence(
         if score > 0 and (best is None or score > best[0]):
             best = (score, sentence)
     return best[1] if best else None
+
+
+def _began_before(text: str, start: int) -> bool:
+    """Whether a sentence is the end of one that a page's or a line's border cut: its line goes on from a full one."""
+    if not text[:start].strip():
+        return not text[start].isalpha()  # a passage that begins with figures, brackets or quotation marks
+    before = text[:start]
+    if not before.endswith("\n") or before.endswith("\n\n"):
+        return False
+    line = before[:-1].rsplit("\n", 1)[-1].rstrip()
+    return len(line) >= _FULL_LINE and line[-1] not in '.?!:;。！？：；|”"’)'
 
 
 def _leans(text: str, language: Language) -> bool:

@@ -43,7 +43,8 @@ _LEANS = re.compile(
     r"remainder|other|latter|former|difference|effect|impact|purpose|first|second))\b"
     r"|^(?:amounts?|balances?|totals?|others?|items?|adjustments?|treatments?|signs?|symptoms?|features|investments?|parts?)$"
     r"| (?:The|Our|This|We) |\b\w+(?:ieved|istered|isted|reased|corded|hanged)\b|\b(?:during|records?|represents?)\b"
-    r"|\b(?:is|are|was|were|has|have|had|can|may|will|also|when|who|which|that|not|and its|if|following|below|above)\b"
+    r"|\b(?:is|are|was|were|has|have|had|can|may|will|should|must|shall|would|could|allows?|your|also)\b"
+    r"|\b(?:when|who|which|that|not|and its|if|following|below|above)\b"
     r"|\b(?:and|or|of|in|for|to|by|our|its|their)$",
     re.I,
 )
@@ -55,7 +56,8 @@ def fact_questions(sentences: list[Sentence], document: str, turn: int) -> Itera
 
     Where the question shares no word with the document's name, that is added: whose revenue, of which disease.
     """
-    named = set(tokenize(document)) - STOP_WORDS
+    # A year or a form's number in both tells nobody whose figure is meant.
+    named = {word for word in tokenize(document) if len(word) > 1 and not word.isdigit()} - STOP_WORDS
     for number, sentence in enumerate(sentences, turn):
         text = " ".join(sentence.text.split())
         if sentence.is_item or len(text) < 30:
@@ -97,4 +99,6 @@ def _thing(text: str) -> str:
     bare = _OURS.sub("", text)
     if _LEANS.search(text) or _LEANS.search(bare) or len(text.split()) > 12:
         return ""
-    return lower_first(bare).strip()
+    # "Company's control" cannot stand without its article.
+    article = "the " if text.startswith("The ") and re.match(r"\w+['’]s? ", bare) else ""
+    return article + lower_first(bare).strip()

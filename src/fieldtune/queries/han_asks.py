@@ -80,7 +80,7 @@ _LEADS = re.compile(
 )
 # Left ends of a clause that belong to a sentence before, or say nothing of the matter.
 _FRONT = re.compile(
-    r"^(?:(?:但是?|并|并且|且|同时|其中|此外|另外|因此|所以|如果|如|若|依法|应当|对于|凡是?|任何(?:组织|单位|机构)?(?:和|或者?|、)?(?:个人|人)?|"
+    r"^(?:(?:但是?|并|并且|且|同时|其中|此外|另外|因此|所以|如果|如|若|依法|应当|对于|凡是?|任何(?:组织|单位|机构|个人|人)?(?:(?:和|或者?|、)(?:组织|单位|机构|个人|人))?|"
     r"有关(?:部门|单位|人员)?|各级)[，,]?)+"
 )
 _LEANS = re.compile(
@@ -89,6 +89,10 @@ _LEANS = re.compile(
     r"|除外|另有|之一|[（(“”《》]|(?:的|和|与|或|或者|及|以及|并|由|向|对|在|自|从|将|按照|依照|根据|应当|可以|不得|之)$"
 )
 _STATE = re.compile(r"^(?:国家|法律|法规|行政法规|法律、行政法规|国务院|中央|合同|约定|章程|规定|当事人约定|法律规定)")
+_DEED = re.compile(
+    "申请|设立|办理|取得|从事|成立|担任|参加|报考|开办|登记|收养|领取|享受|注册|经营|开设|举办|提起|变更|转让"
+)
+_BRINGS = re.compile("导致|造成|致使|引起|使")  # what somebody's fault led to, in a rule on who answers for it
 _LONGEST = 34
 
 
@@ -103,7 +107,8 @@ def list_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
             if found:
                 parts = [_thing(part) for part in found.groups()]
                 if all(parts) and not parts[0].startswith("对"):
-                    yield ways[number % len(ways)].format(*parts)
+                    fit = [way for way in ways if not way.startswith("怎样才能") or _DEED.match(parts[0])]
+                    yield fit[number % len(fit)].format(*parts)
                 break
         cases = _CASES.search(text if text[-1:] in "：:。；" else f"{text}。")
         if cases:
@@ -121,7 +126,8 @@ def limit_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
     for number, sentence in enumerate(sentences, turn):
         for found in _WHEN.finditer(sentence.text):
             event, act = _thing(found[1]), _thing(found[3])
-            if event and act and len(event + act) > 8 and not act.startswith(("的", "未", "不")):
+            # "After acceptance": of what, nobody could tell.
+            if len(event) > 3 and act and len(event + act) > 8 and not act.startswith(("的", "未", "不")):
                 must = "" if re.search("可以|应当|有权", act) else "要"
                 yield (f"{event}后多久内{must}{act}？", f"{event}之后，最晚什么时候{act}？")[number % 2]
         for found in _TERM.finditer(sentence.text):
@@ -134,7 +140,7 @@ def limit_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
                 yield (f"{thing}是多少？", f"{thing}有什么限制？")[number % 2]
         for found in _MADE_OF.finditer(sentence.text):
             thing = _thing(found[1])
-            if thing and not _STATE.search(thing):
+            if thing and not _STATE.search(thing) and not thing.startswith("对"):
                 yield f"{thing}由谁{found[3]}？"
 
 
@@ -148,7 +154,9 @@ def legality_questions(sentences: list[Sentence], turn: int) -> Iterator[str]:
             act = _thing(found[2])
             if not act or (who and (_LEANS.search(who) or _STATE.search(who))):
                 continue
-            if not who and len(act) < 7:  # neither says who nor what
+            # Who may not was said before, unless it is everybody.
+            everybody = "任何" in found[1] or re.match("[；。，]?(?:禁止|严禁)", found[0])
+            if not who and (len(act) < 7 or not everybody):
                 continue
             if act.endswith(("的人", "的人员", "的单位", "的组织", "的物品", "的行为")):
                 continue
@@ -170,7 +178,7 @@ def purpose_questions(sentences: list[Sentence], document: str, turn: int) -> It
             yield (f"为什么要制定{name}？", f"{name}的立法目的是什么？")[number % 2]
         for found in _BECAUSE.finditer(sentence.text):
             result = _thing(found[2])
-            if result and found[1][-1] != "的" and result[-1] not in "外的":
+            if result and found[1][-1] != "的" and result[-1] not in "外的" and not _BRINGS.match(result):
                 yield f"为什么{result}？"
         for found in () if document else _LEADS.finditer(sentence.text):
             result = _thing(found[2])

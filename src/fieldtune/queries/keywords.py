@@ -25,9 +25,17 @@ else even still yet ever just like likely need needs help helps become becomes r
 affect affects result results refer refers mean means apply applies have having person people something someone
 want go come keep put know show shows follow follows up down out off away etc january february march april june
 july august september october november december million millions thousand thousands billion billions year years
-ended total
+ended total please since accordingly able unable might cannot could would should themselves itself ourselves yourself
+yourselves myself himself herself unlike except again simply here there came look looks note tell tells think thinks
+click along amount amounts ability addition additional additionally additionally meet meets thereby across around
+toward towards about besides despite whenever wherever whatever whereas hereby hereunder thereunder dated contemplated
+partially readily accordance previously currently generally primarily mainly approximately rarely otherwise allow allows
+enable enables ensure ensures decide decides choose chooses turn turned turns let lets carry carried thought described
+reported discuss discussed says said began begin begins etc com www http https usa ongoing entire
 """
 _LINKS = STOP_WORDS | frozenset(_LINK_WORDS.split())
+# A lone adverb or verb form rarely names a thing: "storing", "assured", "accordingly"; "parking" and "screening" do.
+_BENT = regex.compile(r"^[a-z]+(?:ly|ed|ing)$")
 _MOST_WORDS = 4
 _COUNTED = 60_000
 
@@ -75,6 +83,8 @@ class Keywords:
             # A word of this passage alone is no better than one of two: it may be a name or a slip.
             length = len(tokenize(folded))
             value = min(limit, self.rarity(folded)) * (1 + math.log(count[folded])) * math.sqrt(min(3, length))
+            if _BENT.search(folded):
+                value /= 2
             # A run of words that stands nowhere else is mostly no term but an accident of the sentence.
             return value if length < 2 or self._phrases[folded] > 1 or count[folded] > 1 else 0.4 * value
 

@@ -24,7 +24,7 @@ _HAN_CUT = re.compile(
 )
 # The reference carried the sentence: what is left of it says nothing.
 _TORN = re.compile(
-    r"前款|本[章节]|上述期限|所列|行为之一|犯之罪|之罪|是的|至第|有至|[；，。]除外|^除外|不得行使的|没有的|具备的|下列|如下|^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
+    r"前款|前[两二三]款|^(?!.*除).*以外的其他|行使各项权利|情节，(?:分别)?处罚$|本[章节]|上述期限|所列|行为之一|犯之罪|之罪|是的|至第|有至|[；，。]除外|^除外|不得行使的|没有的|具备的|下列|如下|^(?:的|和|或|及|与|由|并|条件|情形|行为|人员|规定|所列|前款)|其的|[，、]的|[，,]\s*办理$|^(?:of|and|or|is|are)\b|^[a-z]|\b(?:as|to|of|in|by|under|with|and|or|the|for|must|may|it|where|that|which)$"
     r"|\bpurposes ,|\bto \d|^(?:An?|The) (?:specif|set|require|appl)"
     r"|[，、](?:参照|依照)$|(?:参照|依照|按照|适用|根据|依据|符合|参照执行|程序|的)$|[且应与和及、对由为没在以](?:的|，)|，，|[在对从]期间|发?[现有]情形|应当，|，(?:同时|具体程序)$|限额的限额"
 )

@@ -19,7 +19,8 @@ _HAN_FRONT = re.compile(
 )
 _HAN_LEANS = re.compile(
     r"前款|前条|前[两二三四][款项条]|之罪$|之罪[，、]|本章|本节|本条|本款|下列|上述|上款|该项|前述|第[一二三四五六七八九十百千零]+[条款项]|除外$|另有规定|有此|此类|^以[^，]*为由$"
-    r"|^(?:价值|情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|认为|需要|违法所得|没有违法所得|货值|犯前|单位犯|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
+    r"|规定的(?:违法)?行为$|^[^，]{2,6}(?:未|没有)规定$"
+    r"|^(?:导致|致使|使(?!用)|对[^，]{2,8}造成|价值|情节|造成|构成|逾期|拒不|尚不|后果|数额|其他|其|该|此|这|那|符合|具有|有关|有前|认为|需要|违法所得|没有违法所得|货值|犯前|单位犯|不(?!动产|正当|服)|并|又|且|经(?!营|济)|仍|未(?!成年|经)|属于|以及|或者?)"
 )
 _HAN_ASKS = (
     (re.compile("徒刑|拘役|死刑|管制|剥夺政治权利"), ("怎么判刑？", "会判几年？", "构成什么罪，怎么处罚？")),
@@ -38,15 +39,24 @@ _HAN_WHO = re.compile(
 )
 # What the state owes in general nobody looks up as a question of theirs.
 _HAN_STATE = re.compile(r"国家|人民政府|国务院|部门|机关|人民法院|人民检察院|委员会|主管|^对|^在")
-_HAN_OPEN = re.compile(r"任何(?:单位|组织|机构)?(?:和|或者?|、)?(?:个人)?|有关|各级|^(?:但是?|并|且)")
+_HAN_OPEN = re.compile(
+    r"任何(?:单位|组织|机构|个人)?(?:(?:和|或者?|、)(?:单位|组织|机构|个人))?|有关|各级|^(?:但是?|并|且)"
+)
 # Law and contract forbid and allow, they are not who may do it; and a person "of whom …" is no deed.
 _HAN_SOURCE = re.compile(r"^(?:法律|行政法规|法规|章程|合同|协议|规定|约定|决定)|(?:法律|法规|规定)$|^(?:和|或|、)")
 _HAN_DOER = re.compile(
-    r"的(?:人|人员|单位|组织|物品|行为|活动|其他|请求|要求|规定|情况|原则)$|(?:时|外|后|的|和|或者?|、|对|向|在|自|从|将)$"
+    r"的(?:人|人员|单位|组织|物品|行为|活动|其他|请求|要求|规定|情况|原则)$|的[^，的]{1,3}人$"
+    r"|(?:时|外|前|后|的|和|或者?|、|对|向|在|自|从|将)$"
     r"|^(?:根据|依据|按照|依照)[^，]{0,14}$|^(?:根据|依据|按照|依照)[^，]*(?:规定|要求)$"
     # How it may be done, before what it is.
     r"|^(?:以|通过|采用|采取|利用)[^，]*(?:等方式|等形式|等手段|名义|理由|借口)$"
 )
+
+# A modal inside of "on … who cannot …" or "when one cannot …" is no rule.
+_HAN_SUBJECT = re.compile("^[对在]|(?:的|时|后|但|在|对|因|经|由于|或者?|和|依法)$")
+_HAN_WAY = re.compile(
+    "根据|依据|按照|依照|通过|自|凭|经(?!营)"
+)  # by which way, and what may be done comes after the comma
 
 _LATIN_IF = re.compile(r"^(If|Where|When|In the event that|Whenever) ([^,;:]{12,160}), (.{12,})$", re.S)
 _LATIN_LATE_IF = re.compile(
@@ -75,6 +85,13 @@ _LATIN_LEANS = re.compile(
 _LATIN_HALF = re.compile(
     r"^\w+(?:ing|ed)\b|\d$|\([^)]*$|\bthe \w+ at\b|\(\w{1,3}\)|\b(?:we|our|us|this)\b|\b[ivx]+\)", re.I
 )
+# "If an emerging growth company, indicate by check mark …" is a form, and tells no situation.
+_LATIN_FINITE = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|do|does|did|can|could|may|might|must|will|would|should|shall|cannot|i|you(?:ve|re|ll)?|we|they|"
+    r"need|want)\b|['’](?:s|re|ve|d|ll|t)\b|\w(?:s|ed)\b|\b(?:become|begin|fall|feel|find|get|give|go|grow|hold|know|"
+    r"leave|lose|make|pay|remain|rise|take|think|die|spread|fail|occur|arise|exist|apply|agree|stop|start|wish|change)\b",
+    re.I,
+)
 # What a contract shall be or have is no duty of anybody.
 _LATIN_STATE = re.compile(
     r"^be (?:binding|void|null|entitled|liable|subject|responsible|governed|construed|effective|due|deemed|final|valid|"
@@ -83,13 +100,21 @@ _LATIN_STATE = re.compile(
     r"terminate|expire|supersede|prevail|govern)\b|\b(?:shall|must|will)\b",
     re.I,
 )
-_LATIN_DANGLES = re.compile(r"\b(?:them|it|so|either|same|others?)$|\bdone so\b|^(?:either|both|neither|one)\b", re.I)
+# One verb of a list ("to find an officer, director or …"): the situation goes on after the comma.
+_LATIN_LIST = re.compile(r"(?:[\w’'-]+ ){0,4}[\w’'-]+,(?: \w+,)*|(?:or|and)\b")
+_LATIN_OPEN_END = re.compile(r"\b(?:to|or|and) (?:\w+ (?:an?|the|your|their) )?\w+$")
+_LATIN_DANGLES = re.compile(
+    r"\b(?:them|his|him|her)\b(?! or her)"
+    r"|\b(?:them|it|so|either|same|others?)$|\bdone so\b|^(?:either|both|neither|one)\b",
+    re.I,
+)
 _DETERMINERS = frozenset(
     ("a", "an", "the", "any", "every", "each", "all", "no", "you", "your", "another", "either", "both")
 )
 _LATIN_PERSON = re.compile(r"\b(you|your|see|call|talk|ask|seek|contact|consult|tell|doctor)\b", re.I)
 _ME = (
-    (r"\byou are\b", "I am"), (r"\byou were\b", "I was"), (r"\byou['’]?re\b", "I'm"),
+    (r"\byou are\b", "I am"), (r"\byou['’]?ve\b", "I've"),
+    (r"\byou['’]?ll\b", "I'll"), (r"\byou were\b", "I was"), (r"\byou['’]?re\b", "I'm"),
     (r"\b(to|for|with|gives?|helps?|tells?|of|by|from|on|affects?|makes?|about|near|around) you\b", r"\1 me"),
     (r"\byourself\b", "myself"), (r"\byours\b", "mine"),
     (r"\byour\b", "my"), (r"\bYou\b", "I"), (r"\byou\b", "I"),
@@ -144,7 +169,9 @@ def _han_permission(text: str, turn: int) -> Iterator[str]:
         return
     subject, verb, rest = _HAN_OPEN.sub("", match[1]).strip("，、"), match[2], match[3]
     subject = subject.rstrip("也还均都并则一律").lstrip("和或、")
-    if _HAN_SOURCE.search(subject) or _HAN_DOER.search(rest) or subject.endswith(("的", "时", "后", "但")):
+    if _HAN_SOURCE.search(subject) or _HAN_DOER.search(rest) or _HAN_SUBJECT.search(subject):
+        return
+    if match[0].endswith("，") and _HAN_WAY.match(rest):
         return
     if verb == "应当":
         if len(rest) >= 6 and len(subject) > 1 and not _HAN_STATE.search(subject):
@@ -165,9 +192,11 @@ def _latin_conditions(text: str, turn: int) -> Iterator[str]:
     situation, outcome = (late[2], late[1]) if late else (match[2], match[3])
     if _LATIN_LEANS.search(situation) or not 4 <= len(situation.split()) <= 25 or _LATIN_HALF.search(situation):
         return
-    if _LATIN_DANGLES.search(situation):
+    if _LATIN_DANGLES.search(situation) or not _LATIN_FINITE.search(situation):
         return
-    if re.search(r"\byour?\b", situation) or (_LATIN_PERSON.match(outcome) and late):
+    if _LATIN_OPEN_END.search(situation) and not late and _LATIN_LIST.match(outcome):
+        return
+    if re.search(r"\byou(?:r|['’]?(?:ve|re|ll|d))?\b", situation) or (_LATIN_PERSON.match(outcome) and late):
         yield f"{('What should I do if', 'What if', 'What to do when')[turn % 3]} {_as_asked(situation)}?"
     else:
         yield f"{('What happens if', 'What if', 'What applies when')[turn % 3]} {situation}?"
