@@ -20,7 +20,11 @@ FACTS = CardFacts(
             {"filters": [{
                 "filter": "round trip (k = 50)", "in": 1_000, "dropped": 12, "kept examples": [],
                 "dropped examples": [{"query": "who | pays?", "style": "", "passage": "", "why": "at rank none"}],
-            }]},
+            }],
+            "kinds": {
+                "title": {"passages that give it": 800, "yield": 0.8, "taken": 300, "queries": 270, "share": 0.3},
+                "caption": {"passages that give it": 0, "yield": 0.0, "taken": 0, "queries": 0, "share": 0.0},
+            }},
         ),
     ],
     dataset=Result(
@@ -76,8 +80,8 @@ def test_texts_of_documents_take_no_part_in_the_page() -> None:
     assert headings == ["# Leases | 2026"] + [
         f"## {name}"
         for name in (
-            "Files", "From documents to training rows", "Left out", "Filters on made queries", "Negatives",
-            "Scores", "Prompts", "Examples",
+            "Files", "From documents to training rows", "Left out", "Kinds of made queries",
+            "Filters on made queries", "Negatives", "Scores", "Prompts", "Examples",
         )
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fieldtune.config import Config
-from fieldtune.dataset.funnel import filter_steps
+from fieldtune.dataset.funnel import filter_steps, kind_rows
 from fieldtune.types import Example, Result
 
 _GONE = 2
@@ -79,6 +79,9 @@ def _body(facts: CardFacts, config: Config) -> Iterator[str]:
         for reason, count in result.dropped.items()
     ]
     yield from _table(("stage", "reason", "count"), left_out) if left_out else ("Nothing.",)
+    if kinds := list(kind_rows(facts.funnel)):
+        yield from _section("Kinds of made queries")
+        yield from _table(("kind", "passages that give it", "share of them", "queries made", "share of them"), kinds)
     steps = list(filter_steps(facts.funnel))
     if steps:
         yield from _section("Filters on made queries")

@@ -28,6 +28,15 @@ def filter_steps(results: Sequence[Result]) -> Iterator[FilterStep]:
             yield FilterStep(step["filter"], step["in"], step["dropped"], shown)
 
 
+def kind_rows(results: Sequence[Result]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Of each kind of query made without an LLM: passages that give it, their share, queries taken, their share."""
+    for result in results:
+        for kind, one in result.details.get("kinds", {}).items():
+            if one["passages that give it"]:
+                giving, queries = one["passages that give it"], one["queries"]
+                yield kind, f"{giving:,}", f"{one['yield']:.0%}", f"{queries:,}", f"{one['share']:.0%}"
+
+
 def asked_of_models(results: Sequence[Result]) -> dict[str, str]:
     """What each kind of prompt was called -> its messages; the first of each kind stands for all."""
     found: dict[str, str] = {}
