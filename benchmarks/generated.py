@@ -2,17 +2,19 @@
 
     python benchmarks/generated.py --data BEIR_DIR [--generated FILE [--corpus BEIR_DIR]] [--structure] [--llm]
         [--model M] [--share 0.25 0.5 1.0] [--by-style] [--human] [--together] [--split test] [--passages N]
-        [--queries N] [--train N] [--set section.key=value ...]
+        [--queries N] [--train N] [--base-share 0.3 0.5] [--set section.key=value ...]
 
 --structure trains on queries made from the corpus without an LLM, --llm on those that the LLM of the settings writes
 (--set llm.local=builtin:smollm2, or llm.base_url=...), --generated on those of a generator file (its passages are added
 from --corpus where --data lacks them), --human on the train labels as the reference; --together also on all made
-queries of each kind and the train labels at once, with the checkpoint chosen on the set's own dev. Made queries that
-have the very words of a query of the measured split are left out and counted. The best checkpoint is chosen on
-made queries that are held back, unless --choose-on human-dev is given. --passages keeps that many of the corpus, those
-with a label or a generated query among them, --queries that many of dev and of test, --train that many of the train
-labels, each drawn by its name. Prints a table and appends it to
-benchmarks/RESULTS.md; a model that an earlier call with the same settings left in --work is not trained again.
+queries of each kind and the train labels at once, with the checkpoint chosen on the set's own dev. --base-share also
+measures each tuned model with these shares of the base model's weights, as training.base_share mixes them.
+
+Made queries that have the very words of a query of the measured split are left out and counted. The best checkpoint is
+chosen on made queries that are held back, unless --choose-on human-dev is given. --passages keeps that many of the
+corpus, those with a label or a generated query among them, --queries that many of dev and of test, --train that many of
+the train labels, each drawn by its name. Prints a table and appends it to benchmarks/RESULTS.md; a model that an
+earlier call with the same settings left in --work is not trained again.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ from fieldtune.lexical import STOP_WORDS, tokenize
 from fieldtune.queries import gather_queries
 from fieldtune.queries.sampling import stable_order
 from fieldtune.training import tune
+from fieldtune.training.blend import blend, kept_weights
 from fieldtune.types import Qrels
-from fieldtune.workspace import digest, file_digest, read_json, read_jsonl, write_json
+from fieldtune.workspace import atomic_folder, digest, file_digest, read_json, read_jsonl, write_json
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +54,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--together", action="store_true", help="also the made queries and the train labels at once")
     parser.add_argument("--by-style", action="store_true", help="also each style of --generated and --llm alone")
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="shares of the generated queries")
+    parser.add_argument("--base-share", type=float, nargs="+", default=[], help="shares of the base model's weights")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--choose-on", choices=("made", "human-dev"), default="made")
     parser.add_argument("--passages", type=int, default=0, help="passages searched in; 0: all")
@@ -185,6 +189,18 @@ def trained(name: str, config: Config, data: RetrievalData, work: Path) -> tuple
     return folder / "model", time.monotonic() - began
 
 
+def mixture(model: Path, config: Config, share: float) -> Path:
+    """The tuned model with that share of the base model's weights, beside it; made once."""
+    folder = model.parent / f"base-{share:g}"
+    if not folder.exists():
+        base = kept_weights(Encoder.load(config.model.base, settings=config.model).model)
+        encoder = Encoder.load(str(model))
+        blend(encoder.model, base, share)
+        with atomic_folder(folder) as place:
+            encoder.model.save(str(place))
+    return folder
+
+
 def table(found: Evaluation, sizes: dict[str, tuple[int, float]]) -> list[str]:
     """Markdown rows: queries, nDCG@10, the gain over the base with its interval, the share of the supervised gain."""
     measure = "ndcg@10"
@@ -234,6 +250,10 @@ def main(words: list[str] | None = None) -> None:
         model, seconds = trained(name, config, part, given.work)
         sizes[name] = (sum(map(len, part.qrels.values())), seconds)
         ranked.append(System(name, model_ranking(Encoder.load(str(model)), data, given.split, vectors, label=name)))
+        for share in given.base_share:
+            label, mixed = f"{name}, {share:.0%} base", Encoder.load(str(mixture(model, config, share)))
+            sizes[label] = sizes[name]
+            ranked.append(System(label, model_ranking(mixed, data, given.split, vectors, label=label)))
     ranked.append(System("BM25", bm25_ranking(data, given.split)))
     found = evaluate(data, given.split, ranked, config.evaluation, config.seed)
     source = f", generated: {given.generated.name} ({file_digest(given.generated)[:12]})" if given.generated else ""

@@ -100,10 +100,12 @@ def test_styles_and_human_labels_stand_side_by_side(benchmark, tiny_beir, tiny_m
     words = ["--data", str(data), "--generated", str(generator_file(whole, 10)), "--corpus", str(whole), "--by-style"]
     words += ["--human", "--model", tiny_model, "--work", str(tmp_path / "work"), "--results", str(tmp_path / "R.md")]
     words += ["--set", "training.epochs=1", "training.batch_size=8", "training.precision=fp32", "queries.max_copied=1"]
-    benchmark.main([*words, "--choose-on", "human-dev", "--together"])
+    benchmark.main([*words, "--choose-on", "human-dev", "--together", "--base-share", "1.0"])
     said = (tmp_path / "R.md").read_text()
     for name in ("base", "generated 100%", "generated: formal", "generated: plain", "human labels", "BM25"):
         assert f"| {name} |" in said
+    figures = {row.split("|")[1].strip(): row.split("|")[3] for row in said.splitlines() if row.startswith("| ")}
+    assert figures["human labels, 100% base"] == figures["base"]
     counts = {row.split("|")[1].strip(): row.split("|")[2].strip() for row in said.splitlines() if row.startswith("| ")}
     dev = len(_lines(data, "dev"))
     assert int(counts["generated 100% + human labels"]) - dev == (
