@@ -240,6 +240,7 @@ def test_a_teachers_scores_are_followed(
         ({"method": "query"}, "method=query"),
         ({"seeds": 2}, "seeds=2"),
         ({"base_share": 0.3}, "base_share=0.3"),
+        ({"loss": "kl", "student_temperature": 0.1}, "student_temperature=0.1"),
         ({"m3": {"train": "heads"}, "method": "lora"}, "method=lora"),
         ({"m3": {"train": "both", "weights": [0, 0, 0]}}, "weights"),
     ],
