@@ -114,7 +114,9 @@ def run_one(given: argparse.Namespace, way: str) -> None:
 
 def systems_of(given: argparse.Namespace, data: RetrievalData) -> tuple[list[System], list[str]]:
     """BM25, the base, the dense model and the one of three kinds, with all that is made of them."""
-    m3, plain = config_of(given, "M3").evaluation, config_of(given, "dense").evaluation.model_copy(update={"m3": False})
+    both = config_of(given, "M3")
+    m3 = both.evaluation.model_copy(update={"m3_size": both.training.m3.size})
+    plain = config_of(given, "dense").evaluation.model_copy(update={"m3": False})
     places = {
         "base": given.model,
         "dense": str(run_of(given, "dense") / "model"),

@@ -545,6 +545,9 @@ class Evaluation(Section):
     """Number format of the passages' token vectors."""
     m3_pool: int = Field(1, ge=1)
     """Keep about this part of a passage's token vectors (2: half of them), like ones becoming their mean."""
+    m3_size: int = Field(0, ge=0)
+    """Numbers of a token's vector of a model without layers of its own, which gets new ones; 0: as many as its token
+    states have. A run takes the size that it trained, so that before and after are of one size."""
     without_prompts: bool = False
     """Each model that has prompts also without them: what a search loses whose code forgets them."""
 

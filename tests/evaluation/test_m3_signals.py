@@ -142,6 +142,19 @@ def test_each_way_stands_before_and_after_in_the_report(
     assert table.count("<tr>") == 8 and f">{ways[-1].after.mean}<" in table
 
 
+def test_new_layers_have_the_size_that_was_trained(data: RetrievalData, tiny_model: str, tmp_path: Path) -> None:
+    loaders = [("m", lambda: Encoder.load(tiny_model, precision="fp32"))]
+    sizes = {}
+    for size in (0, 8, 999):  # more than the model's 32 do not come out of it
+        settings = Settings(m3=True, m3_size=size, m3_tokens="float32")
+        lineup = line_up(data, "test", loaders, tmp_path, settings, bm25=False)
+        named = {one.name: one.about.bytes_per_vector for one in lineup.systems}
+        sizes[size] = named["m multi-vector"]
+    assert sizes[0] == sizes[999] is not None
+    assert sizes[8] == pytest.approx(sizes[0] / 4, rel=0.05)
+
+
 def test_a_run_that_trained_them_measures_them() -> None:
-    assert with_trained_sizes(Settings(), [Result("training", {}, details={"m3": {"size": 8}})]).m3
+    measured = with_trained_sizes(Settings(), [Result("training", {}, details={"m3": {"size": 8}})])
+    assert measured.m3 and measured.m3_size == 8
     assert not with_trained_sizes(Settings(), [Result("training", {}, details={})]).m3

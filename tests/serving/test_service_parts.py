@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Hashable, Sequence
 from functools import partial
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.encoding import Encoder
-from fieldtune.errors import ConfigError
+from fieldtune.encoding.m3 import encode_m3, heads_digest, new_heads, save_heads
+from fieldtune.errors import ConfigError, ModelError
 from fieldtune.evaluation.highlight import sought, spans
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.cache import VectorCache
@@ -151,6 +153,26 @@ def test_a_faster_way_is_taken_where_its_vectors_are_the_same_and_the_library_wh
     assert store is not None
     # Weights cast once give the very numbers that casting them with every pass does.
     np.testing.assert_array_equal(exact.forward(store, np.arange(3), "passage"), plain)
+
+
+def test_all_three_kinds_of_a_question_need_no_library_where_they_are_the_same(tiny_model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    heads = new_heads(32, 16)
+    save_heads(heads, folder)
+    engine = Engine(str(folder), single=True)
+    texts = ["rent ends 7"]
+    wanted = encode_m3(Encoder.load(str(folder)), heads, texts, "query", form="float32")
+    found = engine.three(texts, heads_digest(heads), single=True)
+    assert engine._loaded is None, "the library was loaded for a question"
+    other = Engine(str(folder), single=True)
+    theirs = other.three(texts, heads_digest(heads), single=False)
+    assert other._loaded is not None
+    for one in (found, theirs):
+        np.testing.assert_allclose(one.tokens.values, wanted.tokens.values, atol=1e-5)
+        np.testing.assert_allclose(one.sparse.toarray(), wanted.sparse.toarray(), atol=1e-5)
+    with pytest.raises(ModelError, match="layers"):
+        engine.three(texts, "other layers", single=True)
 
 
 @given(st.text("abcS19.,'§ s-\n", max_size=40), st.sampled_from(["a", "abc 1.9", "s's 19", "b,c"]))

@@ -81,22 +81,22 @@ def slow_kl(rows: list[list[float]], temperature: float) -> float:
     return total / 4
 
 
-def slow_m3_kd(rows: list[list[float]], temperature: float) -> float:
+def slow_m3_kd(rows: list[list[float]], temperature: float, *, in_batch: bool = True) -> float:
     total = 0.0
     for query in range(4):
         own = scored(query)
         teacher = softmax([score / temperature for _, score in own])
         visited: set[int] = set()
         for weight, (place, _) in zip(teacher, own, strict=True):
-            total += weight * entropy(rows[query], sorted({*among(query), place} - visited), place)
+            total += weight * entropy(rows[query], sorted({*among(query, in_batch=in_batch), place} - visited), place)
             visited.add(place)
     return total / 4
 
 
-def slow_self(rows: list[list[float]], ensemble: list[list[float]]) -> float:
+def slow_self(rows: list[list[float]], ensemble: list[list[float]], *, in_batch: bool = True) -> float:
     total = 0.0
     for query in range(4):
-        places = among(query)
+        places = among(query, in_batch=in_batch)
         teacher = softmax([ensemble[query][place] for place in places])
         total += math.fsum(w * entropy(rows[query], places, place) for w, place in zip(teacher, places, strict=True))
     return total / 4
@@ -125,11 +125,13 @@ def test_a_group_of_one_without_in_batch_negatives_adds_nothing(targets: Targets
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 20.0])
 def test_distillation_from_a_teacher(matrix: torch.Tensor, targets: Targets, temperature: float) -> None:
-    rows, allowed = matrix.tolist(), allowed_passages(targets, in_batch=True)
+    rows = matrix.tolist()
     found = kl_div(matrix, targets, teacher_temperature=temperature)
     assert found.item() == pytest.approx(slow_kl(rows, temperature), abs=1e-12)
-    found = m3_kd_loss(matrix, targets, allowed, teacher_temperature=temperature)
-    assert found.item() == pytest.approx(slow_m3_kd(rows, temperature), abs=1e-12)
+    for in_batch in (True, False):
+        allowed = allowed_passages(targets, in_batch=in_batch)
+        found = m3_kd_loss(matrix, targets, allowed, teacher_temperature=temperature)
+        assert found.item() == pytest.approx(slow_m3_kd(rows, temperature, in_batch=in_batch), abs=1e-12)
 
 
 def test_a_higher_teacher_temperature_makes_the_teacher_flatter(targets: Targets) -> None:
@@ -227,17 +229,18 @@ def signals(seed: int, counts: list[int]) -> Signals:
 
 @pytest.mark.parametrize("taught", ["", "kl_div", "m3_kd_loss"])
 @pytest.mark.parametrize("start", [0, 3])
-def test_the_whole_loss(targets: Targets, taught: str, start: int) -> None:
-    settings = M3(self_distillation_from=start, distillation=taught or "kl_div")  # type: ignore[arg-type]
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_the_whole_loss(targets: Targets, taught: str, start: int, in_batch: bool) -> None:
+    settings = M3(self_distillation_from=start, distillation=taught or "kl_div", in_batch=in_batch)  # type: ignore[arg-type]
     objective = M3Objective(settings, 5.0, (4, 2), (1.0, 3.0), bool(taught), 0.5, 0.25 if taught else 0.0)
     queries, passages = signals(1, [2, 3, 1, 4]), signals(2, [3, 1, 5, 2, 2, 4])
 
     def one(scores: torch.Tensor) -> float:
         rows = scores.tolist()
         if not taught:
-            return slow_contrastive(rows)
-        slow = slow_kl if taught == "kl_div" else slow_m3_kd
-        return 0.75 * slow(rows, 0.5) + 0.25 * slow_contrastive(rows)
+            return slow_contrastive(rows, in_batch=in_batch)
+        followed = slow_kl(rows, 0.5) if taught == "kl_div" else slow_m3_kd(rows, 0.5, in_batch=in_batch)
+        return 0.75 * followed + 0.25 * slow_contrastive(rows, in_batch=in_batch)
 
     def cut(vectors: torch.Tensor) -> torch.Tensor:
         return vectors[:, :2] / vectors[:, :2].norm(dim=1, keepdim=True)
@@ -248,7 +251,7 @@ def test_the_whole_loss(targets: Targets, taught: str, start: int) -> None:
     ensemble = dense + 0.3 * sparse + multi
     plain = ((one(dense) + 3 * one(short)) / 4 + one(ensemble) + 0.1 * one(sparse) + one(multi)) / 4
     teacher = ensemble.tolist()
-    own = [slow_self(part.tolist(), teacher) for part in (dense, sparse, multi)]
+    own = [slow_self(part.tolist(), teacher, in_batch=in_batch) for part in (dense, sparse, multi)]
     both = (plain + (own[0] + 0.1 * own[1] + own[2]) / 3) / 2
     for step, expected in ((2, plain if start else both), (3, both)):
         assert objective.loss(queries, passages, targets, step).item() == pytest.approx(expected, abs=1e-10)

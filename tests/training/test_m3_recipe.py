@@ -42,6 +42,8 @@ def test_the_recipe_is_that_of_the_public_example() -> None:
     assert (training.learning_rate, training.precision, training.scale) == (1e-5, "bf16", 50)
     assert training.gradient_cache and training.gradient_checkpointing and training.similarity == "cosine"
     assert config.teacher.model and training.m3.distillation == "m3_kd_loss" and training.m3.self_distillation
+    # Groups of a positive and seven others, with a teacher or without, and as many mined to draw them from.
+    assert training.hard_negatives == training.scored_passages == 7 <= config.negatives.per_query
     assert training.m3.in_batch and config.model.base == "BAAI/bge-m3"
 
 

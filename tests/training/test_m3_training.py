@@ -55,14 +55,24 @@ def trained(config: Config, field: tuple[RetrievalData, Path], folder: Path) -> 
 
 
 def gradients(
-    encoder: Encoder, heads: torch.nn.ModuleDict, batch: Batch, stores: tuple[TokenStore, TokenStore], *, cached: bool
+    encoder: Encoder,
+    heads: torch.nn.ModuleDict,
+    batch: Batch,
+    stores: tuple[TokenStore, TokenStore],
+    *,
+    cached: bool,
+    settings: M3 | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     model = torch.nn.ModuleList([encoder.model, heads])
     model.zero_grad(set_to_none=True)
-    objective = M3Objective(M3(), 20.0, (32, 16))
+    objective = M3Objective(settings or M3(), 20.0, (32, 16))
     torch.manual_seed(5)  # of dropout
-    loss = add_m3_gradient(encoder, heads, batch, *stores, objective, 0, weight=0.5, cached=cached)
-    found = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
+    loss = add_m3_gradient(
+        encoder, heads, batch, *stores, objective, 0, weight=0.5, cached=cached, scaler=scaler
+    )  # fmt: skip
+    size = 1.0 if scaler is None else scaler.get_scale()
+    found = {name: part.grad / size for name, part in model.named_parameters() if part.grad is not None}
     return loss, found
 
 
@@ -87,24 +97,9 @@ def test_each_text_is_what_it_is_alone_whatever_stands_beside_it(
     np.testing.assert_allclose(together.dense, encoder.encode(TEXTS, "passage"), atol=1e-5)
 
 
-def test_a_gradient_through_the_cache_is_that_of_the_direct_way(
-    tiny_model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = Encoder.load(tiny_model, precision="fp32")
-    heads = new_heads(32, 16)
-    words = [
-        "lease",
-        "rent",
-        "tenant",
-        "deposit",
-        "eviction",
-        "contract",
-        "breach",
-        "damages",
-        "notice",
-        "fever",
-        "cough",
-    ]
+def uneven(encoder: Encoder) -> tuple[Batch, tuple[TokenStore, TokenStore]]:
+    """A batch of texts of many lengths."""
+    words = ["lease", "rent", "tenant", "deposit", "eviction", "contract", "breach", "notice", "fever", "cough"]
     rng = np.random.default_rng(0)
     rows = [
         Example(" ".join(rng.choice(words, 1 + n % 5)), (" ".join(rng.choice(words, 2 + 3 * (n % 6))),),
@@ -112,9 +107,17 @@ def test_a_gradient_through_the_cache_is_that_of_the_direct_way(
         for n in range(9)
     ]  # fmt: skip
     pairs = make_pairs(rows)
-    batch = make_batch(pairs, np.arange(9), 1, 0, 0)
     assert encoder.tokens is not None
     stores = encoder.tokens.store(pairs.queries), encoder.tokens.store(pairs.passages)
+    return make_batch(pairs, np.arange(9), 1, 0, 0), stores
+
+
+def test_a_gradient_through_the_cache_is_that_of_the_direct_way(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    heads = new_heads(32, 16)
+    batch, stores = uneven(encoder)
     assert len(set(stores[1].lengths.tolist())) > 4
     whole, direct = gradients(encoder, heads, batch, stores, cached=False)
     monkeypatch.setattr(forward, "_CACHED_BUDGET", {"cpu": 16})  # a text or two at a time
@@ -125,6 +128,39 @@ def test_a_gradient_through_the_cache_is_that_of_the_direct_way(
     for name, gradient in direct.items():
         torch.testing.assert_close(cached[name], gradient, atol=2e-5, rtol=1e-3, msg=name)
     assert sum(float(part.abs().sum()) for part in direct.values()) > 0
+
+
+def test_the_cache_draws_the_same_dropout_again(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, heads = Encoder.load(tiny_model, precision="fp32"), new_heads(32, 16)
+    batch, stores = uneven(encoder)
+    for name in ("_BUDGET", "_CACHED_BUDGET"):  # the same passes, so the same numbers are drawn for each
+        monkeypatch.setattr(forward, name, {"cpu": 40})
+    settings = M3(in_batch=False)
+    still, _ = gradients(encoder, heads, batch, stores, cached=True, settings=settings)
+    encoder.model.train()
+    whole, direct = gradients(encoder, heads, batch, stores, cached=False, settings=settings)
+    again, cached = gradients(encoder, heads, batch, stores, cached=True, settings=settings)
+    assert again == pytest.approx(whole, rel=1e-5)
+    assert abs(whole - still) > 1e-3
+    assert direct.keys() == cached.keys()
+    for name, gradient in direct.items():
+        torch.testing.assert_close(cached[name], gradient, atol=2e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bits_give_nearly_the_gradient_of_thirty_two(tiny_model: str, precision: Any) -> None:
+    encoder, heads = Encoder.load(tiny_model, precision="fp32"), new_heads(32, 16)
+    batch, stores = uneven(encoder)
+    loss, exact = gradients(encoder, heads, batch, stores, cached=True)
+    encoder.precision = precision  # fp16 too, which a setting allows on a GPU alone: a processor has it, slowly
+    scaler = torch.amp.GradScaler("cpu") if precision == "fp16" else None  # begins at 65,536
+    near, found = gradients(encoder, heads, batch, stores, cached=True, scaler=scaler)
+    assert near == pytest.approx(loss, rel=0.03)
+    assert near != loss  # products were rounded
+    one, other = (torch.cat([part[name].flatten() for name in exact]) for part in (found, exact))
+    assert torch.isfinite(one).all()
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
+    assert one.norm() == pytest.approx(other.norm().item(), rel=0.05)
 
 
 @pytest.mark.parametrize("part", ["both", "heads", "encoder"])
@@ -204,6 +240,7 @@ def test_a_teachers_scores_are_followed(
         ({"method": "query"}, "method=query"),
         ({"seeds": 2}, "seeds=2"),
         ({"base_share": 0.3}, "base_share=0.3"),
+        ({"loss": "kl", "student_temperature": 0.1}, "student_temperature=0.1"),
         ({"m3": {"train": "heads"}, "method": "lora"}, "method=lora"),
         ({"m3": {"train": "both", "weights": [0, 0, 0]}}, "weights"),
     ],

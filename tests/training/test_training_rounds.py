@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fieldtune.beir import load_beir
-from fieldtune.config import Training, make_config
-from fieldtune.dataset import build_dataset, read_examples
+from fieldtune.config import M3, Training, make_config
+from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training import loop, rounds, tune
 from fieldtune.training.development import Development
@@ -74,6 +74,27 @@ def test_a_run_killed_in_any_round_ends_with_the_weights_of_an_undisturbed_one(
     assert other.log == state.log
     for name, weight in weights(calm).items():
         assert torch.equal(weight, weights(resumed)[name]), name
+
+
+def test_what_begins_at_a_step_counts_the_steps_of_all_rounds(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Training] = []
+
+    def took(encoder: Encoder, pairs: object, recipe: Recipe, *_: object) -> loop.Progressed:
+        given.append(recipe.settings)
+        return loop.Progressed(step=10)
+
+    monkeypatch.setattr(rounds, "train", took)
+    monkeypatch.setattr(rounds, "_mined", lambda *_: tmp_path / "rows.jsonl")
+    monkeypatch.setattr(rounds, "load_weights", lambda *_: None)
+    write_examples(tmp_path / "rows.jsonl", ROWS)
+    settings = SETTINGS.model_copy(update={"m3": M3(train="both", self_distillation_from=14)})
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    recipe = Recipe(settings, 20.0, (32,), 5)
+    train_in_rounds(encoder, make_pairs(ROWS), recipe, DEVELOPMENT, tmp_path, "k", 3, lambda *_: [])
+    assert [one.m3.self_distillation_from for one in given] == [14, 4, 0]
+    assert [one.epochs for one in given] == [2, 2, 2]
 
 
 def test_a_round_that_ends_worse_is_undone(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
     "anchor": {"anchor": 1.0},
     "m3": {"m3": M3},
     "m3, cached": {"m3": M3, "gradient_cache": True},
+    "m3, layers alone, own negatives": {"m3": M3 | {"train": "heads", "in_batch": False}, "gradient_cache": True},
     "m3, taught": {"m3": M3 | {"distillation": "m3_kd_loss"}, "loss": "kl"},
 }
 CUT: dict[str, dict[str, Any]] = {

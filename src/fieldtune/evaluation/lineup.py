@@ -43,7 +43,7 @@ def with_trained_sizes(config: settings.Evaluation, stages: Sequence[Result]) ->
     """Measure what training made usable: the dimensions, unless others are asked for, and three kinds of vectors."""
     details = next((one.details for one in stages if one.stage == "training"), {})
     if "m3" in details:
-        config = config.model_copy(update={"m3": True})
+        config = config.model_copy(update={"m3": True, "m3_size": config.m3_size or int(details["m3"]["size"])})
     if config.dimensions not in ((), "auto"):
         return config
     trained = details.get("dimensions", ())

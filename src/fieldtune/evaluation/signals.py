@@ -81,7 +81,7 @@ def m3_systems(
     judged-only give theirs. Weights of sums are chosen on dev by nDCG@10 (`dev`: there is one to choose by), else they
     are those that BGE-M3 is trained with. A model without the layers gets new ones, as training would begin.
     """
-    heads, origin = _heads(encoder)
+    heads, origin = _heads(encoder, config.m3_size)
     notes = []
     passages = passages_of(data, encoder, name, vectors, config)
 
@@ -124,18 +124,18 @@ def passages_of(
     """All passages in all three kinds, from one pass."""
     texts = [passage.content for passage in data.passages.values()]
     label = f"encoding passages three ways ({name})"
-    made = cached_m3(
-        encoder, _heads(encoder)[0], texts, "passage", vectors, form=config.m3_tokens, pool=config.m3_pool, label=label
-    )
+    heads, _ = _heads(encoder, config.m3_size)
+    made = cached_m3(encoder, heads, texts, "passage", vectors, form=config.m3_tokens, pool=config.m3_pool, label=label)
     return made.whole()
 
 
-def _heads(encoder: Encoder) -> tuple[ModuleDict, str]:
-    """The model's layers, or new ones, and what to say of those."""
+def _heads(encoder: Encoder, size: int) -> tuple[ModuleDict, str]:
+    """The model's layers, or new ones of this size as far as it goes, and what to say of those."""
     folder = resolve_model(encoder.name).folder
     if has_heads(folder):
         return m3_heads(encoder, folder), ""
-    new = new_heads(hidden_size(encoder)).to(encoder.model.device).eval()
+    hidden = hidden_size(encoder)
+    new = new_heads(hidden, min(size, hidden)).to(encoder.model.device).eval()
     return new, "The layers for sparse and multi-vectors are new, without any training."
 
 

@@ -100,12 +100,13 @@ class Engine:
                 return loaded.many.encode(texts, side)
         return loaded.many.encode(texts, side)
 
-    def three(self, texts: Sequence[str], heads: str) -> M3Vectors:
-        """Dense, sparse and token vectors of queries. Raises ModelError when the model's layers are not `heads`."""
-        many = self.whole().many
+    def three(self, texts: Sequence[str], heads: str, *, single: bool) -> M3Vectors:
+        """Dense, sparse and token vectors of queries; `single` says that they were found to be the same without the
+        library. Raises ModelError when the model's layers are not `heads`."""
         with self._lock:
             if self._asker is None or self._asker.digest != heads:
-                self._asker = Asker.of(many, resolve_model(self.model).folder)
+                lightest = self.one if single and self.one is not None else self.whole().many
+                self._asker = Asker.of(lightest, resolve_model(self.model).folder)
             return self._asker.ask(texts, heads)
 
     def tokenized(self, texts: Sequence[str], side: Side) -> TokenStore | None:

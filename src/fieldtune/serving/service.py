@@ -105,7 +105,8 @@ class Service:
         if model not in (volume.model, volume.three):
             raise unavailable("the index was rebuilt with another model this moment; try again")
         if model == volume.three:
-            found = volume.engine.three(texts, str(volume.index.meta["m3"]["heads"]))
+            about = volume.index.meta["m3"]
+            found = volume.engine.three(texts, str(about["heads"]), single=bool(about.get("single")))
             return [found.take(np.array([place])) for place in range(len(texts))]
         rows = volume.engine.encode("query", texts)
         return [rows[place : place + 1] for place in range(len(texts))]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fieldtune.config import Training
 from fieldtune.dataset import read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training.checkpoint import Progressed, load_weights
@@ -41,18 +42,13 @@ def train_in_rounds(
     """
     if rounds == 1:
         return train(encoder, pairs, recipe, development, work, key, hooks)
-    settings = recipe.settings.model_copy(
-        update={
-            "epochs": recipe.settings.epochs / rounds,
-            "evaluations": max(1, recipe.settings.evaluations // rounds),
-        }
-    )
     total = Progressed()
     best = work / "round-1" / "best.pt"
     for number in range(1, rounds + 1):
         folder = work / f"round-{number}"
         if number > 1:
             pairs = make_pairs(read_examples(_mined(encoder, best, folder, key, number, mine)))
+        settings = _share(recipe.settings, rounds, total.step)
         seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
         state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", hooks)
         better = number == 1 or development is None or state.best_score > total.best_score
@@ -62,6 +58,18 @@ def train_in_rounds(
         else:
             load_weights(best, encoder.model)
     return total
+
+
+def _share(settings: Training, rounds: int, done: int) -> Training:
+    """The settings of one round of several, `done` steps having been taken before it."""
+    waits = max(0, settings.m3.self_distillation_from - done)  # counted through all rounds
+    return settings.model_copy(
+        update={
+            "epochs": settings.epochs / rounds,
+            "evaluations": max(1, settings.evaluations // rounds),
+            "m3": settings.m3.model_copy(update={"self_distillation_from": waits}),
+        }
+    )
 
 
 def _mined(encoder: Encoder, weights: Path, folder: Path, key: str, number: int, mine: Mine) -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.nn import ModuleDict
 
 _BLOCK = 1_024
-"""Texts between two marks of progress: with 500 tokens of 1,024 numbers each, 2 GB of float32 at a time."""
+"""Texts between two marks of progress: with 500 tokens of 1,024 numbers each, 1 GB of float16 at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.m3.heads import load_heads, token_size
 from fieldtune.encoding.m3.signals import Signals, hidden_size, require_tokens, signals_of, token_counts
-from fieldtune.encoding.m3.stored import M3Vectors, TokenFormat, in_format, pooled
+from fieldtune.encoding.m3.stored import M3Vectors, TokenFormat, TokenVectors, in_format, pooled
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
 from fieldtune.types import Side
@@ -86,18 +86,26 @@ def collected(
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     dense = np.zeros((len(counts), dimension), np.float32)
     weights, ids = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], np.int64)
-    vectors = np.zeros((int(starts[-1]), size), np.float32)
+    # At once in the format that is kept: as float32 the vectors of all would take two to four times the memory.
+    kind: TokenFormat = form if pool == 1 else "float32"
+    values = np.zeros((int(starts[-1]), size), kind)
+    scales = np.zeros(int(starts[-1]) if kind == "int8" else 0, np.float32)
     for rows, found in passes:
         places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
         dense[rows] = found.dense.cpu().numpy()
         weights[places], ids[places] = found.weights.cpu().numpy(), found.ids.cpu().numpy()
-        vectors[places] = found.vectors.cpu().numpy()
-    if not all(np.isfinite(part).all() for part in (dense, weights, vectors)):
+        vectors = found.vectors.cpu().numpy()
+        if not np.isfinite(vectors).all():
+            return None
+        made = in_format(vectors, starts, kind)
+        values[places] = made.values
+        if len(scales):
+            scales[places] = made.scales
+    if not all(np.isfinite(part).all() for part in (dense, weights)):
         return None
     sparse = _by_word(weights, ids, counts, max(words, int(ids.max(initial=0)) + 1))
-    if pool > 1:
-        vectors, starts = pooled(vectors, starts, pool)
-    return M3Vectors(dense, sparse, in_format(vectors, starts, form))
+    tokens = TokenVectors(values, scales, starts) if pool == 1 else in_format(*pooled(values, starts, pool), form)
+    return M3Vectors(dense, sparse, tokens)
 
 
 def _by_word(weights: NDArray[np.float32], ids: NDArray[np.int64], counts: NDArray[np.int64], vocabulary: int) -> Any:

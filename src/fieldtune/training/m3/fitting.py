@@ -30,13 +30,16 @@ def require_m3(config: Config) -> None:
         or (settings.m3.train == "heads" and settings.method != "full"),
         f"base_share={settings.base_share}": settings.base_share != 0,
         f"seeds={settings.seeds}": settings.seeds > 1,
+        # One temperature for all scores and losses, as their sum wants it.
+        f"student_temperature={settings.student_temperature}": settings.student_temperature != "auto",
         f"dev_dimension={settings.dev_dimension}": settings.dev_dimension != 0,
     }
     for setting in (name for name, stands in wrong.items() if stands):
         raise ConfigError(
             f"training.{setting} does not go with training.m3.train={settings.m3.train}",
             "take loss auto, mnrl, cached or kl, cosine similarity, method full, lora, qlora or adapter (full for "
-            "heads alone), base_share and dev_dimension 0 and one seed; or training.m3.train=none",
+            "heads alone), base_share and dev_dimension 0, student_temperature auto (it is 1/scale) and one seed; or "
+            "training.m3.train=none",
         )
     if not any(settings.m3.weights):
         raise ConfigError("training.m3.weights are all 0", "give at least one score a weight, such as [1.0, 0.3, 1.0]")

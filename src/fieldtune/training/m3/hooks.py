@@ -22,13 +22,14 @@ def with_m3(hooks: Hooks, fitted: Fitted, recipe: Recipe) -> Hooks:
     objective, heads = make_m3_objective(recipe), fitted.heads
 
     def gradient(session: Session, batch: Batch, weight: float, step: int) -> float:
+        # Of the session's recipe: a later one of several rounds has its own step to begin self-distillation at.
         return add_m3_gradient(
             session.stepper.encoder,
             heads_in(session.stepper.encoder.model) or heads,
             batch,
             session.queries,
             session.passages,
-            objective,
+            make_m3_objective(session.recipe),
             step,
             weight=weight,
             cached=session.cached,
