@@ -1,9 +1,9 @@
 """Pairs per second of training, against SentenceTransformerTrainer, at no lower nDCG@10 on dev.
 
-    python benchmarks/speed_train.py --data DIR [--set NAME ...] [--pairs 640] [--repeats 3] [--check]
+    python benchmarks/speed_train.py --data DIR [--set NAME ...] [--pairs 640] [--batch 64] [--repeats 3] [--check]
 
 DIR holds BEIR folders. All ways start from the same model and the same rows (query, positive, one mined negative), with
-batches of 64, one epoch and the same rate; each training runs in a process of its own, in alternation, and what is
+batches of --batch, one epoch and the same rate; each training runs in a process of its own, in alternation, and what is
 timed is the training alone, tokenising included:
 
 - peer: SentenceTransformerTrainer with MultipleNegativesRankingLoss as it comes (fp32, the model's own dropout);
@@ -64,6 +64,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--passages", type=int, default=2_000, help="passages that dev is measured on")
     parser.add_argument("--queries", type=int, default=300, help="of dev")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=BATCH, help="of the ways that keep no cache of gradients")
     parser.add_argument("--cached-tokens", type=int, default=48)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -75,7 +76,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def settings_of(given: argparse.Namespace, model: str, cached: bool) -> Config:
-    training: dict[str, Any] = {"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "matryoshka": ()}
+    training: dict[str, Any] = {"epochs": 1, "batch_size": given.batch, "learning_rate": RATE, "matryoshka": ()}
     settings: dict[str, Any] = {"seed": SEED, "model": {"base": model}, "split": {"keep_given": True}}
     if cached:
         tokens = given.cached_tokens
@@ -114,8 +115,8 @@ def peer(rows: Sequence[Example], config: Config, way: str, out: Path) -> float:
         columns["negative"] = [one.neg[0] for one in rows]
     settings: dict[str, Any] = {
         "output_dir": str(out / "state"), "num_train_epochs": 1, "learning_rate": RATE, "warmup_ratio": 0.1,
-        "per_device_train_batch_size": LARGE if cached else BATCH, "seed": SEED, "save_strategy": "no",
-        "report_to": [], "disable_tqdm": True, "use_cpu": True,
+        "per_device_train_batch_size": LARGE if cached else config.training.batch_size,
+        "seed": SEED, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True,
     }  # fmt: skip
     if way != PEER:
         sampler = BatchSamplers.NO_DUPLICATES_HASHED
@@ -162,7 +163,16 @@ def run_one(given: argparse.Namespace) -> None:
 
 def trained(given: argparse.Namespace, model: str, way: str, rows: Path, out: Path) -> dict[str, float]:
     out.mkdir(parents=True)
-    words = ["--data", str(given.data), "--model", model, "--cached-tokens", str(given.cached_tokens)]
+    words = [
+        "--data",
+        str(given.data),
+        "--model",
+        model,
+        "--cached-tokens",
+        str(given.cached_tokens),
+        "--batch",
+        str(given.batch),
+    ]
     command = [sys.executable, __file__, *words, "--one", way, str(rows), str(out)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -249,7 +259,10 @@ def main(words: list[str] | None = None) -> int:
     if given.check:
         print("\n".join(lines))
     else:
-        about = f"{given.pairs:,} pairs of each set, {given.repeats} runs in alternation; medians, spread."
+        about = (
+            f"{given.pairs:,} pairs of each set in batches of {given.batch}, {given.repeats} runs in alternation; "
+            "medians, spread."
+        )
         print(append("Training", about, lines, given.results))
     print(" | ".join(last))
     return int(not reached)
