@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
-from fieldtune.dataset import HUMAN
 from fieldtune.encoding import Encoder
 from fieldtune.model_folder import transformer_folder
 from fieldtune.models import resolve_model
@@ -24,11 +23,6 @@ from fieldtune.workspace import digest, file_digest
 
 if TYPE_CHECKING:
     import torch
-
-
-MADE_SHARE = 0.5
-"""Of the base model's weights where training queries were made. What such queries teach of a field carries over to what
-people ask; what they teach of their own wording does not, and costs what the base knew (benchmarks/generated.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +51,6 @@ class First:
         """What pre-training alone did, `after` being the measure that training went on from."""
         what = f"dev {self.label} from {self.dev:.4f} to {after:.4f}"
         return f"Pre-training alone moved {what}; training went on from there."
-
-
-def with_base_share(config: Config, data: RetrievalData) -> tuple[Config, tuple[str, ...]]:
-    """`training.base_share` as a number, or auto, where it goes by the queries; and what is to be said of it."""
-    settings = config.training
-    if settings.base_share != "queries":
-        return config, ()
-    mixes = settings.method in ("full", "lora", "qlora") and settings.m3.train == "none"
-    asked = data.positives("train")
-    made = sum(data.queries[query].style not in ("", HUMAN) for query in asked)
-    share = MADE_SHARE if mixes and 2 * made > len(asked) else 0.0
-    training = settings.model_copy(update={"base_share": share})
-    notes = ("Most training queries were made, not asked by people.",) if share else ()
-    return config.model_copy(update={"training": training}), notes
 
 
 def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) -> Replayed:
