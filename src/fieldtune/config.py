@@ -422,11 +422,11 @@ class Training(Section):
     freeze_embeddings: bool | Literal["auto"] = "auto"
     """Leave the word vectors as they are; auto: where they are over two thirds of all weights, as in models for a
     hundred languages, whose words a field's data hardly touch."""
-    base_share: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
+    base_share: Annotated[float, Field(ge=0, lt=1)] | Literal["queries", "auto"] = "queries"
     """Share of the base model's weights in the result (WiSE-FT): keeps more of its general ability, for some of the
-    gain in the field; after long training on made queries it often finds more of what people ask, too. auto takes, of 0
-    to 0.6, the share that is best on dev among those that lose no more than evaluation.max_general_loss on one half of
-    the general-ability probes; the verdict is then measured on the other."""
+    gain in the field. queries: 0.3 where most training queries were made, which are not worded as people will ask, none
+    where people asked them. auto takes, of 0 to 0.6, the share that is best on dev among those that lose no more than
+    evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
     anchor: float = Field(0.0, ge=0)
     """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
     the loss. 0.01 is weak, 1 strong."""

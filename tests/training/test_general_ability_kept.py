@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import Point, choose, choose_blend, kept_weights, set_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
+from fieldtune.training.general import with_base_share
 from fieldtune.training.loop import Hooks, train
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.recipe import Recipe
@@ -219,3 +221,33 @@ def test_weights_that_were_not_trained_stay(tiny_model: str) -> None:
     assert torch.allclose(after[name], base[name] + 1, atol=1e-6)
     assert all(torch.equal(after[other], base[other]) for other in base if other != name)
     assert np.isfinite(float(after[name].sum()))
+
+
+def asked_and_made(asked: int, made: int) -> RetrievalData:
+    styles = ["human"] * (asked // 2) + [""] * (asked - asked // 2) + ["title", "llm-formal"] * made
+    queries = {f"q{n}": Query(f"q{n}", f"query {n}", style) for n, style in enumerate(styles[: asked + made])}
+    return RetrievalData({"p": Passage("p", "", "text")}, queries, {"train": {key: {"p": 1} for key in queries}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "settings", "share"),
+    [
+        (4, 0, {}, 0.0),
+        (4, 3, {}, 0.0),
+        (4, 5, {}, 0.3),
+        (0, 5, {"method": "lora"}, 0.3),
+        (0, 5, {"method": "adapter"}, 0.0),
+        (0, 5, {"m3": {"train": "both"}}, 0.0),
+        (0, 5, {"base_share": 0.2}, 0.2),
+        (0, 5, {"base_share": "auto"}, "auto"),
+        (4, 0, {"base_share": 0.2}, 0.2),
+    ],
+)
+def test_some_of_the_base_stays_where_queries_were_made(
+    asked: int, made: int, settings: dict[str, Any], share: float | str
+) -> None:
+    config = make_config({"training": settings})
+    found, notes = with_base_share(config, asked_and_made(asked, made))
+    assert found.training.base_share == share
+    assert bool(notes) == (share == 0.3)
+    assert found.training.model_copy(update={"base_share": config.training.base_share}) == config.training

@@ -26,7 +26,7 @@ from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
-from fieldtune.training.general import keep_share, pretrain_first, with_replay
+from fieldtune.training.general import keep_share, pretrain_first, with_base_share, with_replay
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
@@ -67,6 +67,7 @@ def tune(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
             "fieldtune trains models whose first module is a Transformer",
         )
+    config, made_notes = with_base_share(config, data)
     require_reporters(config.training.report_to)
     require_method(config, encoder.device)
     require_devices(config)
@@ -89,7 +90,7 @@ def tune(
         key += f"-{first.key}"
         recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
         notes.append(first.note)
-    notes += replay.notes
+    notes += [*replay.notes, *made_notes]
     if freezes_embeddings(encoder.model, settings.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds

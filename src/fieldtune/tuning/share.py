@@ -31,7 +31,7 @@ def settle_share(
     from fieldtune.training.blend import choose_blend, kept_weights
     from fieldtune.training.stage import development_of
 
-    if _NAME in fixed or config.training.base_share or not config.evaluation.general:
+    if _NAME in fixed or config.training.base_share not in (0, "queries") or not config.evaluation.general:
         return {}, ()
     development = development_of(config, inputs.data, base, inputs.vectors)
     tuned = Encoder.load(str(model), precision=config.training.precision)
