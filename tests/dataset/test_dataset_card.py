@@ -22,8 +22,11 @@ FACTS = CardFacts(
                 "dropped examples": [{"query": "who | pays?", "style": "", "passage": "", "why": "at rank none"}],
             }],
             "kinds": {
-                "title": {"passages that give it": 800, "yield": 0.8, "taken": 300, "queries": 270, "share": 0.3},
-                "caption": {"passages that give it": 0, "yield": 0.0, "taken": 0, "queries": 0, "share": 0.0},
+                "title": {
+                    "passages that give it": 800, "yield": 0.8, "taken": 300, "queries": 290, "made": 290, "kept": 270,
+                    "share": 0.3,
+                },
+                "llm-formal": {"made": 700, "kept": 630, "share": 0.7},
             }},
         ),
     ],

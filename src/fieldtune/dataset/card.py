@@ -81,7 +81,9 @@ def _body(facts: CardFacts, config: Config) -> Iterator[str]:
     yield from _table(("stage", "reason", "count"), left_out) if left_out else ("Nothing.",)
     if kinds := list(kind_rows(facts.funnel)):
         yield from _section("Kinds of made queries")
-        yield from _table(("kind", "passages that give it", "share of them", "queries made", "share of them"), kinds)
+        yield from _table(
+            ("kind", "passages that give it", "of all asked", "queries made", "kept", "of all kept"), kinds
+        )
     steps = list(filter_steps(facts.funnel))
     if steps:
         yield from _section("Filters on made queries")

@@ -28,13 +28,13 @@ def filter_steps(results: Sequence[Result]) -> Iterator[FilterStep]:
             yield FilterStep(step["filter"], step["in"], step["dropped"], shown)
 
 
-def kind_rows(results: Sequence[Result]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Of each kind of query made without an LLM: passages that give it, their share, queries taken, their share."""
+def kind_rows(results: Sequence[Result]) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Of each kind of made query: passages that give it and their share, known of those made without an LLM alone;
+    queries made; queries that the filters left, and their share."""
     for result in results:
         for kind, one in result.details.get("kinds", {}).items():
-            if one["passages that give it"]:
-                giving, queries = one["passages that give it"], one["queries"]
-                yield kind, f"{giving:,}", f"{one['yield']:.0%}", f"{queries:,}", f"{one['share']:.0%}"
+            own = (f"{one['passages that give it']:,}", f"{one['yield']:.0%}") if "yield" in one else ("", "")
+            yield kind, *own, f"{one['made']:,}", f"{one['kept']:,}", f"{one['share']:.0%}"
 
 
 def asked_of_models(results: Sequence[Result]) -> dict[str, str]:
