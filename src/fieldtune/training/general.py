@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MADE_SHARE = 0.3
 """Of the base model's weights where training queries were made. What they teach of their own wording is lost on what
 people ask. Measured on the dev queries of people after training on made ones (benchmarks/generated.py --base-share), in
-nDCG@10 against a share of 0: Chinese law +0.008 (made from structure) and +0.036 (by an LLM), financial tables -0.022;
-0.5 gives +0.013, +0.045 and -0.046."""
+nDCG@10 against a share of 0: Chinese law +0.008 (made from structure) and +0.036 (by an LLM), medicine +0.004, tables
+of finance -0.022; 0.5 gives +0.013, +0.045, +0.001 and -0.046."""
 
 
 @dataclass(frozen=True, slots=True)
