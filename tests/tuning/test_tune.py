@@ -271,7 +271,7 @@ def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
     own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
     rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
     pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
-    for limit, share in ((1e-9, "auto"), (0.99, 0.0)):
+    for limit, share in ((1e-9, "auto"), (0.99, "queries")):
         out = tmp_path / str(limit)
         config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
         general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}

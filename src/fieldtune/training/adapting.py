@@ -55,7 +55,7 @@ def require_method(config: Config, device: str) -> None:
         require_qlora(device)
         if settings.lora.dora:
             raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
-    if settings.base_share and settings.method in ("adapter", "query"):
+    if settings.base_share not in (0, "queries") and settings.method in ("adapter", "query"):
         raise ConfigError(
             f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
             "set training.base_share=0, or a method of full or lora",

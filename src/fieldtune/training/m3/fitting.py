@@ -28,7 +28,7 @@ def require_m3(config: Config) -> None:
         "similarity=dot": settings.similarity == "dot",
         f"method={settings.method}": settings.method == "query"
         or (settings.m3.train == "heads" and settings.method != "full"),
-        f"base_share={settings.base_share}": settings.base_share != 0,
+        f"base_share={settings.base_share}": settings.base_share not in (0, "queries"),
         f"seeds={settings.seeds}": settings.seeds > 1,
         # One temperature for all scores and losses, as their sum wants it.
         f"student_temperature={settings.student_temperature}": settings.student_temperature != "auto",
