@@ -135,7 +135,7 @@ def said_lines(lines: Sequence[int]) -> str:
 
 
 def write_corpus(path: Path, passages: Iterable[Passage]) -> int:
-    return write_jsonl(path, map(_corpus_row, passages))
+    return write_jsonl(path, map(corpus_row, passages))
 
 
 def write_queries(path: Path, queries: Iterable[Query]) -> int:
@@ -153,7 +153,8 @@ def write_qrels(path: Path, qrels: Qrels) -> int:
     return count
 
 
-def _corpus_row(passage: Passage) -> dict[str, Any]:
+def corpus_row(passage: Passage) -> dict[str, Any]:
+    """The object that stands for it in corpus.jsonl."""
     known = {
         "group": passage.group or None,
         "source": passage.source or None,

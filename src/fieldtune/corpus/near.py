@@ -20,22 +20,25 @@ def near_duplicate_pairs(sets: Sequence[Shingles], threshold: float, seed: int) 
 
     Candidates come from MinHash bands (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets",
     ch. 3), chosen so that a pair exactly at the threshold is missed once in a thousand times; each candidate is then
-    verified exactly, so nothing below the threshold is yielded.
+    verified exactly, so nothing below the threshold is yielded. `sets` is gone through once and 256 bytes kept of each;
+    then the candidates alone are asked for, which may be made anew.
     """
-    filled = [index for index, found in enumerate(sets) if len(found)]
+    sizes = np.zeros(len(sets), np.int64)
+    signatures = _signatures(sets, sizes, seed)
+    filled = np.flatnonzero(sizes)
     if len(filled) < 2:
         return
-    signatures = _signatures([sets[index] for index in filled], seed)
-    pairs = _candidates(signatures, np.array([len(sets[index]) for index in filled]), threshold)
-    for a, b in pairs.tolist():
-        one, other = sets[filled[a]], sets[filled[b]]
-        smaller, larger = sorted((len(one), len(other)))
+    if len(filled) < len(sets):
+        signatures = signatures[filled]
+    for a, b in _candidates(signatures, sizes[filled], threshold).tolist():
+        first, second = int(filled[a]), int(filled[b])
+        smaller, larger = sorted((int(sizes[first]), int(sizes[second])))
         if smaller < threshold * larger:
             continue
-        shared = len(np.intersect1d(one, other, assume_unique=True))
+        shared = len(np.intersect1d(sets[first], sets[second], assume_unique=True))
         similarity = shared / (smaller + larger - shared)
         if similarity >= threshold:
-            yield filled[a], filled[b], similarity
+            yield first, second, similarity
 
 
 def near_duplicate_groups(texts: Sequence[str], threshold: float, seed: int) -> list[list[int]]:
@@ -68,18 +71,25 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float, seed: int) -> 
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _signatures(sets: Sequence[Shingles], seed: int) -> NDArray[np.uint32]:
-    """MinHash by multiply-shift hashing (Dietzfelbinger et al. 1997), (n, 128)."""
+def _signatures(sets: Sequence[Shingles], sizes: NDArray[np.int64], seed: int) -> NDArray[np.uint16]:
+    """MinHash by multiply-shift hashing (Dietzfelbinger et al. 1997), (n, 128); fills in how large each set is.
+
+    16 bits of each: by chance two differing ones agree once in 65,536 times, and bands have several of them. They come
+    from the middle, for of the smallest of many numbers the highest bits are mostly zeros.
+    """
     random = np.random.default_rng(seed)
     factor = random.integers(0, 2**64, _PERMUTATIONS, np.uint64) | np.uint64(1)
     offset = random.integers(0, 2**64, _PERMUTATIONS, np.uint64)
-    out = np.empty((len(sets), _PERMUTATIONS), np.uint32)
+    out = np.zeros((len(sets), _PERMUTATIONS), np.uint16)
     for row, found in enumerate(sets):
+        sizes[row] = len(found)
+        if not len(found):
+            continue
         smallest = np.full(_PERMUTATIONS, 2**64 - 1, np.uint64)
         for begin in range(0, len(found), 4_096):  # a text of any length in a few MB
             hashed = found[begin : begin + 4_096, None] * factor + offset
             np.minimum(smallest, hashed.min(axis=0), out=smallest)
-        out[row] = smallest >> np.uint64(32)
+        out[row] = (smallest >> np.uint64(16)) & np.uint64(0xFFFF)
     return out
 
 
@@ -90,7 +100,7 @@ def _band_rows(threshold: float) -> int:
     return next(fits, 1)
 
 
-def _candidates(signatures: NDArray[np.uint32], sizes: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+def _candidates(signatures: NDArray[np.uint16], sizes: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
     """Pairs (m, 2) of rows that share a band and whose signatures do not already speak against them."""
     rows = _band_rows(threshold)
     # 128 draws: four standard errors below the threshold no true pair is lost in practice.
@@ -99,7 +109,7 @@ def _candidates(signatures: NDArray[np.uint32], sizes: NDArray[np.int64], thresh
     found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for begin in range(0, _PERMUTATIONS - rows + 1, rows):
         band = np.ascontiguousarray(signatures[:, begin : begin + rows])
-        for members in _buckets(band.view(np.dtype((np.void, 4 * rows))).ravel()):
+        for members in _buckets(band.view(np.dtype((np.void, 2 * rows))).ravel()):
             for first, second in _within(members, sizes):
                 low, high = np.minimum(first, second), np.maximum(first, second)
                 agree = np.count_nonzero(signatures[low] == signatures[high], axis=1)
