@@ -76,6 +76,25 @@ def test_each_epoch_takes_every_pair_at_most_once(count: int, size: int, epochs:
     assert all(np.array_equal(a, b) for a, b in zip(steps, again, strict=True))
 
 
+@given(st.integers(2, 400), st.integers(2, 32), st.integers(0, 99))
+def test_no_pair_is_left_out_for_its_length_nor_meets_the_same_ones_again(count: int, size: int, seed: int) -> None:
+    pairs = make_pairs([Example(f"q{i}", (f"p{i}",)) for i in range(count)])
+    epochs = 12
+    steps = plan(pairs, np.arange(count), size, epochs, seed)
+    seen = np.bincount(np.concatenate(steps), minlength=count)
+    rest = count % size
+    left_out = rest if rest < min(size // 2, count) else 0
+    assert seen.sum() == epochs * (count - left_out)
+    if left_out and count >= 4 * size:  # by chance alone: a pair out of every epoch is next to impossible
+        assert seen.min() > 0
+    if count >= 8 * size:
+        first, second = (
+            {frozenset(step.tolist()) for step in steps[k : k + len(steps) // epochs]}
+            for k in (0, len(steps) // epochs)
+        )
+        assert len(first & second) <= len(first) // 2
+
+
 def reference_loss(
     q: np.ndarray, p: np.ndarray, labels: np.ndarray, masked: np.ndarray, scale: float, size: int
 ) -> float:

@@ -12,6 +12,7 @@ from fieldtune.training.pairs import Pairs
 
 # Batches that are sorted by length together: enough to take most of the padding away, few enough to keep batches mixed.
 _BUCKET = 16
+_BUCKETS = 4  # at least so many, that a pair meets others in each epoch where there are few batches too
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,23 @@ class Batch:
 def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, seed: int) -> list[NDArray[np.int64]]:
     """The pairs of every step of the training, decided at once.
 
-    `lengths` holds the tokens of each pair's positive. Each epoch is a fresh shuffle in which pairs of like
-    length meet; a last batch too small to give negatives is dropped. A fraction of an epoch takes its first steps.
+    `lengths` holds the tokens of each pair's positive. Each epoch is a fresh shuffle in which pairs of like length
+    meet. Pairs that are left over, too few to be each other's negatives, are left out of that epoch: other ones in the
+    next, whatever their length. A fraction of an epoch takes its first steps.
     """
     steps: list[NDArray[np.int64]] = []
     for epoch in range(math.ceil(epochs)):
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(len(pairs)).astype(np.int64)
-        batches = []
-        for begin in range(0, len(order), size * _BUCKET):
-            bucket = order[begin : begin + size * _BUCKET]
-            bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-            batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
-        batches = [batch for batch in batches if len(batch) >= min(size // 2, len(pairs))]
+        sizes = [size] * (len(order) // size)
+        if (rest := len(order) % size) >= min(size // 2, len(pairs)):
+            sizes.insert(int(rng.integers(len(sizes) + 1)), rest)  # anywhere, not always of the longest
+        batches: list[NDArray[np.int64]] = []
+        together = max(1, min(_BUCKET, len(sizes) // _BUCKETS))
+        for begin in range(0, len(sizes), together):
+            ends = np.cumsum(sizes[begin : begin + together])
+            bucket, order = order[: ends[-1]], order[ends[-1] :]
+            batches += np.split(bucket[np.argsort(lengths[bucket], kind="stable")], ends[:-1])
         rng.shuffle(batches)
         share = min(1.0, epochs - epoch)
         steps += batches[: max(1, round(len(batches) * share))]
