@@ -158,7 +158,8 @@ def test_fp16_needs_a_gpu() -> None:
 def test_dev_is_measured_as_asked(tiny_model: str, tmp_path: Path) -> None:
     dev = development(measure="mrr@3", dimension=4)
     encoder, state = run(tiny_model, tmp_path, recipe(epochs=3), dev=dev)
-    assert {key for row in state.log for key in row} == {"step", "loss", "rate", "dev_mrr@3, 4 dimensions"}
+    measured = {"dev_mrr@3, 4 dimensions", "dev_error"}
+    assert {key for row in state.log for key in row} == {"step", "loss", "rate", *measured}
     assert dev.label == "MRR@3 at 4 dimensions"
     queries, passages = encoder.encode(dev.queries, "query")[:, :4], encoder.encode(dev.passages, "passage")[:, :4]
     cosines = (queries @ passages.T) / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(passages, axis=1)
@@ -397,3 +398,12 @@ def test_memory_that_does_not_suffice_is_named_with_what_saves_it(
     with pytest.raises(ModelError, match="does not hold a batch of 8") as caught:
         run(tiny_model, tmp_path, recipe())
     assert "gradient_cache" in caught.value.hint
+
+
+def test_the_log_says_how_exact_dev_is(tiny_model: str, tmp_path: Path) -> None:
+    dev = development()
+    encoder, state = run(tiny_model, tmp_path, recipe(epochs=2), dev=dev)
+    scores = dev.score(encoder)
+    row = next(row for row in state.log if row["step"] == state.best_step and "dev_error" in row)
+    assert row["dev_error"] == pytest.approx(np.std(scores, ddof=1) / np.sqrt(len(scores)), abs=1e-5)
+    assert f"{len(dev.queries):,} queries among {len(dev.passages):,} passages" in dev.about(row["dev_error"])

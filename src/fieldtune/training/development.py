@@ -42,6 +42,18 @@ class Development:
         """As it is written for people."""
         return label(self.measure) + (f" at {self.dimension} dimensions" if self.dimension else "")
 
+    def error(self, scores: NDArray[np.float64]) -> float:
+        """Standard error of their mean as an estimate of all queries of the kind; 0 for a single query."""
+        return float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
+
+    def about(self, error: float) -> str:
+        """How much a difference on it says."""
+        part = "all dev queries and passages" if self.whole else "a fixed sample of dev"
+        return (
+            f"Checkpoints were chosen on {part}: {len(self.queries):,} queries among {len(self.passages):,} passages, "
+            f"on which {self.label} has a standard error of {error:.4f}."
+        )
+
     def score(self, encoder: Encoder) -> NDArray[np.float64]:
         """The measure of each query."""
         return self.measured(encoder)[0]

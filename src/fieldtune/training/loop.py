@@ -102,7 +102,7 @@ def train(
     if state.step == 0 and development is not None:
         found = _measured(encoder, development, hooks)
         state.base_score = float(found.scores.mean())
-        _log(state, hooks, {f"dev_{development.name}": state.base_score, **found.more})
+        _log(state, hooks, _said(development, found))
     order = Fit(pairs, replace(recipe, fixed=None), session.objective.fixed, str(work))
     with leading(order), Progress("training", len(steps), unit="steps") as progress:
         with together():
@@ -202,7 +202,7 @@ def _evaluate(encoder: Encoder, development: Development | None, state: Progress
         return
     found = _measured(encoder, development, hooks)
     score = float(found.scores.mean())
-    _log(state, hooks, {f"dev_{development.name}": score, **found.more})
+    _log(state, hooks, _said(development, found))
     if collapsed(found.vectors):
         state.collapsed_at = state.collapsed_at or state.step
     if score > state.best_score:
@@ -210,6 +210,12 @@ def _evaluate(encoder: Encoder, development: Development | None, state: Progress
         save_weights(best, encoder.model)
     else:
         state.misses += 1
+
+
+def _said(development: Development, found: Measured) -> dict[str, float]:
+    """What the log keeps of a measurement on dev."""
+    error = round(development.error(found.scores), 5)
+    return {f"dev_{development.name}": float(found.scores.mean()), "dev_error": error, **found.more}
 
 
 def _log(state: Progressed, hooks: Hooks, values: dict[str, float]) -> None:

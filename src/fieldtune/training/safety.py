@@ -89,6 +89,9 @@ def verdict(
 ) -> list[str]:
     """What went wrong without stopping the run, and what to try."""
     notes = []
+    errors = {int(row["step"]): row["dev_error"] for row in state.log if "dev_error" in row}
+    if development is not None and errors:
+        notes.append(development.about(errors.get(state.best_step, errors[max(errors)])))
     if development is not None and state.best_score <= state.base_score:
         notes.append(
             f"No gain on dev: {development.label} {state.base_score:.4f} before, {state.best_score:.4f} at the best "
