@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.corpus.duplicates import decisive
+
 _READ = 20_000  # passages of each set whose lengths are taken
 _WORDS = 50_000
 
@@ -28,14 +30,32 @@ def lengths(data: Path | None) -> NDArray[np.int64]:
 
 
 def texts(count: int, data: Path | None, seed: int = 2) -> list[str]:
-    """So many of them, each with other words; frequent words are frequent (Zipf)."""
+    """So many of them, each with other words; frequent words are frequent (Zipf).
+
+    No word is one that keeps near-duplicates apart ("not", "three"): what compares texts must look at all of them. The
+    last word is each text's own, for the peer takes equal ones away.
+    """
     draw = np.random.default_rng(seed)
     letters = np.array(list("etaoinshrdlu"))
-    words = ["".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(_WORDS)]
+    words: list[str] = []
+    while len(words) < _WORDS:
+        word = "".join(draw.choice(letters, draw.integers(2, 10)))
+        if not decisive(word):
+            words.append(word)
     sizes = draw.choice(lengths(data), count)
     out: list[str] = []
     for begin in range(0, count, 1_000):
         some = sizes[begin : begin + 1_000]
         places = np.minimum(draw.zipf(1.2, int(some.sum())) - 1, 2**40) * 7_919 % _WORDS
         out += [" ".join([words[place] for place in own.tolist()]) for own in np.split(places, np.cumsum(some)[:-1])]
-    return [f"{text} n{number}" for number, text in enumerate(out)]  # no two alike: the peer would take one away
+    return [f"{text} {_own(number)}" for number, text in enumerate(out)]
+
+
+def _own(number: int) -> str:
+    """A word of letters for a number."""
+    letters = "q"
+    while True:
+        number, letter = divmod(number, 26)
+        letters += chr(ord("a") + letter)
+        if not number:
+            return letters

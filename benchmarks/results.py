@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +27,22 @@ def append(title: str, about: str, lines: Sequence[str], path: Path = RESULTS) -
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     section = [
         f"\n## {title} ({datetime.date.today()})\n",
-        f"{about} {os.cpu_count()} cores, {features}. Versions: {used}.\n",
+        f"{about} {processor()}, {os.cpu_count()} cores, {features}, {memory():.0f} GB. Versions: {used}.\n",
         *lines,
     ]
     text = "\n".join(section) + "\n"
     with path.open("a", encoding="utf-8") as stream:
         stream.write(text)
     return text
+
+
+def processor() -> str:
+    """Its name as the system gives it."""
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", about.read_text()) if about.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def memory() -> float:
+    """GB of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

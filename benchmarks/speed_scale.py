@@ -4,27 +4,33 @@
 
 Texts are of random words, as many as passages of the BEIR folders in DIR have (else after a log-normal distribution);
 vectors are generated too, for encoding a million passages would take hours, and lie in files that the stages map into
-memory. Each stage and size runs in a process of its own:
+memory. For each stage and size one process makes what it needs, and another one, which is measured, works on that:
 
-- parsing: Markdown files of about 200 passages each, read into documents;
-- passages: ready texts into a corpus, near-duplicates looked for among all of them;
+- parsing: Markdown files of about 200 parts each, read into documents;
+- passages: such documents cut by their headings into passages, tokens counted by the builtin model's tokenizer;
+- dedupe: ready texts, one in ten a copy of another with a word changed, compared with each other: all copies but a few
+  must be found;
 - mining: 2,000 queries, 50 nearest, 4 negatives kept;
-- index: vectors into codes; search: 200 queries of the 10 best by codes, exact.
+- index: the whole of it: files, words, codes, table;
+- search: 200 queries in it, one by one, by words and vectors.
 
-Memory is the peak of the process less what it held when its work began. Said is how much more a passage costs at the
-largest size than at the one before it; 1 is linear. With --check: up to 30,000 passages, nothing is written, exit
-status 1 where a passage costs more than twice as much.
+Memory is the peak of the process, with the largest of its reading processes, less what it held when its work began:
+texts and passages that the stage is given in memory are not counted. Said is how much more a passage costs at each size
+than at the one before, 1 is linear, and what memory each further passage takes at the last step. With --check: up to
+30,000 passages, nothing is written, exit status 1 where a passage costs more than twice as much, or takes over 3 kB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +38,17 @@ from lengths import texts
 from memory import forget_peak, peak_memory
 from results import RESULTS, append, markdown
 
+from fieldtune.workspace import read_jsonl, write_jsonl
+
 DIMENSION, QUERIES = 384, 2_000
-STAGES = ("parsing", "passages", "mining", "index", "search")
+STAGES = ("parsing", "passages", "dedupe", "mining", "index", "search")
 PICTURE = Path(__file__).parent.parent / "docs" / "scale.svg"
-LIMIT = 2.0
+LIMIT, KILOBYTES = 2.0, 3.0
+LEAST = 1.0
+"""Seconds: what takes less is start-up, and says nothing of growth."""
+PART = 200
+"""Parts of a document."""
+BASE = "builtin:all-MiniLM-L6-v2"
 Work = Callable[[], object]
 
 
@@ -47,15 +60,15 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # a stage, in a process of its own
+    parser.add_argument("--one", nargs=3, metavar=("STAGE", "make or work", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.check:
         given.sizes = [1_000, 10_000, 30_000]
     return given
 
 
-def vectors(folder: Path, count: int) -> np.ndarray:
-    """Unit vectors around centres, in a file mapped into memory."""
+def make_vectors(folder: Path, count: int) -> None:
+    """Unit vectors around centres, in a file to be mapped into memory."""
     draw = np.random.default_rng(0)
     centres = draw.standard_normal((1_000, DIMENSION), np.float32)
     out = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (count, DIMENSION))
@@ -64,44 +77,98 @@ def vectors(folder: Path, count: int) -> np.ndarray:
         rows = centres[draw.integers(0, 1_000, len(part))] + draw.standard_normal(part.shape, np.float32)
         part[:] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     out.flush()
-    del out
+
+
+def vectors(folder: Path) -> np.ndarray:
     return np.asarray(np.load(folder / "vectors.npy", mmap_mode="r"))
 
 
-def parsing(folder: Path, count: int, data: Path | None) -> Work:
+def make_texts(folder: Path, count: int, data: Path | None) -> None:
+    write_jsonl(folder / "texts.jsonl", ({"text": text} for text in texts(count, data)))
+
+
+def made_texts(folder: Path) -> Iterator[str]:
+    return (str(row["text"]) for _, row in read_jsonl(folder / "texts.jsonl"))
+
+
+def make(stage: str, folder: Path, count: int, data: Path | None) -> None:
+    """All that the stage works on, as files."""
+    make_texts(folder, count, data)
+    if stage in ("mining", "index", "search"):
+        make_vectors(folder, count)
+    if stage == "parsing":
+        (folder / "files").mkdir()
+        for begin, part in enumerate(batched(made_texts(folder), PART)):
+            parts = (f"## Part {number}\n\n{text}\n" for number, text in enumerate(part))
+            (folder / "files" / f"{begin}.md").write_text("\n".join(parts), "utf-8")
+    if stage == "search":
+        index(folder)()
+
+
+def batched(some: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(some)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def parsing(folder: Path) -> Work:
     from fieldtune.config import Documents
     from fieldtune.documents import read_documents
 
-    source = folder / "files"
-    source.mkdir()
-    made = texts(count, data)
-    for begin in range(0, count, 200):
-        parts = (f"## Part {number}\n\n{text}\n" for number, text in enumerate(made[begin : begin + 200]))
-        (source / f"{begin}.md").write_text("\n".join(parts), "utf-8")
-    config = Documents(paths=(str(source),))
+    config = Documents(paths=(str(folder / "files"),))
     return lambda: read_documents(config, folder / "documents.jsonl", folder / "cache")
 
 
-def passages(folder: Path, count: int, data: Path | None) -> Work:
+def passages(folder: Path) -> Work:
+    from fieldtune.config import Corpus
+    from fieldtune.corpus import build_corpus
+    from fieldtune.models import token_counter
+    from fieldtune.types import Block, Document
+
+    def documents() -> Iterator[Document]:
+        for number, part in enumerate(batched(made_texts(folder), PART)):
+            headed = ((Block("heading", f"Part {row}", 2), Block("paragraph", text)) for row, text in enumerate(part))
+            yield Document(str(number), f"{number}.md", f"Book {number}", tuple(chain.from_iterable(headed)))
+
+    count = token_counter(BASE)
+    count(["so that what is loaded once is there"])
+    return lambda: build_corpus(Corpus(), documents(), count, folder)
+
+
+def dedupe(folder: Path) -> Work:
     from fieldtune.config import Corpus
     from fieldtune.corpus import build_corpus
     from fieldtune.types import Block, Document
 
-    made = texts(count, data)
-    documents = (
-        Document(str(number), f"{number}.txt", f"text {number}", (Block("paragraph", text),), {"ready": True})
-        for number, text in enumerate(made)
-    )
-    return lambda: build_corpus(Corpus(), documents, lambda all_of: [len(text) // 4 for text in all_of], folder)
+    planted = 0
+
+    def documents() -> Iterator[Document]:
+        nonlocal planted
+        for number, text in enumerate(made_texts(folder)):
+            words = text.split()
+            if number % 10 == 0 and len(words) >= 80:  # of a shorter one, a word is over a tenth of its shingles
+                words[len(words) // 2] = "changed"
+                copy = Block("paragraph", " ".join(words))
+                yield Document(f"{number} copy", f"{number}.txt", "Copies", (copy,), {"ready": True})
+                planted += 1
+            yield Document(str(number), f"{number}.txt", "Copies", (Block("paragraph", text),), {"ready": True})
+
+    def work() -> None:
+        found = build_corpus(Corpus(), documents(), lambda some: [len(text) // 4 for text in some], folder)
+        if not 0.98 * planted <= found.counts["near duplicates"] <= planted:
+            raise SystemExit(f"{found.counts['near duplicates']} near-duplicates found of {planted}")
+
+    return work
 
 
-def mining(folder: Path, count: int, data: Path | None) -> Work:
+def mining(folder: Path) -> Work:
     from fieldtune.config import Negatives
     from fieldtune.dataset.candidates import candidates_from
     from fieldtune.dataset.known import Known
     from fieldtune.dataset.mining import mine
 
-    found, made = vectors(folder, count), texts(count, data)
+    found, made = vectors(folder), list(made_texts(folder))
+    count = len(found)
     draw = np.random.default_rng(1)
     own = draw.integers(0, count, QUERIES)
     asked = found[own] + 0.03 * draw.standard_normal((QUERIES, DIMENSION), np.float32)
@@ -116,33 +183,70 @@ def mining(folder: Path, count: int, data: Path | None) -> Work:
     return lambda: mine(known, candidates_from("model", names, made, asked, found, 50), asked, found, settings)
 
 
-def index(folder: Path, count: int, _: Path | None) -> Work:
-    from fieldtune.index.dense import write_codes
+def index(folder: Path) -> Work:
+    from fieldtune.config import Index
+    from fieldtune.index import build_index
+    from fieldtune.models import resolve_model
+    from fieldtune.types import Passage
 
-    found = vectors(folder, count)
-    return lambda: write_codes(folder, "vectors", found, DIMENSION)
+    found = vectors(folder)
+    given = [Passage(str(row), f"Text {row}", text, str(row)) for row, text in enumerate(made_texts(folder))]
+    known = resolve_model(BASE).fingerprint
+    return lambda: build_index(Index(), given, found, folder / "index", model_fingerprint=known, model=BASE, seed=1)
 
 
-def search(folder: Path, count: int, data: Path | None) -> Work:
+def search(folder: Path) -> Work:
     import torch
 
-    from fieldtune.index.dense import Dense
+    from fieldtune.index import Index
 
-    index(folder, count, data)()
-    dense = Dense(folder, "vectors")
+    found = Index.open(folder / "index")
     torch.set_num_threads(torch.get_num_threads())
-    asked = np.array(dense.vectors[:: max(1, count // 200)][:200])
-    return lambda: [dense.best(asked[row : row + 1], 10) for row in range(len(asked))]
+    rows = range(0, len(found), max(1, len(found) // 200))
+    asked = np.array(vectors(folder)[rows.start : rows.stop : rows.step][:200])
+    words = [" ".join(text.split()[:8]) for text in islice(made_texts(folder), 0, None, rows.step)][: len(asked)]
+
+    def work() -> None:
+        for row, text in enumerate(words):
+            if len(found.search_vectors(asked[row : row + 1], 10, queries=[text], mode="hybrid")[0]) < 10:
+                raise SystemExit(f"fewer than 10 passages found for {text!r}")
+
+    return work
 
 
-MAKE = {"parsing": parsing, "passages": passages, "mining": mining, "index": index, "search": search}
+WORK = {
+    "parsing": parsing,
+    "passages": passages,
+    "dedupe": dedupe,
+    "mining": mining,
+    "index": index,
+    "search": search,
+}
+
+
+def one(stage: str, part: str, folder: Path, count: int, data: Path | None) -> None:
+    """Make what a stage needs, or do and measure its work."""
+    if part == "make":
+        make(stage, folder, count, data)
+        return
+    work = WORK[stage](folder)
+    forget_peak()
+    before, began = peak_memory(), time.perf_counter()
+    work()
+    took = time.perf_counter() - began
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9 if stage == "parsing" else 0.0
+    print(json.dumps([took, peak_memory() - before + children]))
 
 
 def measured(stage: str, size: int, data: Path | None) -> tuple[float, float]:
     """Seconds and GB."""
-    command = [sys.executable, __file__, "--one", stage, "--sizes", str(size)]
-    said = subprocess.run([*command, *(["--data", str(data)] if data else [])], check=True, stdout=subprocess.PIPE)
-    seconds, memory = json.loads(said.stdout.splitlines()[-1])
+    said = b""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("make", "work"):
+            command = [sys.executable, __file__, "--one", stage, part, folder, "--sizes", str(size)]
+            command += ["--data", str(data)] if data else []
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    seconds, memory = json.loads(said.splitlines()[-1])
     return float(seconds), float(memory)
 
 
@@ -163,12 +267,8 @@ def plot(path: Path, sizes: list[int], found: dict[str, list[tuple[float, float]
 def main(words: list[str] | None = None) -> int:
     given = arguments(words)
     if given.one:
-        with tempfile.TemporaryDirectory() as folder:
-            work = MAKE[given.one](Path(folder), given.sizes[0], given.data)
-            forget_peak()
-            before, began = peak_memory(), time.perf_counter()
-            work()
-            print(json.dumps([time.perf_counter() - began, peak_memory() - before]))
+        stage, part, folder = given.one
+        one(stage, part, Path(folder), given.sizes[0], given.data)
         return 0
     sizes = sorted(given.sizes)
     found = {stage: [measured(stage, size, given.data) for size in sizes] for stage in given.stage}
@@ -176,13 +276,14 @@ def main(words: list[str] | None = None) -> int:
         (stage, *(f"{seconds:.1f} s, {1_000 * memory:,.0f} MB" for seconds, memory in costs))
         for stage, costs in found.items()
     ]
-    growth = {}
-    if len(sizes) > 1:
-        step = sizes[-1] / sizes[-2]
-        growth = {stage: costs[-1][0] / max(costs[-2][0], 0.05) / step for stage, costs in found.items()}
+    growth = {stage: growth_of(sizes, [seconds for seconds, _ in costs]) for stage, costs in found.items()}
+    kept = {stage: further(sizes, [memory for _, memory in costs]) for stage, costs in found.items()}
     table = markdown(("stage", *(f"{size:,}" for size in sizes)), rows)
-    said = "cost of a passage at the largest size, of that at the one before: " + ", ".join(
-        f"{stage} {ratio:.2f}" for stage, ratio in growth.items()
+    said = (
+        "cost of a passage, of that at the size before, at most: "
+        + ", ".join(f"{stage} {ratio:.2f}" for stage, ratio in growth.items())
+        + "; kB of memory for each further passage: "
+        + ", ".join(f"{stage} {size:.2f}" for stage, size in kept.items())
     )
     if given.check:
         print("\n".join(table))
@@ -191,7 +292,20 @@ def main(words: list[str] | None = None) -> int:
         about = f"Generated texts and vectors of {DIMENSION} dimensions; each stage in a process of its own."
         print(append("Cost of each stage as the corpus grows", about, [*table, "", said + "."], given.results))
     print(said)
-    return int(any(ratio > LIMIT for ratio in growth.values()))
+    return int(max(growth.values()) > LIMIT or max(kept.values()) > KILOBYTES)
+
+
+def growth_of(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """The largest ratio of a passage's cost to that at the size before, start-up aside."""
+    steps = list(zip(pairwise(sizes), pairwise(seconds), strict=True))
+    return max(
+        (max(b, LEAST) / max(a, LEAST) * (few / many) for (few, many), (a, b) in steps if b > LEAST), default=0.0
+    )
+
+
+def further(sizes: Sequence[int], memory: Sequence[float]) -> float:
+    """kB that each passage takes which the last size has and the one before has not."""
+    return 1e6 * (memory[-1] - memory[-2]) / (sizes[-1] - sizes[-2]) if len(sizes) > 1 else 0.0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ PACKAGES = (
     "bm25s",
     "lancedb",
     "liteparse",
+    "openvino",
+    "onnxruntime",
+    "nncf",
+    "datasets",
 )
 
 
