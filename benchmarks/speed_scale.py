@@ -14,8 +14,9 @@ memory. For each stage and size one process makes what it needs, and another one
 - index: the whole of it: files, words, codes, table;
 - search: 200 queries in it, one by one, by words and vectors.
 
-Memory is the peak of the process, with the largest of its reading processes, less what it held when its work began:
-texts and passages that the stage is given in memory are not counted. Said is how much more a passage costs at each size
+Memory is the most that the process holds, with the largest of its reading processes, less what it held when its work
+began. Texts and passages that the stage is given in memory are not counted, nor are pages of files mapped into memory:
+the system takes these back where others need room. Said is how much more a passage costs at each size
 than at the one before, 1 is linear, and what memory each further passage takes at the last step. With --check: up to
 30,000 passages, nothing is written, exit status 1 where a passage costs more than twice as much, or takes over 3 kB.
 """
@@ -35,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 from lengths import texts
-from memory import forget_peak, peak_memory
+from memory import held
 from results import RESULTS, append, markdown
 
 from fieldtune.workspace import read_jsonl, write_jsonl
@@ -230,12 +231,14 @@ def one(stage: str, part: str, folder: Path, count: int, data: Path | None) -> N
         make(stage, folder, count, data)
         return
     work = WORK[stage](folder)
-    forget_peak()
-    before, began = peak_memory(), time.perf_counter()
-    work()
-    took = time.perf_counter() - began
+    with held() as before:
+        pass
+    began = time.perf_counter()
+    with held() as most:
+        work()
+        took = time.perf_counter() - began
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9 if stage == "parsing" else 0.0
-    print(json.dumps([took, peak_memory() - before + children]))
+    print(json.dumps([took, most.gb - before.gb + children]))
 
 
 def measured(stage: str, size: int, data: Path | None) -> tuple[float, float]:

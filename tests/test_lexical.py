@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +56,20 @@ def test_scores_are_lucenes_formula() -> None:
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
     expected = [idf * tf / (tf + 1.2 * (0.25 + 0.75 * length / average)) for tf, length in ((2, 3), (1, 2), (0, 3))]
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_scores_are_those_of_bm25s() -> None:
+    rng = np.random.default_rng(0)
+    vocabulary = [f"w{n}" for n in range(400)]
+    texts = [" ".join(rng.choice(vocabulary, rng.integers(0, 60))) for _ in range(9_000)]  # more than one block
+    ids = {word: place for place, word in enumerate(vocabulary)}
+    other = bm25s.BM25(k1=1.2, b=0.75)
+    other.index(([[ids[word] for word in text.split()] for text in texts], ids), False, show_progress=False)
+    ours = BM25(texts)
+    for query in ("w1", "w7 w8 w399", "w5 w5 unknown"):
+        theirs = other.get_scores_from_ids([ids[word] for word in query.split() if word in ids])
+        np.testing.assert_allclose(ours.scores(query), theirs, rtol=1e-5)
+        assert ours.scores(query).max() > 1
 
 
 def test_best_first_ties_by_lower_index_and_nothing_without_a_shared_word() -> None:

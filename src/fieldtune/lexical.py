@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,48 @@ def _singular(word: str) -> str:
 
 
 _PARTS = ("values", "passages", "ends")
+_TOGETHER = 4_096  # passages whose words are counted at once
+Postings = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]
+
+
+def _counted(texts: Iterable[str], words: dict[str, int]) -> Any:
+    """How often each word stands in each passage, a scipy CSR matrix; `words` is filled with the column of each.
+
+    In blocks, so that of a large corpus 8 bytes are in memory for each word of each passage.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    blocks = []
+    rest = iter(texts)
+    while block := list(islice(rest, _TOGETHER)):
+        places, ends = array("i"), [0]
+        for text in block:
+            places.extend(words.setdefault(token, len(words)) for token in tokenize(text) if token not in STOP_WORDS)
+            ends.append(len(places))
+        found = (np.ones(len(places), np.float32), np.frombuffer(places, np.int32), np.array(ends))
+        counts = csr_matrix(found, shape=(len(block), len(words)))
+        counts.sum_duplicates()
+        blocks.append(counts)
+    for counts in blocks:  # later blocks brought new words
+        counts.resize(counts.shape[0], len(words))
+    return vstack(blocks, "csr") if blocks else csr_matrix((0, 0), dtype=np.float32)
+
+
+def _weighed(counts: Any, k1: float, b: float) -> Postings:
+    """Of each word what it gives to which passages, and where the next word's begin."""
+    size = counts.shape[0]
+    lengths = np.asarray(counts.sum(axis=1), np.float64).ravel()
+    mean = max(float(lengths.mean()), 1.0) if size else 1.0
+    postings = counts.tocsc()
+    of_word = np.diff(postings.indptr)
+    rare = np.log1p((size - of_word + 0.5) / (of_word + 0.5))
+    crowd = k1 * (1 - b + b * lengths / mean)
+    values, passages = postings.data, postings.indices
+    for begin in range(0, len(values), 1 << 20):
+        part = slice(begin, begin + (1 << 20))
+        values[part] /= values[part] + crowd[passages[part]]
+    values *= np.repeat(rare.astype(np.float32), of_word)
+    return values, passages.astype(np.int32, copy=False), postings.indptr.astype(np.int64)
 
 
 class BM25:
@@ -92,21 +135,10 @@ class BM25:
     """
 
     def __init__(self, texts: Iterable[str], *, k1: float = 1.2, b: float = 0.75) -> None:
-        import bm25s
-
         self._words: dict[str, int] = {}
-        words = self._words
-        rows = [
-            [words.setdefault(token, len(words)) for token in tokenize(text) if token not in STOP_WORDS]
-            for text in texts
-        ]
-        self.size = len(rows)
-        self._postings = (np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64))
-        if words:  # bm25s cannot index a corpus without a word
-            index = bm25s.BM25(k1=k1, b=b)
-            index.index((rows, words), create_empty_token=False, show_progress=False)
-            made = index.scores
-            self._postings = (made["data"], made["indices"], np.asarray(made["indptr"], np.int64))
+        counts = _counted(texts, self._words)
+        self.size = int(counts.shape[0])
+        self._postings = _weighed(counts, k1, b)
 
     def save(self, folder: Path) -> None:
         """Write the words and what each gives to which passage into an existing folder."""

@@ -14,7 +14,6 @@ PACKAGES = (
     "tokenizers",
     "numpy",
     "scipy",
-    "bm25s",
     "lancedb",
     "liteparse",
     "openvino",
