@@ -181,6 +181,8 @@ def main(words: list[str] | None = None) -> int:
             took[side].append(seconds)
     full = [(a, b) for a, b in zip(found[PEER], found[LIKE], strict=True) if len(a) == len(b) == KEPT]
     same = sum(len(a & b) for a, b in full) / max(1, KEPT * len(full))
+    if len(full) < 0.95 * given.queries:  # what both sides found nothing for agrees by itself
+        same = 0.0
     ratios, default = (sorted(a / b for a, b in zip(took[PEER], took[side], strict=True)) for side in (LIKE, DEFAULT))
     ratio = statistics.median(ratios)
     memory = {side: memory_of(side, given) for side in SIDES}
