@@ -221,6 +221,7 @@ def test_target_names_choose_matrices(tiny_model: str) -> None:
         ({"method": "qlora"}, ModelError, "needs an NVIDIA GPU; this run is on cpu", "method=lora"),
         ({"method": "adapter", "base_share": 0.5}, ConfigError, "mixes weights", "base_share=0"),
         ({"method": "query", "freeze_layers": 1}, ConfigError, "freeze_layers", "no layer"),
+        ({"method": "query", "pretrain": "mlm"}, ConfigError, "no index would stay valid", "pretrain=none"),
     ],
 )
 def test_what_cannot_work_is_said_with_its_cure(

@@ -10,11 +10,12 @@ import torch
 from fieldtune.beir import load_beir
 from fieldtune.config import Training, make_config
 from fieldtune.dataset import build_dataset
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.model_folder import transformer_folder
 from fieldtune.training import pretrain as module
 from fieldtune.training import tune
+from fieldtune.training.general import pretrain_first
 from fieldtune.training.masked import hide_tokens
 from fieldtune.training.masked_head import fresh_head, masked_head
 from fieldtune.training.pretrain import Pretrained, pretrain
@@ -225,3 +226,18 @@ def test_the_stage_trains_on_from_what_pretraining_left(
     log = (tmp_path / "training" / "log.jsonl").read_text()
     assert "pretrain_loss" in log
     assert "dev_ndcg@10" in log
+
+
+def test_vectors_of_pretrained_weights_are_not_kept_as_the_base_models(
+    masking_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    made = {"pretrain": "tsdae", "pretrain_rate": 2e-3}
+    encoder = Encoder.load(masking_model, precision="fp32")
+    before = {side: np.array(cached_vectors(encoder, PASSAGES, side, tmp_path)) for side in ("query", "passage")}
+    config = make_config({"model": {"base": masking_model}, "training": made})
+    pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path / "state")
+    base = Encoder.load(masking_model, precision="fp32")
+    for side, kept in before.items():
+        np.testing.assert_array_equal(cached_vectors(encoder, PASSAGES, side, tmp_path), encoder.encode(PASSAGES, side))
+        assert np.abs(encoder.encode(PASSAGES, side) - kept).max() > 1e-3
+        np.testing.assert_array_equal(cached_vectors(base, PASSAGES, side, tmp_path), kept)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.adapter_folder import AdapterRecord, Kind, weights_digest, write_record
-from fieldtune.config import Config, Training
+from fieldtune.config import Training
 from fieldtune.encoding import with_query_adapter
-from fieldtune.errors import ConfigError, ModelError
+from fieldtune.errors import ModelError
 from fieldtune.models import resolve_model
 from fieldtune.training import bottleneck, lora
 from fieldtune.training.freezing import freeze_lower, require_layers, trainable
-from fieldtune.training.qlora import in_four_bits, require_qlora
+from fieldtune.training.qlora import in_four_bits
 
 if TYPE_CHECKING:
     from fieldtune.encoding import Encoder, QueryAdapter
@@ -42,33 +42,6 @@ class Prepared:
     bottlenecks: Any = None
     query_adapter: QueryAdapter | None = None
     """Trained by `train_query_side`."""
-
-
-def require_method(config: Config, device: str) -> None:
-    """Say what cannot work before anything is encoded.
-
-    Raises ConfigError for settings that contradict each other, ModelError or MissingExtraError for QLoRA where it
-    cannot run.
-    """
-    settings = config.training
-    if settings.method == "qlora":
-        require_qlora(device)
-        if settings.lora.dora:
-            raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
-    if settings.base_share not in (0, "queries") and settings.method in ("adapter", "query"):
-        raise ConfigError(
-            f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
-            "set training.base_share=0, or a method of full or lora",
-        )
-    if settings.seeds > 1 and settings.method != "full":
-        raise ConfigError(
-            f"training.seeds averages whole models, and method={settings.method} trains a part",
-            "set training.seeds=1, or training.method=full",
-        )
-    if settings.method == "query" and settings.freeze_layers:
-        raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
-    if settings.method == "query" and config.negatives.rounds > 1:
-        raise ConfigError("negatives.rounds does not go with method=query", "set negatives.rounds=1")
 
 
 def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:

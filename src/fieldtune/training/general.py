@@ -92,7 +92,8 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
 def pretrain_first(
     config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
 ) -> First:
-    """Train the encoder in place on the corpus' passages as `training.pretrain` says."""
+    """Train the encoder in place on the corpus' passages as `training.pretrain` says; its fingerprints become those of
+    the new weights."""
     dev = None if development is None else float(development.score(encoder).mean())
     set_up(encoder.model, config.training)
     passages = [passage.content for passage in data.passages.values()]
@@ -105,6 +106,8 @@ def pretrain_first(
     )  # fmt: skip
     key = digest([encoder.fingerprint, config.seed, own, passages])
     done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
+    encoder.fingerprint = digest([encoder.fingerprint, key])  # vectors kept under the base's own are not these weights'
+    encoder.passage_fingerprint = digest([encoder.passage_fingerprint, key])
     return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
 
 

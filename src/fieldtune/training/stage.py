@@ -18,7 +18,7 @@ from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
-from fieldtune.training.adapting import finish, prepare, require_method, save_beside
+from fieldtune.training.adapting import finish, prepare, save_beside
 from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
@@ -30,6 +30,7 @@ from fieldtune.training.general import keep_share, pretrain_first, with_base_sha
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
+from fieldtune.training.methods import require_method
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.query_side import train_query_side
