@@ -164,6 +164,17 @@ def test_the_adapter_beside_the_model_is_one_that_peft_loads(tiny_model: str, tm
     assert (record.method, record.base, record.query_prompt) == ("lora", tiny_model, "query: ")
 
 
+@pytest.mark.parametrize("method", ["lora", "adapter"])
+def test_no_adapter_of_weights_that_are_not_kept_lies_beside_the_model(
+    method: str, tiny_model: str, tmp_path: Path
+) -> None:
+    result = train(tiny_model, tmp_path, method=method, pretrain="tsdae", pretrain_rate=2e-3)
+    assert not (tmp_path / "model" / "adapter").exists()
+    assert any("No adapter lies beside the model" in note for note in result.notes)
+    saved = Encoder.load(str(tmp_path / "model"), precision="fp32").encode(ASKED, "query")
+    assert cosines(saved, plain(tmp_path / "model", method)[0]) > 0.9999  # bottlenecks are in the model itself
+
+
 def test_a_share_of_the_base_weakens_model_and_adapter_alike(tiny_model: str, tmp_path: Path) -> None:
     from fieldtune.encoding import load_adapters
 
@@ -222,6 +233,7 @@ def test_target_names_choose_matrices(tiny_model: str) -> None:
         ({"method": "adapter", "base_share": 0.5}, ConfigError, "mixes weights", "base_share=0"),
         ({"method": "query", "freeze_layers": 1}, ConfigError, "freeze_layers", "no layer"),
         ({"method": "query", "pretrain": "mlm"}, ConfigError, "no index would stay valid", "pretrain=none"),
+        ({"method": "qlora", "pretrain": "mlm"}, ConfigError, "reads the base anew", "method=lora"),
     ],
 )
 def test_what_cannot_work_is_said_with_its_cure(

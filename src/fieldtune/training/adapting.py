@@ -28,6 +28,7 @@ class Prepared:
 
     settings: Training
     record: AdapterRecord | None
+    """None where no adapter is kept: the whole model was trained, or a base that is stored nowhere."""
     trainable: int
     """Numbers that training changes."""
     total: int
@@ -69,6 +70,12 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
             f"{encoder.name} carries bottleneck adapters already", "give the model that they were trained on"
         )
     prepared = Prepared(settings, record_of(encoder, _KINDS[settings.method]), 0, 0, [])
+    if settings.pretrain != "none":
+        prepared.record = None
+        prepared.notes.append(
+            "No adapter lies beside the model: it would fit the pre-trained weights alone, which are not kept. The "
+            "model itself is whole."
+        )
     encoder.model.requires_grad_(False)
     if settings.method == "query":
         return prepared
@@ -117,13 +124,14 @@ def save_beside(prepared: Prepared, model: Path, *, share: float = 0.0) -> None:
     Where a `share` of the base's weights was mixed in after `finish` (training.base_share), the adapter is weakened
     likewise; that is not possible for DoRA, whose adapter is left out.
     """
+    if prepared.bottlenecks is not None:
+        bottleneck.write_into_model(model, prepared.bottlenecks)
     if prepared.record is None:
         return
     kept = 1 - share
     folder = model / "adapter"
     if prepared.bottlenecks is not None:
         prepared.bottlenecks.write(folder)
-        bottleneck.write_into_model(model, prepared.bottlenecks)
     elif prepared.query_adapter is not None:
         prepared.query_adapter.save(folder)
     elif prepared.settings.lora.dora and kept < 1:

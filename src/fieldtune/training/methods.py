@@ -15,6 +15,12 @@ def require_method(config: Config, device: str) -> None:
     """
     settings = config.training
     if settings.method == "qlora":
+        if settings.pretrain != "none":
+            raise ConfigError(
+                f"training.pretrain={settings.pretrain} does not go with method=qlora, which reads the base anew from "
+                "its folder, in 4 bits and without what pre-training changed",
+                "set training.method=lora, or training.pretrain=none",
+            )
         require_qlora(device)
         if settings.lora.dora:
             raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
