@@ -381,6 +381,53 @@ def test_vector_files_that_do_not_fit_are_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "says", "cure"),
+    [
+        ({"replay": "general.jsonl"}, "replay does not go", "leave it out"),
+        ({"anchor": 0.1}, "anchor has no meaning", "weight_decay"),
+        ({"dev_dimension": 99}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
+        ({"matryoshka": [99]}, "matryoshka asks for 99 dimensions", "up to 16"),
+        ({"seeds": 3}, "seeds averages whole models", "seeds=1"),
+        ({"m3": {"train": "heads"}}, "needs a model's tokens", "m3.train=none"),
+    ],
+)
+def test_settings_that_vectors_from_files_cannot_honour_are_refused(
+    settings: dict[str, Any], says: str, cure: str, closed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    with pytest.raises(ConfigError, match=says) as caught:
+        train_query_adapter(make_config({"training": settings}), *closed, tmp_path / "out")
+    assert cure in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_on_vectors_from_files_reports_its_log(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import reports
+
+    sent: list[tuple[int, str]] = []
+
+    @contextmanager
+    def tensorboard(folder: Path, config: Any) -> Any:
+        assert folder.name == "out"
+        (folder / "training" / "tensorboard").mkdir(parents=True)
+        yield lambda values, step: sent.extend((step, name) for name in values)
+
+    monkeypatch.setitem(reports._OPEN, "tensorboard", tensorboard)
+    monkeypatch.setattr(reports.importlib.util, "find_spec", lambda name: True)
+    config = make_config({"training": {"report_to": ["tensorboard"], "epochs": 2, "batch_size": 16}})
+    train_query_adapter(config, *closed, tmp_path / "out")
+    assert {"loss", "rate", "dev_nDCG@10"} <= {name for _, name in sent}
+    assert (tmp_path / "out" / "training" / "tensorboard").is_dir()
+    assert QueryAdapter.load(tmp_path / "out").dimension == 16
+
+
 def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:
     from fieldtune.adapters import train_query_adapter
 

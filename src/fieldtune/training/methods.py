@@ -47,7 +47,15 @@ def require_query(config: Config) -> None:
             "them: no index would stay valid",
             "set training.pretrain=none; or pre-train with another method, and train the query layer on its result",
         )
-    if settings.freeze_layers:
-        raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
+    refused = {
+        "freeze_layers": (settings.freeze_layers, "it trains no layer of the model"),
+        "dropout": (settings.dropout, "it trains on fixed vectors; training.weight_decay holds the layer back"),
+        "anchor": (settings.anchor, "training.weight_decay pulls its layer towards changing nothing"),
+        "query_tokens": (settings.query_tokens, "its vectors are those of search: set model.max_tokens"),
+        "passage_tokens": (settings.passage_tokens, "its vectors are those of search: set model.max_tokens"),
+    }
+    for name, (given, cure) in refused.items():
+        if given:
+            raise ConfigError(f"training.{name} has no meaning for method=query", f"leave it out: {cure}")
     if config.negatives.rounds > 1:
         raise ConfigError("negatives.rounds does not go with method=query", "set negatives.rounds=1")
