@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -70,11 +70,11 @@ class Bottlenecks(nn.Module):
     def read(cls, transformer: nn.Module, config: Path, weights: Path) -> Bottlenecks:
         """Put saved adapters into a transformer. Raises ValueError, the transformer unchanged, when they do not fit."""
         said: Mapping[str, Any] = json.loads(config.read_text("utf-8"))
-        like = next(transformer.parameters())
+        like, shape = next(transformer.parameters()), cast(Any, transformer.config)
         try:
             made = cls(said["places"], said["width"], said["size"])
-            if made.width != (width := transformer.config.hidden_size):
-                raise ValueError(f"{config} is for states of {made.width} numbers, this transformer has {width}")
+            if made.width != shape.hidden_size:
+                raise ValueError(f"{config} is for states of {made.width} numbers, not {shape.hidden_size}")
             made.adapters.load_state_dict(load_file(weights))
             made.to(like.device, like.dtype).put_into(transformer)
         except (AttributeError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
