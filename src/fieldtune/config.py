@@ -429,7 +429,7 @@ class Training(Section):
     evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
     anchor: float = Field(0.0, ge=0)
     """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
-    the loss. 0.01 is weak, 1 strong."""
+    the loss. 0.01 is weak, 1 strong. With method full alone."""
     replay: str = ""
     """A file of general pairs (JSON lines, CSV or Parquet, as for queries.from) that are mixed in among the field's."""
     replay_share: float = Field(0.2, gt=0, lt=1)

@@ -231,6 +231,8 @@ def test_target_names_choose_matrices(tiny_model: str) -> None:
         ({"method": "adapter", "freeze_layers": 5}, ModelError, "the model has 2 layers", "1 or fewer"),
         ({"method": "qlora"}, ModelError, "needs an NVIDIA GPU; this run is on cpu", "method=lora"),
         ({"method": "adapter", "base_share": 0.5}, ConfigError, "mixes weights", "base_share=0"),
+        ({"method": "lora", "anchor": 1}, ConfigError, "at its random beginning", "weight_decay"),
+        ({"method": "adapter", "anchor": 1}, ConfigError, "at its random beginning", "anchor=0"),
         ({"method": "query", "freeze_layers": 1}, ConfigError, "freeze_layers", "no layer"),
         ({"method": "query", "dropout": True}, ConfigError, "dropout has no meaning", "weight_decay"),
         ({"method": "query", "anchor": 1}, ConfigError, "anchor has no meaning", "weight_decay"),

@@ -29,6 +29,12 @@ def require_method(config: Config, device: str) -> None:
             f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
             "set training.base_share=0, or a method of full or lora",
         )
+    if settings.anchor and settings.method in ("lora", "qlora", "adapter"):
+        raise ConfigError(
+            f"training.anchor pulls the model's weights back, and method={settings.method} leaves them as they are: it "
+            "would hold what was added at its random beginning",
+            "set training.anchor=0, where training.weight_decay pulls the change towards none; or training.method=full",
+        )
     if settings.seeds > 1 and settings.method != "full":
         raise ConfigError(
             f"training.seeds averages whole models, and method={settings.method} trains a part",
