@@ -381,7 +381,7 @@ class Training(Section):
     similarity: Literal["cosine", "dot"] = "cosine"
     """What is multiplied by the scale; search ranks by cosine, so dot is for models that were trained with it."""
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
+    """Similarities are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
     margin: float = Field(0.5, gt=0)
     """Distance (1 - cosine) that triplet and the contrastive losses ask for between right and wrong."""
     guide: str = ""

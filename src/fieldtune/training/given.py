@@ -65,7 +65,7 @@ def fit_on_given(
     recipe = Recipe(settings, scale, sizes, config.seed, loss=loss)
     name = development.label if development else ""
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
-    said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:.0f}"]
+    said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
     if development is None:
         said.append("There is no dev split: the last weights were kept, unchecked.")
     else:
