@@ -328,3 +328,15 @@ def test_the_scale_of_inner_products_goes_by_inner_products(tiny_model: str, tmp
         assert decide(config_for(tiny_model), pairs, bare, tmp_path / "none", tmp_path)[0].scale >= 10
     assert 0 < found[0] < 10  # what would be too small for cosines
     assert found[1] == pytest.approx(found[0] / 100, rel=0.01)
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.0, (32,)), (0.1, (32, 16))])
+def test_sizes_that_a_teachers_vectors_do_not_train_are_said(
+    share: float, sizes: tuple[int, ...], tiny_model: str, tmp_path: Path
+) -> None:
+    pairs = make_pairs([Example(f"what ends {n}", (f"rent {n}",)) for n in range(20)])
+    config = config_for(tiny_model, loss="vectors", vector_teacher=tiny_model, contrastive_share=share)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    made, notes = decide(config, pairs, encoder, tmp_path / "none", tmp_path)
+    assert made.dimensions == sizes
+    assert any("full size alone is trained" in note for note in notes) == (share == 0)

@@ -38,6 +38,12 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     scale, said = _scale(config, pairs, encoder)
     notes += said
     dimensions, weights = _dimensions(config, encoder)
+    if loss == "vectors" and not settings.contrastive_share and len(dimensions) > 1:
+        dimensions, weights = (encoder.dimension,), ()
+        notes.append(
+            "The full size alone is trained (training.matryoshka): a teacher's vectors say nothing of what shorter "
+            "ones should be. training.contrastive_share above 0 trains them by the in-batch loss."
+        )
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
     teacher, said = _teacher_temperature(config, pairs, loss)
     notes += said
