@@ -143,6 +143,50 @@ def test_an_adapter_of_another_base_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def foreign_copy(tuned: dict[str, Path], folder: Path, base: str | None) -> Path:
+    """An adapter as another program writes it: with the name of its base and no record."""
+    import shutil
+
+    shutil.copytree(tuned["law"] / "adapter", folder)
+    (folder / "fieldtune.json").unlink()
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ("intfloat/e5-small", "names intfloat/e5-small as its base"),
+        ("/elsewhere/run/model", "names /elsewhere/run/model"),
+        (None, "names no base model"),
+    ],
+)
+def test_a_foreign_adapter_that_names_another_base_is_refused(
+    named: str | None, says: str, other_base: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = foreign_copy(tuned, tmp_path / "foreign", named)
+    for refused in (
+        lambda: load_adapters(other_base, {"law": folder}),
+        lambda: merge_adapter(other_base, folder, tmp_path / "out"),
+    ):
+        with pytest.raises(ModelError, match=says) as caught:
+            refused()
+        assert f"write this name as base_model_name_or_path into {folder}" in caught.value.hint
+
+
+def test_a_foreign_adapter_loads_on_the_base_that_it_names_wherever_that_lies(
+    tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    moved = tmp_path / "Tiny-Encoder"
+    moved.symlink_to(tiny_model)
+    for number, (named, base) in enumerate(
+        [(tiny_model, tiny_model), ("org/tiny-encoder", str(moved)), (f"{moved}/", tiny_model)]
+    ):
+        folder = foreign_copy(tuned, tmp_path / str(number), named)
+        assert load_adapters(base, {"law": folder}).names == ("law",)
+
+
 def test_a_base_is_known_wherever_and_however_it_is_stored(tiny_model: str, other_base: str, tmp_path: Path) -> None:
     model = load_model(tiny_model)
     model.save(str(tmp_path / "copy"), safe_serialization=True)
@@ -161,13 +205,70 @@ def test_names_and_folders_that_are_wrong_are_said(tiny_model: str, tuned: dict[
         model.add("new", tmp_path)
     with pytest.raises(ModelError, match="does not exist"):
         model.add("new", tmp_path / "absent")
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    for path in (tuned["law"] / "adapter").iterdir():
-        (damaged / path.name).write_bytes(path.read_bytes()[: 200 if path.suffix == ".safetensors" else None])
-    with pytest.raises(ModelError, match="does not fit"):
-        model.add("new", damaged)
     assert model.names == ("law",)
+
+
+def damaged_copy(name: str, tuned: dict[str, Path], folder: Path) -> Path:
+    """An adapter of which a part fits its base, and the weights are cut off."""
+    folder.mkdir()
+    for path in (tuned[name] / "adapter").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes()[: 200 if path.suffix == ".safetensors" else None])
+    return folder
+
+
+def misplaced_copy(name: str, tuned: dict[str, Path], folder: Path) -> Path:
+    """An adapter one of whose places this base does not have, its weights those of another size."""
+    import shutil
+
+    shutil.copytree(tuned[name] / "adapter", folder)
+    path = folder / ("adapter_config.json" if (folder / "adapter_config.json").exists() else "bottleneck.json")
+    said = json.loads(path.read_text())
+    if "places" in said:
+        said["places"][-1] = "encoder.layer.99.output.dense"
+    else:
+        said["r"] += 1
+    path.write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.parametrize("spoil", [damaged_copy, misplaced_copy])
+@pytest.mark.parametrize("name", ["law", "finance.zh"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_adapter_that_cannot_be_put_in_leaves_all_as_it_was(
+    spoil: Any, name: str, first: bool, tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    model = load_adapters(tiny_model, {} if first else {"there": tuned["medicine"]}, precision="fp32")
+    transformer = model.base.model.transformers_model
+    before = model.encode(TEXTS)
+    weights = {key: weight.clone() for key, weight in transformer.state_dict().items()}
+    with pytest.raises(ModelError, match=r"cannot be put in|does not fit"):
+        model.add(name, spoil(name, tuned, tmp_path / "spoilt"))
+    after = transformer.state_dict()
+    assert weights.keys() == after.keys()
+    assert all(torch.equal(weight, after[key]) for key, weight in weights.items())
+    assert not any(module._forward_hooks for module in transformer.modules())
+    np.testing.assert_array_equal(model.encode(TEXTS), before)
+    model.add(name, tuned[name])
+    np.testing.assert_allclose(model.encode(TEXTS, adapter=name), alone(tuned[name])[0], atol=1e-5)
+    if not first:
+        np.testing.assert_allclose(model.encode(TEXTS, adapter="there"), alone(tuned["medicine"])[0], atol=1e-5)
+    np.testing.assert_allclose(model.encode(TEXTS), before, atol=1e-6)
+
+
+def test_a_model_with_the_code_of_an_earlier_version_still_loads(
+    tuned: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from fieldtune import model_folder
+
+    folder = tmp_path / "model"
+    shutil.copytree(tuned["finance.zh"], folder)
+    code = folder / "bottleneck_adapters.py"
+    code.write_text(code.read_text() + "\n# as it was\n")
+    assert not model_folder.has_own_code_alone(folder)
+    monkeypatch.setattr(model_folder, "_EARLIER", frozenset({model_folder.file_digest(code)}))
+    assert model_folder.has_own_code_alone(folder)
 
 
 def test_foreign_code_in_a_model_folder_is_not_run(tuned: dict[str, Path], tmp_path: Path) -> None:
@@ -278,6 +379,53 @@ def test_vector_files_that_do_not_fit_are_named(
         train_query_adapter(make_config({}), *closed, tmp_path / "out")
     assert str(closed[1]) in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says", "cure"),
+    [
+        ({"replay": "general.jsonl"}, "replay does not go", "leave it out"),
+        ({"anchor": 0.1}, "anchor has no meaning", "weight_decay"),
+        ({"dev_dimension": 99}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
+        ({"matryoshka": [99]}, "matryoshka asks for 99 dimensions", "up to 16"),
+        ({"seeds": 3}, "seeds averages whole models", "seeds=1"),
+        ({"m3": {"train": "heads"}}, "needs a model's tokens", "m3.train=none"),
+    ],
+)
+def test_settings_that_vectors_from_files_cannot_honour_are_refused(
+    settings: dict[str, Any], says: str, cure: str, closed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    with pytest.raises(ConfigError, match=says) as caught:
+        train_query_adapter(make_config({"training": settings}), *closed, tmp_path / "out")
+    assert cure in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_on_vectors_from_files_reports_its_log(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import reports
+
+    sent: list[tuple[int, str]] = []
+
+    @contextmanager
+    def tensorboard(folder: Path, config: Any) -> Any:
+        assert folder.name == "out"
+        (folder / "training" / "tensorboard").mkdir(parents=True)
+        yield lambda values, step: sent.extend((step, name) for name in values)
+
+    monkeypatch.setitem(reports._OPEN, "tensorboard", tensorboard)
+    monkeypatch.setattr(reports.importlib.util, "find_spec", lambda name: True)
+    config = make_config({"training": {"report_to": ["tensorboard"], "epochs": 2, "batch_size": 16}})
+    train_query_adapter(config, *closed, tmp_path / "out")
+    assert {"loss", "rate", "dev_nDCG@10"} <= {name for _, name in sent}
+    assert (tmp_path / "out" / "training" / "tensorboard").is_dir()
+    assert QueryAdapter.load(tmp_path / "out").dimension == 16
 
 
 def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:

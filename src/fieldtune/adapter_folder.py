@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -101,8 +102,10 @@ def weights_digest(model: Module) -> str:
 
 
 def require_base(record: AdapterRecord | None, weights: str, dimension: int, folder: Path, base: str) -> None:
-    """Raises ModelError when the adapter in `folder` was trained on another base than `base` with these `weights`."""
+    """Raises ModelError when the adapter in `folder` was trained on another base than `base` with these `weights`, or,
+    without a record, names another one in its adapter_config.json."""
     if record is None:
+        _require_named(folder, base)
         return
     if record.dimension != dimension:
         raise ModelError(
@@ -111,6 +114,30 @@ def require_base(record: AdapterRecord | None, weights: str, dimension: int, fol
         )
     if record.base_weights and record.base_weights != weights:
         raise ModelError(f"the adapter {folder} was trained on another base than {base}", _cure(record))
+
+
+def _require_named(folder: Path, base: str) -> None:
+    """Of another program's adapter nothing but the name of its base is known; shapes fit any model of the family."""
+    path = folder / PEFT_CONFIG
+    saved = read_json(path)
+    named = str((saved.get("base_model_name_or_path") if isinstance(saved, dict) else None) or "")
+    if not _same_name(named, base):
+        raise ModelError(
+            f"the adapter {folder} names {named} as its base, not {base}" if named else f"{path} names no base model",
+            f"load it on {named or 'its own base'}; if {base} is that very model, write this name as "
+            f"base_model_name_or_path into {path}",
+        )
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two names may mean one model: the same, or the same at their ends ("org/NAME", "folder/NAME")."""
+    if one == other:
+        return True
+    folders = [Path(name).expanduser() for name in (one, other)]
+    if all(folder.is_dir() for folder in folders):
+        return folders[0].resolve() == folders[1].resolve()
+    ends = {re.split(r"[/\\:]", name.rstrip("/\\"))[-1].lower() for name in (one, other)}
+    return len(ends) == 1 and not ends & {"", "model"}  # `model` is what every run calls its own
 
 
 def _cure(record: AdapterRecord) -> str:

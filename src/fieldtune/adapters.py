@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,12 +75,18 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
     training and negatives at large. Returns lines that say what was made.
     """
     from fieldtune.training.given import fit_on_given
+    from fieldtune.training.reports import reporting, require_reporters
 
     loaded = load_beir(data)
     require_split(data, loaded, "train")
-    adapter, state, said = fit_on_given(config, loaded, *read_both(vectors))
+    require_reporters(config.training.report_to)
+    given = read_both(vectors)
+    with reporting(config.training.report_to, out, config) as report:
+        adapter, state, said = fit_on_given(config, loaded, *given, report)
     record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
     with atomic_folder(out) as temporary:
+        if (out / "training").exists():  # TensorBoard's files
+            os.replace(out / "training", temporary / "training")
         adapter.save(temporary)
         write_record(temporary, record)
         write_json(temporary / "training.json", {"log": state.log, "settings": config.training.model_dump()})

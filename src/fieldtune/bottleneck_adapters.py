@@ -10,9 +10,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
@@ -37,15 +38,19 @@ class BottleneckAdapter(nn.Module):
 
 
 class Bottlenecks(nn.Module):
-    """The adapters of one field; while `active`, each changes what its place in the transformer gives out."""
+    """The adapters of one field; once put in, while `active`, each changes what its place in a transformer gives."""
 
-    def __init__(self, transformer: nn.Module, places: Sequence[str], width: int, size: int) -> None:
+    def __init__(self, places: Sequence[str], width: int, size: int) -> None:
         super().__init__()
         self.places, self.width, self.size = tuple(places), width, size
         self.adapters = nn.ModuleList(BottleneckAdapter(width, size) for _ in places)
         self.active = True
-        for place, adapter in zip(places, self.adapters, strict=True):
-            transformer.get_submodule(place).register_forward_hook(self._hook(adapter))
+
+    def put_into(self, transformer: nn.Module) -> None:
+        """Raises AttributeError, the transformer unchanged, when it has no such places."""
+        modules = [transformer.get_submodule(place) for place in self.places]  # all of them, before one is changed
+        for module, adapter in zip(modules, self.adapters, strict=True):
+            module.register_forward_hook(self._hook(adapter))
 
     def _hook(self, adapter: nn.Module) -> Any:
         def changed(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -63,15 +68,18 @@ class Bottlenecks(nn.Module):
 
     @classmethod
     def read(cls, transformer: nn.Module, config: Path, weights: Path) -> Bottlenecks:
-        """Put saved adapters into a transformer. Raises ValueError when they do not fit it."""
+        """Put saved adapters into a transformer. Raises ValueError, the transformer unchanged, when they do not fit."""
         said: Mapping[str, Any] = json.loads(config.read_text("utf-8"))
+        like, shape = next(transformer.parameters()), cast(Any, transformer.config)
         try:
-            made = cls(transformer, said["places"], said["width"], said["size"])
+            made = cls(said["places"], said["width"], said["size"])
+            if made.width != shape.hidden_size:
+                raise ValueError(f"{config} is for states of {made.width} numbers, not {shape.hidden_size}")
             made.adapters.load_state_dict(load_file(weights))
-        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+            made.to(like.device, like.dtype).put_into(transformer)
+        except (AttributeError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
             raise ValueError(f"the adapters in {config.parent} do not fit this transformer: {error}") from None
-        like = next(transformer.parameters())
-        return made.to(like.device, like.dtype)
+        return made
 
 
 class AdaptedTransformer(Transformer):  # type: ignore[misc]

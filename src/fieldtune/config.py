@@ -381,7 +381,7 @@ class Training(Section):
     similarity: Literal["cosine", "dot"] = "cosine"
     """What is multiplied by the scale; search ranks by cosine, so dot is for models that were trained with it."""
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """Cosines are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
+    """Similarities are multiplied by this in the loss (1/temperature); auto measures the base model's similarities."""
     margin: float = Field(0.5, gt=0)
     """Distance (1 - cosine) that triplet and the contrastive losses ask for between right and wrong."""
     guide: str = ""
@@ -396,7 +396,7 @@ class Training(Section):
     teacher_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query."""
     contrastive_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the in-batch loss in kl, margin_mse and vectors."""
+    """Share of the in-batch loss in kl, margin_mse and vectors; in vectors it alone trains the sizes of matryoshka."""
     vector_teacher: str = ""
     """A larger embedding model whose vectors the loss vectors follows (hub id, folder, builtin:NAME)."""
     projection: Literal["pca", "learned"] = "pca"
@@ -429,7 +429,7 @@ class Training(Section):
     evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
     anchor: float = Field(0.0, ge=0)
     """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
-    the loss. 0.01 is weak, 1 strong."""
+    the loss. 0.01 is weak, 1 strong. With method full alone."""
     replay: str = ""
     """A file of general pairs (JSON lines, CSV or Parquet, as for queries.from) that are mixed in among the field's."""
     replay_share: float = Field(0.2, gt=0, lt=1)

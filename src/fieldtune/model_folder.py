@@ -11,6 +11,7 @@ from typing import Any
 from fieldtune.cache import remembered_digest
 from fieldtune.errors import ModelError
 from fieldtune.installing import RUN
+from fieldtune.workspace import file_digest
 
 PLACE = "path/to/this/model"
 """What stands in a model card's code for the model; `fieldtune push` puts the repository's name there."""
@@ -18,6 +19,8 @@ _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Families whose positions are counted from behind the padding token, so that the last ones are never reached.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")
 _CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout", ".Dense")  # Dense alone can name code: looked at
+# SHA-256 of fieldtune's code for bottleneck adapters as earlier versions wrote it into models.
+_EARLIER = frozenset({"69a12faeb8bb25cfaec3d649f8b77c231a6fbd85e0e3948da39123b6f1bd6823"})
 # Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
 _BESIDE = ("onnx", "openvino", "adapter", "checkpoint")
 
@@ -65,11 +68,12 @@ def transformer_folder(folder: Path) -> Path:
 
 
 def has_own_code_alone(folder: Path) -> bool:
-    """Whether the only code that loading runs is fieldtune's own for bottleneck adapters, unchanged to the byte."""
+    """Whether the only code that loading runs is fieldtune's own for bottleneck adapters, unchanged to the byte: as it
+    is now, or as a model saved by an earlier version has it."""
     copy = folder / "bottleneck_adapters.py"
     if not copy.exists() or not (folder / "modules.json").exists():
         return False
-    if copy.read_bytes() != Path(__file__).with_name(copy.name).read_bytes():
+    if (found := file_digest(copy)) != file_digest(Path(__file__).with_name(copy.name)) and found not in _EARLIER:
         return False
     modules = [module for module in _read(folder / "modules.json", list) if isinstance(module, dict)]
     kinds = [str(module.get("type", "")) for module in modules]

@@ -164,6 +164,17 @@ def test_the_adapter_beside_the_model_is_one_that_peft_loads(tiny_model: str, tm
     assert (record.method, record.base, record.query_prompt) == ("lora", tiny_model, "query: ")
 
 
+@pytest.mark.parametrize("method", ["lora", "adapter"])
+def test_no_adapter_of_weights_that_are_not_kept_lies_beside_the_model(
+    method: str, tiny_model: str, tmp_path: Path
+) -> None:
+    result = train(tiny_model, tmp_path, method=method, pretrain="tsdae", pretrain_rate=2e-3)
+    assert not (tmp_path / "model" / "adapter").exists()
+    assert any("No adapter lies beside the model" in note for note in result.notes)
+    saved = Encoder.load(str(tmp_path / "model"), precision="fp32").encode(ASKED, "query")
+    assert cosines(saved, plain(tmp_path / "model", method)[0]) > 0.9999  # bottlenecks are in the model itself
+
+
 def test_a_share_of_the_base_weakens_model_and_adapter_alike(tiny_model: str, tmp_path: Path) -> None:
     from fieldtune.encoding import load_adapters
 
@@ -220,7 +231,15 @@ def test_target_names_choose_matrices(tiny_model: str) -> None:
         ({"method": "adapter", "freeze_layers": 5}, ModelError, "the model has 2 layers", "1 or fewer"),
         ({"method": "qlora"}, ModelError, "needs an NVIDIA GPU; this run is on cpu", "method=lora"),
         ({"method": "adapter", "base_share": 0.5}, ConfigError, "mixes weights", "base_share=0"),
+        ({"method": "lora", "anchor": 1}, ConfigError, "at its random beginning", "weight_decay"),
+        ({"method": "adapter", "anchor": 1}, ConfigError, "at its random beginning", "anchor=0"),
         ({"method": "query", "freeze_layers": 1}, ConfigError, "freeze_layers", "no layer"),
+        ({"method": "query", "dropout": True}, ConfigError, "dropout has no meaning", "weight_decay"),
+        ({"method": "query", "anchor": 1}, ConfigError, "anchor has no meaning", "weight_decay"),
+        ({"method": "query", "query_tokens": 8}, ConfigError, "query_tokens has no", "model.max_tokens"),
+        ({"method": "query", "passage_tokens": 8}, ConfigError, "passage_tokens has no", "model.max_tokens"),
+        ({"method": "query", "pretrain": "mlm"}, ConfigError, "no index would stay valid", "pretrain=none"),
+        ({"method": "qlora", "pretrain": "mlm"}, ConfigError, "reads the base anew", "method=lora"),
     ],
 )
 def test_what_cannot_work_is_said_with_its_cure(
@@ -230,6 +249,19 @@ def test_what_cannot_work_is_said_with_its_cure(
         train(tiny_model, tmp_path, **settings)
     assert cure in caught.value.hint
     assert not (tmp_path / "model").exists()
+
+
+def test_batches_of_the_query_layer_add_up_to_a_large_one(tiny_model: str, tmp_path: Path) -> None:
+    made = []
+    for name, sizes in {"large": {"batch_size": 8}, "added": {"batch_size": 2, "accumulate": 4}, "small": {}}.items():
+        (tmp_path / name).mkdir()
+        own = {"method": "query", "loss": "triplet", "batch_size": 2, "learning_rate": 5e-3} | sizes
+        result = train(tiny_model, tmp_path / name, **own)
+        made.append((result.counts["steps"], plain_pair(tmp_path / name)[0]))
+    (steps, large), (same, added), (more, small) = made
+    assert steps == same == more / 4
+    np.testing.assert_allclose(added, large, atol=1e-4)
+    assert np.abs(small - large).max() > 1e-3
 
 
 def test_qlora_without_its_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from fieldtune.encoding import Encoder
 from fieldtune.errors import InputError
 from fieldtune.probes.sets import RetrievalProbe, SimilarityProbe
 from fieldtune.training import loop, tune
+from fieldtune.training import stage as training_stage
 from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import Point, choose, choose_blend, kept_weights, set_weights
 from fieldtune.training.checkpoint import Progressed
@@ -93,6 +94,24 @@ def test_the_anchor_is_half_the_squared_distance_and_holds_the_weights_back(tiny
         moved.append(distance(encoder.model, base))
         assert penalty().item() == pytest.approx(0.5 * strength * moved[-1], rel=1e-3)
     assert moved[1] < 0.5 * moved[0]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_anchor_holds_no_copy_of_weights_that_stay(
+    frozen: bool, tiny_model: str, tiny_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def counted(model: Any, strength: float) -> Any:
+        held.append(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
+        return anchored(model, strength)
+
+    monkeypatch.setattr(training_stage, "anchored", counted)
+    result = stage(tiny_model, tiny_beir, tmp_path, anchor=0.1, freeze_embeddings=frozen, epochs=1)
+    assert held == [result.counts["trainable parameters"]]
+    inner = Encoder.load(tiny_model).model
+    words = inner.transformers_model.get_input_embeddings().weight.numel()
+    assert held[0] == sum(weight.numel() for weight in inner.parameters()) - (words if frozen else 0)
 
 
 def seeds(model: str, work: Path, development: Development | None, count: int = 3) -> tuple[Encoder, object, list[int]]:

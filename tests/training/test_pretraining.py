@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,20 @@ import torch
 from fieldtune.beir import load_beir
 from fieldtune.config import Training, make_config
 from fieldtune.dataset import build_dataset
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, cached_vectors
+from fieldtune.encoding.tokens import Tokens, TokenStore
 from fieldtune.errors import ModelError
 from fieldtune.model_folder import transformer_folder
+from fieldtune.training import general, tune
 from fieldtune.training import pretrain as module
-from fieldtune.training import tune
+from fieldtune.training.devices.world import World
+from fieldtune.training.general import pretrain_first
 from fieldtune.training.masked import hide_tokens
 from fieldtune.training.masked_head import fresh_head, masked_head
+from fieldtune.training.modes import set_up
 from fieldtune.training.pretrain import Pretrained, pretrain
 from fieldtune.training.restoring import delete_tokens, make_decoder
-from fieldtune.training.tokens_to_find import find_loss
+from fieldtune.training.tokens_to_find import Task, find_loss
 
 WORDS = ["rent", "lease", "tenant", "notice", "breach", "audit"]
 # The word in the middle follows from the first one: there is something to be learned.
@@ -225,3 +230,123 @@ def test_the_stage_trains_on_from_what_pretraining_left(
     log = (tmp_path / "training" / "log.jsonl").read_text()
     assert "pretrain_loss" in log
     assert "dev_ndcg@10" in log
+
+
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(
+    kind: str, masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.bert.modeling_bert import BertSelfAttention
+
+    calls, real = [], BertSelfAttention.forward
+
+    def counted(self: torch.nn.Module, *arguments: object, **named: object) -> object:
+        calls.append(self.training)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", counted)
+    counts, found = [], []
+    for again in (False, True):
+        calls.clear()
+        made = settings(kind, gradient_checkpointing=again, pretrain_epochs=0.5)
+        encoder = Encoder.load(masking_model, precision="fp32")
+        set_up(encoder.model, made)
+        folder = transformer_folder(Path(masking_model))
+        pretrain(encoder, folder, PASSAGES, made, 5, tmp_path / str(again), "k")
+        counts.append(len(calls))
+        found.append(weights(encoder))
+        assert not any(calls)  # dropout stays off inside
+    assert counts[1] > 1.4 * counts[0]
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)
+
+
+def test_small_gradients_survive_16_bits(masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, real = weights(Encoder.load(masking_model, precision="fp32")), module._gradient
+    steps, seen = [], []
+
+    def faint(task: Task, *arguments: object) -> float:
+        """As of a loss whose gradients are far below what 16 bits hold."""
+        loss = task.loss
+        return real(replace(task, loss=lambda *rows: (loss(*rows)[0] * 1e-7, 1)), *arguments)  # type: ignore[arg-type]
+
+    def stepped(optimizer: torch.optim.Optimizer, *arguments: object, **named: object) -> object:
+        seen.append(max(float(w.grad.abs().max()) for g in optimizer.param_groups for w in g["params"]
+                        if w.grad is not None))  # fmt: skip
+        steps.append(1)
+        return adam(optimizer, *arguments, **named)
+
+    adam = torch.optim.AdamW.step
+    monkeypatch.setattr(module, "_gradient", faint)
+    monkeypatch.setattr(torch.optim.AdamW, "step", stepped)
+    encoder = Encoder.load(masking_model, precision="fp32")
+    encoder.precision = "fp16"  # a processor computes it too, slowly
+    made = settings("mlm", pretrain_epochs=0.5, max_grad_norm=1e9, weight_decay=0)
+    pretrain(encoder, transformer_folder(Path(masking_model)), PASSAGES, made, 5, tmp_path, "k")
+    assert steps
+    assert min(seen) > 0
+    assert max(seen) < 1e-6  # scaled back before the step
+    grown = {name for name, weight in weights(encoder).items() if not torch.equal(weight, base[name])}
+    assert any("layer.0.attention" in name for name in grown)
+
+
+def test_passages_are_cut_as_in_training(masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    real = Tokens.store
+
+    def store(self: Tokens, *arguments: object) -> TokenStore:
+        made = real(self, *arguments)  # type: ignore[arg-type]
+        widths.append(int(made.lengths.max()))
+        return made
+
+    monkeypatch.setattr(Tokens, "store", store)
+    run(masking_model, tmp_path / "short", settings("mlm", passage_tokens=6, pretrain_epochs=0.2))
+    run(masking_model, tmp_path / "long", settings("mlm", pretrain_epochs=0.2))
+    assert widths[0] == 6 < widths[1]
+
+
+def test_a_lower_limit_is_another_pretraining(masking_model: str, tiny_beir: Path, tmp_path: Path) -> None:
+    keys = set()
+    for limit in (0, 6):
+        made = {"pretrain": "tsdae", "passage_tokens": limit, "pretrain_epochs": 0.2}
+        config = make_config({"model": {"base": masking_model}, "training": made})
+        encoder = Encoder.load(masking_model, precision="fp32")
+        keys.add(pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path).key)
+    assert len(keys) == 2
+
+
+def test_memory_that_does_not_suffice_for_pretraining_is_named_with_what_saves_it(
+    masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*arguments: object) -> float:
+        raise torch.cuda.OutOfMemoryError("out")
+
+    monkeypatch.setattr(module, "_gradient", short)
+    with pytest.raises(ModelError, match="does not hold a pre-training step of 32 passages") as caught:
+        run(masking_model, tmp_path, settings("mlm"))
+    assert "gradient_checkpointing" in caught.value.hint
+
+
+def test_of_several_processes_the_one_that_pretrains_says_so(
+    masking_model: str, tiny_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(general, "current", lambda: World(0, 4, torch.device("cpu"), None))
+    config = make_config({"model": {"base": masking_model}, "training": {"pretrain": "mlm", "pretrain_epochs": 0.1}})
+    encoder = Encoder.load(masking_model, precision="fp32")
+    note = pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path).note
+    assert "first of the 4 processes did it alone" in note
+
+
+def test_vectors_of_pretrained_weights_are_not_kept_as_the_base_models(
+    masking_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    made = {"pretrain": "tsdae", "pretrain_rate": 2e-3}
+    encoder = Encoder.load(masking_model, precision="fp32")
+    before = {side: np.array(cached_vectors(encoder, PASSAGES, side, tmp_path)) for side in ("query", "passage")}
+    config = make_config({"model": {"base": masking_model}, "training": made})
+    pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path / "state")
+    base = Encoder.load(masking_model, precision="fp32")
+    for side, kept in before.items():
+        np.testing.assert_array_equal(cached_vectors(encoder, PASSAGES, side, tmp_path), encoder.encode(PASSAGES, side))
+        assert np.abs(encoder.encode(PASSAGES, side) - kept).max() > 1e-3
+        np.testing.assert_array_equal(cached_vectors(base, PASSAGES, side, tmp_path), kept)

@@ -310,3 +310,33 @@ def test_scores_of_labels_reach_the_losses_that_compare_them(tiny_model: str, tm
         else:
             assert "no scores but the base model's own" in " ".join(notes) or recipe.loss == "mnrl"
             assert not recipe.uses_scores
+
+
+def test_the_scale_of_inner_products_goes_by_inner_products(tiny_model: str, tmp_path: Path) -> None:
+    texts = [f"article {n} lease {n} covers rent {n % 7}" for n in range(40)]
+    pairs = make_pairs([Example(f"what ends {n}", (text,)) for n, text in enumerate(texts)])
+    found = []
+    for times in (1, 10):
+        whole = Encoder.load(tiny_model, precision="fp32")
+        with torch.no_grad():
+            for weight in whole.model.transformers_model.encoder.layer[-1].output.LayerNorm.parameters():
+                weight.mul_(times)
+        bare = Encoder(SentenceTransformer(modules=list(whole.model)[:-1], device="cpu"), precision="fp32")
+        made, notes = decide(config_for(tiny_model, similarity="dot"), pairs, bare, tmp_path / "none", tmp_path)
+        found.append(made.scale)
+        assert any("inner products between unrelated texts" in note for note in notes)
+        assert decide(config_for(tiny_model), pairs, bare, tmp_path / "none", tmp_path)[0].scale >= 10
+    assert 0 < found[0] < 10  # what would be too small for cosines
+    assert found[1] == pytest.approx(found[0] / 100, rel=0.01)
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.0, (32,)), (0.1, (32, 16))])
+def test_sizes_that_a_teachers_vectors_do_not_train_are_said(
+    share: float, sizes: tuple[int, ...], tiny_model: str, tmp_path: Path
+) -> None:
+    pairs = make_pairs([Example(f"what ends {n}", (f"rent {n}",)) for n in range(20)])
+    config = config_for(tiny_model, loss="vectors", vector_teacher=tiny_model, contrastive_share=share)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    made, notes = decide(config, pairs, encoder, tmp_path / "none", tmp_path)
+    assert made.dimensions == sizes
+    assert any("full size alone is trained" in note for note in notes) == (share == 0)

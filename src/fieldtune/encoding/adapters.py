@@ -78,7 +78,8 @@ class AdaptedModel:
     def add(self, name: str, path: str | Path) -> None:
         """Load another adapter under `name`.
 
-        Raises ModelError when there is none in `path`, it was trained on another base, or the name is taken.
+        Raises ModelError when there is none in `path`, it is damaged or of another base, or the name is taken; all is
+        then as before.
         """
         folder = adapter_folder(path)
         record = read_record(folder)
@@ -92,11 +93,13 @@ class AdaptedModel:
                 self._encoders[name] = with_query_adapter(view, QueryAdapter.load(folder))
                 return
             self._turn_off()
-            if record is not None and record.method == "bottleneck":
-                self._add_bottleneck(name, folder)
-            else:
-                self._add_lora(name, folder)
-            self._turn_off()
+            try:
+                if record is not None and record.method == "bottleneck":
+                    self._add_bottleneck(name, folder)
+                else:
+                    self._add_lora(name, folder)
+            finally:
+                self._turn_off()
             self._encoders[name] = self._view(record, f"{self.base.name} with {name}", fingerprint, name)
 
     def _view(self, record: AdapterRecord | None, name: str, fingerprint: str, adapter: str) -> Encoder:
@@ -138,6 +141,7 @@ class AdaptedModel:
                 else:
                     self._peft.load_adapter(str(folder), adapter_name=inner)
         except Exception as error:  # whatever PEFT raises about a file it cannot read or that does not fit
+            _take_out(self.base.model.transformers_model, inner)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(
                 f"the adapter {folder} does not fit {self.base.name}: {first}",
@@ -165,6 +169,24 @@ class AdaptedModel:
                     self._switches[adapter]()
                 self._now = adapter
             yield
+
+
+def _take_out(transformer: Any, adapter: str) -> None:
+    """Rid a transformer of a low-rank change that PEFT put into it in part or in whole."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    there = [(name, layer) for name, layer in transformer.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for name, layer in there:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that another adapter is the active one now
+            layer.delete_adapter(adapter)
+        if not any(getattr(layer, kind) for kind in layer.adapter_layer_names):
+            parent, _, last = name.rpartition(".")
+            setattr(transformer.get_submodule(parent), last, layer.get_base_layer())
+    if hasattr(transformer, "peft_config"):
+        transformer.peft_config.pop(adapter, None)
+        if not transformer.peft_config:
+            del transformer.peft_config
 
 
 def load_adapters(

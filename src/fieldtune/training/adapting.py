@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.adapter_folder import AdapterRecord, Kind, weights_digest, write_record
-from fieldtune.config import Config, Training
+from fieldtune.config import Training
 from fieldtune.encoding import with_query_adapter
-from fieldtune.errors import ConfigError, ModelError
+from fieldtune.errors import ModelError
 from fieldtune.models import resolve_model
 from fieldtune.training import bottleneck, lora
 from fieldtune.training.freezing import freeze_lower, require_layers, trainable
-from fieldtune.training.qlora import in_four_bits, require_qlora
+from fieldtune.training.qlora import in_four_bits
 
 if TYPE_CHECKING:
     from fieldtune.encoding import Encoder, QueryAdapter
@@ -28,6 +28,7 @@ class Prepared:
 
     settings: Training
     record: AdapterRecord | None
+    """None where no adapter is kept: the whole model was trained, or a base that is stored nowhere."""
     trainable: int
     """Numbers that training changes."""
     total: int
@@ -42,33 +43,6 @@ class Prepared:
     bottlenecks: Any = None
     query_adapter: QueryAdapter | None = None
     """Trained by `train_query_side`."""
-
-
-def require_method(config: Config, device: str) -> None:
-    """Say what cannot work before anything is encoded.
-
-    Raises ConfigError for settings that contradict each other, ModelError or MissingExtraError for QLoRA where it
-    cannot run.
-    """
-    settings = config.training
-    if settings.method == "qlora":
-        require_qlora(device)
-        if settings.lora.dora:
-            raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
-    if settings.base_share not in (0, "queries") and settings.method in ("adapter", "query"):
-        raise ConfigError(
-            f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",
-            "set training.base_share=0, or a method of full or lora",
-        )
-    if settings.seeds > 1 and settings.method != "full":
-        raise ConfigError(
-            f"training.seeds averages whole models, and method={settings.method} trains a part",
-            "set training.seeds=1, or training.method=full",
-        )
-    if settings.method == "query" and settings.freeze_layers:
-        raise ConfigError("training.freeze_layers has no meaning for method=query", "that trains no layer of the model")
-    if settings.method == "query" and config.negatives.rounds > 1:
-        raise ConfigError("negatives.rounds does not go with method=query", "set negatives.rounds=1")
 
 
 def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
@@ -96,6 +70,12 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
             f"{encoder.name} carries bottleneck adapters already", "give the model that they were trained on"
         )
     prepared = Prepared(settings, record_of(encoder, _KINDS[settings.method]), 0, 0, [])
+    if settings.pretrain != "none":
+        prepared.record = None
+        prepared.notes.append(
+            "No adapter lies beside the model: it would fit the pre-trained weights alone, which are not kept. The "
+            "model itself is whole."
+        )
     encoder.model.requires_grad_(False)
     if settings.method == "query":
         return prepared
@@ -144,13 +124,14 @@ def save_beside(prepared: Prepared, model: Path, *, share: float = 0.0) -> None:
     Where a `share` of the base's weights was mixed in after `finish` (training.base_share), the adapter is weakened
     likewise; that is not possible for DoRA, whose adapter is left out.
     """
+    if prepared.bottlenecks is not None:
+        bottleneck.write_into_model(model, prepared.bottlenecks)
     if prepared.record is None:
         return
     kept = 1 - share
     folder = model / "adapter"
     if prepared.bottlenecks is not None:
         prepared.bottlenecks.write(folder)
-        bottleneck.write_into_model(model, prepared.bottlenecks)
     elif prepared.query_adapter is not None:
         prepared.query_adapter.save(folder)
     elif prepared.settings.lora.dora and kept < 1:

@@ -14,7 +14,7 @@ def anchored(model: Any, strength: float) -> Callable[[], torch.Tensor]:
     equation 2), as a function to be added to each step's loss.
 
     Call it before the first step, when the model holds the initial weights, also for a run that is resumed. Weights
-    that are not trained by then are left out.
+    that do not require a gradient by then are left out.
     """
     import torch
 

@@ -28,7 +28,8 @@ def add_bottlenecks(module: Any, settings: Training) -> Bottlenecks:
     places = [end.name for end in sorted(ends, key=lambda end: end.layer) if end.layer >= settings.freeze_layers]
     module.requires_grad_(False)
     like = next(transformer.parameters())
-    module.bottlenecks = Bottlenecks(transformer, places, width, settings.bottleneck.size).to(like.device)
+    module.bottlenecks = Bottlenecks(places, width, settings.bottleneck.size).to(like.device)
+    module.bottlenecks.put_into(transformer)
     return module.bottlenecks  # type: ignore[no-any-return]
 
 

@@ -16,7 +16,7 @@ from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.scale import fitting_scale
+from fieldtune.training.scale import compared_vectors, fitting_scale
 from fieldtune.training.teachers import guide_vectors, teacher_vectors
 from fieldtune.workspace import read_json
 
@@ -38,6 +38,12 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     scale, said = _scale(config, pairs, encoder)
     notes += said
     dimensions, weights = _dimensions(config, encoder)
+    if loss == "vectors" and not settings.contrastive_share and len(dimensions) > 1:
+        dimensions, weights = (encoder.dimension,), ()
+        notes.append(
+            "The full size alone is trained (training.matryoshka): a teacher's vectors say nothing of what shorter "
+            "ones should be. training.contrastive_share above 0 trains them by the in-batch loss."
+        )
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
     teacher, said = _teacher_temperature(config, pairs, loss)
     notes += said
@@ -80,11 +86,12 @@ def _scale(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[float, list[
     def some(texts: list[str]) -> list[str]:
         return [texts[i] for i in rng.permutation(len(texts))[:500]]
 
-    queries = encoder.encode(some(pairs.queries), "query")
-    scale, spread = fitting_scale(queries, encoder.encode(some(pairs.passages), "passage"), config.seed)
+    queries = compared_vectors(encoder, some(pairs.queries), "query", config.training)
+    passages = compared_vectors(encoder, some(pairs.passages), "passage", config.training)
+    scale, spread = fitting_scale(queries, passages, config.seed)
+    what = "cosines" if config.training.similarity == "cosine" else "inner products"
     return scale, [
-        f"Loss scale {scale:.0f}, chosen from the base model: its cosines between unrelated texts spread by "
-        f"{spread:.3f}."
+        f"Loss scale {scale:g}, chosen from the base model: its {what} between unrelated texts spread by {spread:.3g}."
     ]
 
 

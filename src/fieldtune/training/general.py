@@ -16,6 +16,7 @@ from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
 from fieldtune.training.blend import Blended, Point, blend, choose_blend
 from fieldtune.training.development import Development
+from fieldtune.training.devices.world import current
 from fieldtune.training.modes import set_up
 from fieldtune.training.pretrain import pretrain
 from fieldtune.training.replay import replay_rows
@@ -92,7 +93,8 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
 def pretrain_first(
     config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
 ) -> First:
-    """Train the encoder in place on the corpus' passages as `training.pretrain` says."""
+    """Train the encoder in place on the corpus' passages as `training.pretrain` says; its fingerprints become those of
+    the new weights."""
     dev = None if development is None else float(development.score(encoder).mean())
     set_up(encoder.model, config.training)
     passages = [passage.content for passage in data.passages.values()]
@@ -100,12 +102,18 @@ def pretrain_first(
     own = config.training.model_dump(
         include={
             "pretrain", "pretrain_epochs", "pretrain_rate", "pretrain_share", "pretrain_batch_size", "dropout",
-            "freeze_embeddings", "weight_decay", "max_grad_norm",
+            "freeze_embeddings", "weight_decay", "max_grad_norm", "passage_tokens",
         }
     )  # fmt: skip
     key = digest([encoder.fingerprint, config.seed, own, passages])
     done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
-    return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
+    encoder.fingerprint = digest([encoder.fingerprint, key])  # vectors kept under the base's own are not these weights'
+    encoder.passage_fingerprint = digest([encoder.passage_fingerprint, key])
+    world = current()
+    alone = "" if world is None or world.size == 1 else (
+        f" The first of the {world.size} processes did it alone; the others waited, and got its weights."
+    )  # fmt: skip
+    return First(key, list(done.log), done.note + alone, dev, "" if development is None else development.label)
 
 
 def keep_share(

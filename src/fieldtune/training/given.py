@@ -18,9 +18,11 @@ from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries
 from fieldtune.training.losses import matryoshka_dimensions
+from fieldtune.training.methods import require_method
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import fit_query_adapter
 from fieldtune.training.recipe import Recipe
+from fieldtune.training.reports import Report
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
 
@@ -28,14 +30,16 @@ _LOSSES = ("mnrl", "symmetric", "gte")  # those that need neither a teacher nor 
 
 
 def fit_on_given(
-    config: Config, data: RetrievalData, queries: GivenVectors, passages: GivenVectors
+    config: Config, data: RetrievalData, queries: GivenVectors, passages: GivenVectors, report: Report | None = None
 ) -> tuple[QueryAdapter, Progressed, list[str]]:
     """Mine negatives with the vectors, train on the train split, choose on dev; says what was done in sentences.
 
-    Every query with a label in train or dev and every passage must have a vector; InputError names one that has none.
-    Raises ConfigError for a loss that needs more than labels.
+    `report` is told every row of the log. Every query with a label in train or dev and every passage must have a
+    vector; InputError names one that has none. Raises ConfigError for a loss that needs more than labels, and for
+    settings that this does not honour.
     """
     settings = config.training
+    _require(config, queries.dimension)
     loss = "mnrl" if settings.loss in ("auto", "cached") else settings.loss
     if loss not in _LOSSES:
         raise ConfigError(
@@ -43,11 +47,6 @@ def fit_on_given(
         )
     full = queries.dimension
     dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
-    if max(dimensions) > full:
-        raise ConfigError(
-            f"training.matryoshka asks for {max(dimensions)} dimensions, the vectors have {full}",
-            f"use sizes up to {full}",
-        )
     corpus = passages.of(list(data.passages))
     pairs = _mined(config, data, queries, corpus)
     asked = queries.of(pairs.queries)
@@ -65,8 +64,8 @@ def fit_on_given(
     sizes = dimensions if full in dimensions else (full, *dimensions)
     recipe = Recipe(settings, scale, sizes, config.seed, loss=loss)
     name = development.label if development else ""
-    adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name)
-    said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:.0f}"]
+    adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
+    said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
     if development is None:
         said.append("There is no dev split: the last weights were kept, unchecked.")
     else:
@@ -74,6 +73,25 @@ def fit_on_given(
         if state.best_score <= state.base_score:
             said.append("No gain on dev: search without the adapter. A lower training.learning_rate may help.")
     return adapter, state, said
+
+
+def _require(config: Config, full: int) -> None:
+    settings = config.training
+    own = settings.model_copy(update={"method": "query"})
+    require_method(config.model_copy(update={"training": own}), "cpu")
+    if settings.replay:
+        raise ConfigError(
+            "training.replay does not go with vectors from files: there are none of its texts",
+            "leave it out, or add the rows' texts and labels to the data and their vectors to the files",
+        )
+    if settings.m3.train != "none":
+        raise ConfigError("training.m3 needs a model's tokens, not vectors from files", "set training.m3.train=none")
+    sizes = () if settings.matryoshka == "auto" else settings.matryoshka
+    for name, asked in (("matryoshka", max(sizes, default=0)), ("dev_dimension", settings.dev_dimension)):
+        if asked > full:
+            raise ConfigError(
+                f"training.{name} asks for {asked} dimensions, the vectors have {full}", f"use sizes up to {full}"
+            )
 
 
 def _mined(config: Config, data: RetrievalData, queries: GivenVectors, corpus: NDArray[np.float32]) -> Pairs:

@@ -19,7 +19,9 @@ from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write, save_checkpoint
 from fieldtune.training.masked import masked_task
+from fieldtune.training.modes import enter_training
 from fieldtune.training.restoring import restoring_task
+from fieldtune.training.step import scaled
 from fieldtune.training.tokens_to_find import Task
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def pretrain(
     distinct = list(dict.fromkeys(passages))
     order = np.random.default_rng((seed, 21)).permutation(len(distinct))
     held = np.sort(order[: min(_MOST_HELD, math.ceil(_HELD * len(distinct)))])
-    store = encoder.tokens.store(distinct, encoder.prompts["passage"])
+    store = encoder.tokens.store(distinct, encoder.prompts["passage"], settings.passage_tokens)
     steps = _plan(np.setdiff1d(order, held), store.lengths, settings, seed)
     if not steps:
         raise ModelError("there are too few passages to pre-train on", "set training.pretrain = none")
@@ -84,18 +86,20 @@ def pretrain(
     task = masked_task(encoder, folder, store, share) if mlm else restoring_task(encoder, store, share)
     modules = task.modules
     optimizer = torch.optim.AdamW(_groups(task), lr=settings.pretrain_rate, weight_decay=settings.weight_decay)
+    # Small gradients would be rounded to nothing in fp16.
+    scaler = torch.amp.GradScaler(encoder.device.split(":")[0]) if encoder.precision == "fp16" else None
     budget = _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]
 
     def measured() -> float:
         modules.eval()
         return _held_loss(task, held, budgeted(store.lengths[held], budget), seed)
 
-    path, whole = work / "checkpoint.pt", State(modules, optimizer)
+    path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler)
     state, _ = load_checkpoint(path, key, whole)
     if not state.step:
         state.base_score = measured()
     saved = time.monotonic()
-    modules.train(settings.dropout)
+    enter_training(modules, settings)
     with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress:
         progress.resume(state.step)
         while state.step < len(steps):
@@ -104,14 +108,20 @@ def pretrain(
                 group["lr"] = group["share"] * settings.pretrain_rate * _schedule(state.step, len(steps))
             rng = np.random.default_rng((seed, 22, state.step))
             optimizer.zero_grad(set_to_none=True)
-            value = _gradient(task, [rows[part] for part in budgeted(store.lengths[rows], budget)], rng)
+            try:
+                value = _gradient(task, [rows[part] for part in budgeted(store.lengths[rows], budget)], rng, scaler)
+            except torch.cuda.OutOfMemoryError:
+                raise ModelError(
+                    f"the GPU's memory does not hold a pre-training step of {settings.pretrain_batch_size} passages",
+                    "set training.gradient_checkpointing=true, or a smaller training.pretrain_batch_size or "
+                    "training.passage_tokens",
+                ) from None
             if not math.isfinite(value):
                 raise ModelError(
                     f"the loss of pre-training is {value} at step {state.step + 1} of {len(steps)}",
                     "lower training.pretrain_rate, or set training.precision=fp32",
                 )
-            torch.nn.utils.clip_grad_norm_(modules.parameters(), settings.max_grad_norm)
-            optimizer.step()
+            _update(optimizer, modules, settings.max_grad_norm, scaler)
             state.step += 1
             progress.advance(1, f"loss {value:.4f}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
@@ -142,15 +152,35 @@ def _groups(task: Task) -> list[dict[str, Any]]:
     return [{"params": own, "share": 1.0}, {"params": head, "share": _FRESH if task.fresh else 1.0}]
 
 
-def _gradient(task: Task, parts: Sequence[NDArray[np.int64]], rng: np.random.Generator) -> float:
+def _gradient(
+    task: Task,
+    parts: Sequence[NDArray[np.int64]],
+    rng: np.random.Generator,
+    scaler: torch.amp.GradScaler | None = None,
+) -> float:
     """Add up the gradient of one step over passes of like length, each weighing as much as it has passages."""
     count, total = sum(map(len, parts)), 0.0
     for part in parts:
         value, _ = task.loss(part, rng)
         value = value * (len(part) / count)
-        value.backward()  # type: ignore[no-untyped-call]
+        scaled(value, scaler).backward()  # type: ignore[no-untyped-call]
         total += float(value.detach())
     return total
+
+
+def _update(
+    optimizer: torch.optim.Optimizer, modules: torch.nn.Module, longest: float, scaler: torch.amp.GradScaler | None
+) -> None:
+    import torch
+
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(modules.parameters(), longest)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -14,12 +14,12 @@ from fieldtune.console import Progress
 from fieldtune.encoding import Encoder, QueryAdapter, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.training.adapting import Prepared
-from fieldtune.training.batches import make_batch, plan
+from fieldtune.training.batches import Batch, draw, lay_out, plan
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks
 from fieldtune.training.losses import make_objective, to_targets
-from fieldtune.training.losses.choice import draws_scored
+from fieldtune.training.losses.choice import draws_scored, terms
 from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
@@ -86,7 +86,8 @@ def fit_query_adapter(
     import torch
 
     settings = recipe.settings
-    steps = plan(pairs, np.zeros(len(pairs), np.int64), settings.batch_size, settings.epochs, recipe.seed)
+    size = settings.batch_size * settings.accumulate
+    steps = plan(pairs, np.zeros(len(pairs), np.int64), size, settings.epochs, recipe.seed)
     if not steps:
         raise ModelError("there is nothing to train on", "give train labels with vectors for queries and passages")
     weights = _begin(queries.shape[1], settings.query.hidden, recipe.seed)
@@ -114,23 +115,28 @@ def fit_query_adapter(
             if settings.patience and state.misses >= settings.patience:
                 break
             rate = set_rate(optimizer, settings, state.step, len(steps))
-            batch = make_batch(pairs, rows, count, recipe.seed, state.step, scored=scored)
-            guide = (None, None) if fixed is None else fixed.rows(batch.queries, batch.passages, device)
-            asked, shown = _rows(queries, batch.queries), _rows(passages, batch.passages)
-            loss = objective.loss(_changed(weights, asked), shown, to_targets(batch, device, guide))
-            if not math.isfinite(loss.item()):
+            batches = _batches(pairs, rows, recipe, count, state.step, scored)
+            shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
+            shares = shares / max(1.0, shares.sum())
+            optimizer.zero_grad(set_to_none=True)
+            value = 0.0
+            for batch, share in zip(batches, shares, strict=True):
+                guide = (None, None) if fixed is None else fixed.rows(batch.queries, batch.passages, device)
+                asked, shown = _rows(queries, batch.queries), _rows(passages, batch.passages)
+                loss = objective.loss(_changed(weights, asked), shown, to_targets(batch, device, guide)) * float(share)
+                loss.backward()  # type: ignore[no-untyped-call]
+                value += loss.item()
+            if not math.isfinite(value):
                 raise ModelError(
-                    f"the loss is {loss.item()} at step {state.step + 1} of {len(steps)}",
+                    f"the loss is {value} at step {state.step + 1} of {len(steps)}",
                     "lower training.learning_rate, and look for damaged vectors",
                 )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
             optimizer.step()
             state.step += 1
-            progress.advance(1, f"loss {loss.item():.4f}")
+            progress.advance(1, f"loss {value:.4f}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
-                log(loss=round(loss.item(), 5), rate=rate)
+                log(loss=round(value, 5), rate=rate)
             if state.step not in evaluate_at:
                 continue
             now = _adapter(weights)
@@ -142,6 +148,15 @@ def fit_query_adapter(
             else:
                 state.misses += 1
     return best, state
+
+
+def _batches(pairs: Pairs, rows: NDArray[np.int64], recipe: Recipe, count: int, step: int, scored: bool) -> list[Batch]:
+    """What one step adds up: batches of the size that was set, over `rows` of the pairs."""
+    own = draw(pairs, rows, count, recipe.seed, step, scored=scored)
+    size = recipe.settings.batch_size
+    return [
+        lay_out(pairs, rows[begin : begin + size], own[begin : begin + size]) for begin in range(0, len(rows), size)
+    ]
 
 
 def _begin(dimension: int, hidden: int, seed: int) -> dict[str, torch.Tensor]:

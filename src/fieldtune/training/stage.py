@@ -18,7 +18,7 @@ from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
-from fieldtune.training.adapting import finish, prepare, require_method, save_beside
+from fieldtune.training.adapting import finish, prepare, save_beside
 from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
@@ -30,6 +30,8 @@ from fieldtune.training.general import keep_share, pretrain_first, with_base_sha
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
+from fieldtune.training.methods import require_method
+from fieldtune.training.modes import set_up
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.query_side import train_query_side
@@ -108,6 +110,8 @@ def tune(
     if settings.method != "query":
         assign(config)
         notes += said_of_devices()
+    if settings.anchor:
+        set_up(encoder.model, settings)  # frozen weights need no anchor
     with reporting(settings.report_to, work, config) as report:
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
         hooks = Hooks(penalty=penalty, report=both(report, watch))
