@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune.beir import RetrievalData, load_beir
@@ -229,8 +230,17 @@ def test_training_that_changes_nothing_is_an_error(
     assert not (tmp_path / "run" / "model").exists()
 
 
+FULL = {
+    "of the system": OSError(errno.ENOSPC, "No space left on device"),
+    "of safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "of tokenizers": Exception("No space left on device (os error 28)"),
+    "a quota": SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)"),
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
 def test_a_disk_that_fills_while_the_model_is_saved_leaves_the_model_before(
-    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     work = tmp_path / "run"
     (work / "model").mkdir(parents=True)
@@ -238,11 +248,12 @@ def test_a_disk_that_fills_while_the_model_is_saved_leaves_the_model_before(
 
     def full(self: SentenceTransformer, folder: str, *_: Any, **__: Any) -> None:
         (Path(folder) / "model.safetensors").write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise FULL[kind]
 
     monkeypatch.setattr(SentenceTransformer, "save", full)
-    with pytest.raises(ModelError, match="the model could not be written"):
+    with pytest.raises(ModelError, match="the model could not be written") as caught:
         trained(config_for(tiny_model), field, work)
+    assert "make room and run the same command again" in caught.value.hint
     assert [path.name for path in (work / "model").iterdir()] == ["before"]
     assert not list(work.glob(".model*"))
 

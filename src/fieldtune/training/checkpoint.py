@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fieldtune.errors import ModelError
+from fieldtune.console import size
+from fieldtune.errors import FieldtuneError, ModelError, disk_is_full
 from fieldtune.workspace import atomic_file
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _OTHER = (
     "began anew."
 )
 _BROKEN = "The checkpoint in the run's folder could not be read ({}): training began anew."
+_RESUMES = "it goes on from the last checkpoint, which is untouched"
 
 
 @dataclass(slots=True)
@@ -137,19 +138,17 @@ def load_weights(path: Path, model: Module) -> None:
 
 
 @contextmanager
-def room_to_write(folder: Path, what: str) -> Iterator[None]:
-    """Turn a full disk into a ModelError that says what is safe and how to go on."""
+def room_to_write(folder: Path, what: str, safe: str = _RESUMES) -> Iterator[None]:
+    """Turn a full disk into a ModelError that says what is `safe` and how to go on."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # torch.save wraps what its stream raises: the cause may be one or two errors down.
-        cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+    except FieldtuneError:
+        raise
+    except Exception as error:  # of no common kind: see disk_is_full
+        if not disk_is_full(error):
             raise
-        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 1e9
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         raise ModelError(
-            f"the disk is full: {what} could not be written to {folder} ({free:.1f} GB free)",
-            "make room and run the same command again: it goes on from the last checkpoint, which is untouched",
+            f"the disk is full: {what} could not be written to {folder} ({size(disk_usage(there).free)} free)",
+            f"make room and run the same command again: {safe}",
         ) from error
