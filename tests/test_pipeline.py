@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
+from fieldtune.stages.reindex import reindex
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest
@@ -421,3 +423,46 @@ def test_a_share_of_the_base_weights_is_kept_when_asked(tiny_beir: Path, tiny_mo
         torch.testing.assert_close(half[name], (base[name] + value) / 2)
         moved += float((value - base[name]).abs().sum())
     assert moved > 1
+
+
+OWN_CODE = """
+from transformers import BertConfig, BertModel
+
+
+class OwnConfig(BertConfig):
+    model_type = "own-bert"
+
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+def with_own_code(model: str, folder: Path) -> str:
+    """A copy of the model whose transformer loads by Python code in its folder alone."""
+    shutil.copytree(model, folder)
+    path = next(folder.rglob("config.json"))
+    stated = json.loads(path.read_text()) | {"model_type": "own-bert", "architectures": ["OwnModel"]}
+    stated["auto_map"] = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    path.write_text(json.dumps(stated))
+    path.with_name("modeling_own.py").write_text(OWN_CODE)
+    return str(folder)
+
+
+def test_a_base_with_code_of_its_own_is_tuned_measured_and_indexed_where_that_is_trusted(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    given = settings(tiny_beir, with_own_code(tiny_model, tmp_path / "own"), tmp_path / "run", epochs=1, evaluations=1)
+    with pytest.raises(ModelError) as caught:
+        run_pipeline(make_config(given))
+    assert "model.trust_remote_code" in caught.value.hint
+    trusting = make_config(merge(given, {"model": {"trust_remote_code": True}}))
+    run_pipeline(trusting)
+    assert set(systems(tmp_path / "run")) == {"base", "tuned", "BM25"}
+    assert (tmp_path / "run" / "index" / "meta.json").exists()
+    changed = tmp_path / "corpus.jsonl"
+    changed.write_text("".join((tiny_beir / "corpus.jsonl").read_text().splitlines(keepends=True)[:50]))
+    assert reindex(trusting, [str(changed)], add=False).counts["passages"] == 50
+    with pytest.raises(ModelError):  # whoever gets the model decides anew
+        Encoder.load(str(tmp_path / "run" / "model"))

@@ -153,7 +153,7 @@ def tune(
         if m3 is not None:
             save_heads(m3.heads, folder)
 
-    cosine = save_checked(tuned, work / "model", probe, after, beside)
+    cosine = save_checked(tuned, work / "model", probe, after, beside, trust=config.model.trust_remote_code)
     if blended is not None and settings.base_share == "auto":
         mark_chosen(work / "model", blended.chosen.base_share)
     if first is not None and first.dev is not None:
