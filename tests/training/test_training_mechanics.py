@@ -10,7 +10,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ import torch
 from fieldtune.config import Training, make_config
 from fieldtune.encoding import Encoder, resolve_precision
 from fieldtune.errors import ConfigError, MissingExtraError, ModelError
-from fieldtune.training import checkpoint, loop
+from fieldtune.training import aside, checkpoint, loop
+from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.loop import Hooks, train
@@ -249,8 +250,71 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     assert state.log == first.log
     assert any("another model" in note for note in state.notes)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "k")
+    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "a third")
     assert any("could not be read" in note for note in state.notes)
+
+
+def interrupted(model: str, work: Path, made: Recipe, key: str, at: int) -> int:
+    """Train until the step `at` of this process, or to the end; returns how many steps were taken."""
+    real, steps = loop._step, []
+
+    def failing(*arguments: Any) -> float:
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(loop, "_step", failing)
+        train(Encoder.load(model, precision="fp32"), make_pairs(ROWS), made, development(), work, key)
+    return len(steps)
+
+
+def test_a_checkpoint_of_other_settings_is_kept_and_taken_up_again_with_them(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def key(rate: float, more: str = "") -> str:
+        return key_of({"dev data": "d", "training": {"learning_rate": rate, "lora": {"rank": 4}}}) + more
+
+    calm, state = run(tiny_model, tmp_path / "calm", recipe())
+    cut = tmp_path / "cut"
+    assert interrupted(tiny_model, cut, recipe(), key(1e-3, "-1"), 7) == 7
+    capsys.readouterr()
+    assert interrupted(tiny_model, cut, recipe(), key(2e-3, "-1"), 1) == 1  # the typing error
+    said = " ".join(capsys.readouterr().err.split())
+    assert "A checkpoint of step 7 was made with training.learning_rate = 0.001, now 0.002: it is kept until" in said
+    assert "Put training.learning_rate = 0.001 back to go on with it. Training begins anew." in said
+    assert interrupted(tiny_model, cut, recipe(), key(3e-3, "-1"), 0) == 0  # at once again, before any checkpoint
+    capsys.readouterr()
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    torch.manual_seed(999)
+    again = train(encoder, make_pairs(ROWS), recipe(), development(), cut, key(1e-3, "-1"))
+    assert again.log == state.log
+    alike(encoder, calm, 0.0)
+    assert len(list(cut.glob("other-*"))) <= 1
+
+
+def test_a_kill_between_the_parts_of_a_checkpoint_that_is_put_aside_loses_none(tmp_path: Path) -> None:
+    for killed in range(4):
+        folder = tmp_path / str(killed)
+        (folder / "deepspeed").mkdir(parents=True)
+        for name in ("best.pt", "checkpoint.pt", "deepspeed/step-3"):
+            (folder / name).write_text(name)
+        moves = []
+
+        def moved(source: Path, target: Path, moves: list[int] = moves, killed: int = killed) -> None:
+            moves.append(1)
+            if len(moves) > killed:
+                raise KeyboardInterrupt
+            os.rename(source, target)
+
+        with pytest.MonkeyPatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(aside.os, "replace", moved)
+            aside.put_aside(folder, "k", 9.0)
+        aside.bring_back(folder, "k", begun=(folder / "checkpoint.pt").exists())
+        for name in ("best.pt", "checkpoint.pt", "deepspeed/step-3"):
+            assert (folder / name).read_text() == name
+        assert not list(folder.glob("other-*"))
 
 
 def test_a_learned_projection_is_trained_and_comes_back_from_a_checkpoint(

@@ -14,6 +14,7 @@ from fieldtune.encoding import Encoder
 from fieldtune.model_folder import transformer_folder
 from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
+from fieldtune.training.aside import key_of
 from fieldtune.training.blend import Blended, Point, blend, choose_blend
 from fieldtune.training.development import Development
 from fieldtune.training.modes import set_up
@@ -103,9 +104,15 @@ def pretrain_first(
             "freeze_embeddings", "weight_decay", "max_grad_norm",
         }
     )  # fmt: skip
-    key = digest([encoder.fingerprint, config.seed, own, passages])
-    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
-    return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
+    parts = {"base model": encoder.fingerprint, "seed": config.seed, "training": own, "passages": digest(passages)}
+    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key_of(parts))
+    return First(
+        digest(parts),
+        list(done.log),
+        " ".join([done.note, *done.notes]),
+        dev,
+        "" if development is None else development.label,
+    )
 
 
 def keep_share(

@@ -20,6 +20,7 @@ from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
 from fieldtune.training.adapting import finish, prepare, require_method, save_beside
 from fieldtune.training.anchor import anchored
+from fieldtune.training.aside import key_of
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
@@ -195,13 +196,22 @@ def tune(
 
 
 def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, replay: str) -> str:
-    """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
-    key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay}-{config.seed}-{recipe.loss}"
-    key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
-    key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
+    """Names everything that decides the weights: base, rows, settings, and the second model of the loss.
+
+    `patience` decides where training ends, not how it goes up to there: a run may go on with another.
+    """
+    parts: dict[str, Any] = {
+        "base model": encoder.fingerprint,
+        "training data": [file_digest(examples), replay],
+        "seed": config.seed,
+        "loss": recipe.loss,
+        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "report_to", "patience"}),
+        "second models": [resolve_model(name).fingerprint for name in second_models(config.training)],
+    }
     if config.negatives.rounds > 1:
-        key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
-    return key
+        parts |= {"negatives": config.negatives.model_dump(mode="json")}
+        parts |= {"teacher": config.teacher.model_dump(mode="json")}
+    return key_of(parts)
 
 
 def development_of(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:
