@@ -19,7 +19,7 @@ from fieldtune.config import Config, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, ModelError
-from fieldtune.training import tune
+from fieldtune.training import loop, tune
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development
@@ -274,6 +274,55 @@ def test_a_folder_that_gives_other_vectors_is_not_kept(
     with pytest.raises(ModelError, match="other vectors than the trained one"):
         trained(config_for(tiny_model), field, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
+
+
+def killed_once(
+    config: Config, field: tuple[RetrievalData, Path], work: Path, then: Config, other: tuple[RetrievalData, Path]
+) -> tuple[int, Result]:
+    """A run killed at its last step; the steps of the one that comes after it, with what that is given, and its end."""
+    real, steps = loop._step, []
+
+    def counted(*arguments: Any) -> float:
+        steps.append(1)
+        if len(steps) == 9:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(config, field, work)
+        _, result = trained(then, other, work)
+    return len(steps) - 9, result
+
+
+def test_a_checkpoint_belongs_to_its_dev_labels_and_rows_and_not_to_patience(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    data, examples = field
+    config = config_for(tiny_model, epochs=4, evaluations=4, checkpoint_seconds=0.001)
+    patient = config_for(tiny_model, epochs=4, evaluations=4, checkpoint_seconds=0.001, patience=4)
+    rest, calm = killed_once(config, field, tmp_path / "patience", patient, field)
+    assert rest == calm.counts["steps"] - 8
+
+    passages = list(data.passages)
+    wrong = {query: {passages[n % 40]: 1} for n, query in enumerate(data.qrels["dev"])}
+    relabelled = (replace(data, qrels={**data.qrels, "dev": wrong}), examples)
+    rest, result = killed_once(config, field, tmp_path / "dev", config, relabelled)
+    assert rest == result.counts["steps"]
+    assert result.counts["dev nDCG@10 before"] != calm.counts["dev nDCG@10 before"]
+    said = next(note for note in result.notes if "checkpoint" in note)
+    assert "of step 8 was made with the dev data" in said and "Put the dev data back" in said
+
+    general = tmp_path / "general.jsonl"
+    general.write_text("".join(json.dumps({"query": f"what {n}", "pos": [f"text {n}"]}) + "\n" for n in range(30)))
+    replayed = config_for(tiny_model, epochs=4, checkpoint_seconds=0.001, replay=str(general), replay_share=0.1)
+    asked = next(iter(data.qrels["test"]))
+    held = replace(data.queries[asked], text="what 1")  # a row that asks what a test query asks is not practised
+    filtered = (replace(data, queries={**data.queries, asked: held}), examples)
+    rest, result = killed_once(replayed, field, tmp_path / "replay", replayed, filtered)
+    assert rest == result.counts["steps"]
+    assert "made with the training data" in " ".join(result.notes)
 
 
 def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:

@@ -21,7 +21,7 @@ from fieldtune.training.modes import set_up
 from fieldtune.training.pretrain import pretrain
 from fieldtune.training.replay import replay_rows
 from fieldtune.types import Example
-from fieldtune.workspace import digest, file_digest
+from fieldtune.workspace import digest
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,6 @@ class Replayed:
     dropped: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
     note = f"{len(found.examples):,} general rows of {path.name} were mixed in, {share:.0%} of all (training.replay)."
     if share < 0.9 * settings.replay_share:
         note += f" The file has no more; training.replay_share asks for {settings.replay_share:.0%}."
-    return Replayed(found.examples, found.dropped, found.broken, (note,), file_digest(path))
+    return Replayed(found.examples, found.dropped, found.broken, (note,))
 
 
 def pretrain_first(

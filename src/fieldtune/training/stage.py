@@ -32,7 +32,7 @@ from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.optimizer import freezes_embeddings
-from fieldtune.training.pairs import make_pairs
+from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report, both, reporting, require_reporters
@@ -40,7 +40,7 @@ from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
-from fieldtune.workspace import file_digest, write_jsonl
+from fieldtune.workspace import write_jsonl
 
 
 def tune(
@@ -80,7 +80,7 @@ def tune(
     pairs = make_pairs([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = development_of(config, data, encoder, vectors)
-    key = _key(config, encoder, examples, recipe, replay.key)
+    key = _key(config, encoder, pairs, recipe, development)
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
@@ -195,14 +195,16 @@ def tune(
     return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
-def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, replay: str) -> str:
-    """Names everything that decides the weights: base, rows, settings, and the second model of the loss.
+def _key(config: Config, encoder: Encoder, pairs: Pairs, recipe: Recipe, development: Development | None) -> str:
+    """Names everything that decides the weights: base, rows, the dev sample that
+    the best are chosen on, settings, and the second model of the loss.
 
     `patience` decides where training ends, not how it goes up to there: a run may go on with another.
     """
     parts: dict[str, Any] = {
         "base model": encoder.fingerprint,
-        "training data": [file_digest(examples), replay],
+        "training data": pairs.digest(),
+        "dev data": "" if development is None else development.digest(),
         "seed": config.seed,
         "loss": recipe.loss,
         "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "report_to", "patience"}),
