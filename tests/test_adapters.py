@@ -286,6 +286,10 @@ def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, P
 
     with pytest.raises(FieldtuneError, match="loss=kl"):
         train_query_adapter(make_config({"training": {"loss": "kl"}}), *closed, tmp_path / "out")
+    qrels = closed[0] / "qrels" / "train.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp1\t1\n")
+    with pytest.raises(ConfigError, match="two queries or more with different positives"):
+        train_query_adapter(make_config({"negatives": {"per_query": 0}}), *closed, tmp_path / "out")
 
 
 def test_a_disk_that_fills_under_an_adapter_is_named_and_leaves_nothing(

@@ -132,6 +132,10 @@ def test_components_keep_a_teachers_similarities_in_the_students_axes() -> None:
 
 BARE = [Example(f"q{n}", (f"p{n}",)) for n in range(4)]
 HARD = [replace(row, neg=(f"n{n}",)) for n, row in enumerate(BARE)]
+# Rows without a wrong passage for any query: one query, one passage, passages that are right for all.
+ONE_QUERY = [Example("q", tuple(f"p{n}" for n in range(4)))]
+ONE_PASSAGE = [Example(f"q{n}", ("p",)) for n in range(4)]
+ALIKE = [Example("q1", ("a",), known=("b",)), Example("q2", ("b",), known=("a",))]
 TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
 
 
@@ -145,6 +149,8 @@ TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
         ("auto", TAUGHT, "cosine of the base model", "mnrl"),
         ("auto", TAUGHT, "given with the labels", "mnrl"),
         ("cached", BARE, "none", "mnrl"),
+        ("auto", [*ONE_PASSAGE, Example("q0", ("other",))], "none", "mnrl"),
+        ("auto", [replace(ONE_QUERY[0], neg=("n",))], "none", "mnrl"),
         ("margin_mse", TAUGHT, "given with the labels", "margin_mse"),
         ("cosent", HARD, "none", "cosent"),
     ],
@@ -162,17 +168,22 @@ def test_the_rows_decide_on_the_loss(wanted: str, rows: list[Example], kind: str
         ("margin_mse", TAUGHT, "cosine of the base model", "a teacher's scores"),
         ("cosine", BARE, "none", "scores that differ"),
         ("cosine", TAUGHT, "cross-encoder", "the lowest is -2"),
-        ("mnrl", BARE[:1], "none", "at least two pairs"),
+        ("mnrl", BARE[:1], "none", "two queries or more with different positives"),
+        ("auto", ONE_QUERY, "none", "two queries or more with different positives"),
+        ("gte", ONE_QUERY, "none", "two queries or more with different positives"),
+        ("cached", ONE_PASSAGE, "none", "two queries or more with different positives"),
+        ("symmetric", ALIKE, "none", "two queries or more with different positives"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_named_with_the_rows_and_those_that_do(
     loss: str, rows: list[Example], kind: str, lacks: str
 ) -> None:
-    shape = shape_of(make_pairs(rows), kind)
+    pairs = make_pairs(rows)
+    shape = shape_of(pairs, kind)
     with pytest.raises(ConfigError, match=lacks) as caught:
         choose(loss, shape)
-    assert f"{len(rows)} pairs" in caught.value.message
-    fitting = caught.value.hint.removeprefix("losses that fit them: ").split(", ")
+    assert f"{len(pairs)} pairs" in caught.value.message
+    fitting = caught.value.hint.partition("; or")[0].removeprefix("losses that fit them: ").split(", ")
     assert loss not in fitting
     for other in fitting if fitting != ["none"] else []:
         assert choose(other, shape) == other
