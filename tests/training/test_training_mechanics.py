@@ -25,8 +25,10 @@ from fieldtune.errors import ConfigError, MissingExtraError, ModelError
 from fieldtune.training import aside, checkpoint, loop
 from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
+from fieldtune.training.devices.replicated import Replicated
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.loop import Hooks, train
+from fieldtune.training.losses import make_objective
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
@@ -365,6 +367,46 @@ def test_a_penalty_holds_the_weights_back(tiny_model: str, tmp_path: Path) -> No
         return sum(float((weight - there[name]).pow(2).sum()) for name, weight in weights(one).items())
 
     assert 0 < distance(encoder) < 0.5 * distance(free)
+
+
+def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_a_checkpoint(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    """The root of a length of 0 has such a gradient, and a value of 0."""
+    encoder, calls = Encoder.load(tiny_model, precision="fp32"), []
+    weight = next(encoder.model.parameters())
+
+    def penalty() -> torch.Tensor:
+        calls.append(1)
+        apart = (weight - weight.detach()).pow(2).sum()
+        return apart.sqrt() if len(calls) == 6 else apart
+
+    with pytest.raises(ModelError, match=r"the gradient is nan at step 6 of 10, though the loss is a number") as caught:
+        train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "k", Hooks(penalty=penalty))
+    assert "learning_rate" in caught.value.hint
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["progressed"]["step"] == 5
+    assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+@pytest.mark.parametrize(("scale", "found"), [(65_536.0, 0.0), (0.5, float("inf"))])
+def test_a_step_left_out_for_its_scale_is_no_damage_until_no_scale_is_left(
+    tiny_model: str, scale: float, found: float
+) -> None:
+    class Scaler:
+        def unscale_(self, _: Any) -> None: ...
+        def step(self, _: Any) -> None: ...
+        def update(self) -> None: ...
+        def get_scale(self) -> float:
+            return scale
+
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    stepper = Replicated(encoder, recipe(), make_objective(recipe(), None, 32, encoder.model.device), None)
+    stepper.scaler = Scaler()  # type: ignore[assignment]
+    for weight in encoder.model.parameters():
+        weight.grad = torch.full_like(weight, float("inf"))
+    stepper.update(1.0)
+    assert stepper.norm == found
 
 
 def test_every_row_of_the_log_is_reported(tiny_model: str, tmp_path: Path) -> None:

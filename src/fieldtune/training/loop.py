@@ -118,6 +118,12 @@ def train(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
                     "lower training.learning_rate, or set training.precision=fp32",
                 )
+            if not math.isfinite(session.stepper.norm):  # the weights are no numbers from here on
+                raise ModelError(
+                    f"the gradient is {session.stepper.norm} at step {state.step + 1} of {len(steps)}, though the loss "
+                    f"is a number ({loss:.4f})",
+                    "lower training.learning_rate, or set training.precision=fp32; the checkpoint before it is kept",
+                )
             state.step += 1
             losses.append(loss)
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
