@@ -200,10 +200,16 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
     _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4)
     assert "Loss mnrl, chosen for rows of 4 pairs" in said
     assert "chosen from the base model" in said
-    assert "batch_size is 16, there are 4 pairs" in said
+    assert "batch_size is 16 and training.accumulate 4, there are 4 pairs: every step sees all of them" in said
     assert "that is not one batch of 64" in said
     _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4, loss="triplet")
     assert "not one batch" not in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD)
+    assert "batch_size is 16, there are 4 pairs" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, batch_size=2, accumulate=4)  # 4 pairs for a step of 8
+    assert "batch_size is 2 and training.accumulate 4, there are 4 pairs" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, batch_size=2, accumulate=2)
+    assert "every step sees all" not in said
     recipe, said = recipe_notes(tiny_model, tmp_path, TAUGHT, loss="kl")
     assert "Teacher temperature 1.25, half the middle spread (2.5)" in said
     assert recipe.student_temperature == pytest.approx(1 / recipe.scale)
@@ -334,6 +340,19 @@ def test_a_checkpoint_belongs_to_its_dev_labels_and_rows_and_not_to_patience(
     rest, result = killed_once(replayed, field, tmp_path / "replay", replayed, filtered)
     assert rest == result.counts["steps"]
     assert "made with the training data" in " ".join(result.notes)
+
+
+def test_a_base_that_reads_no_tokens_is_named_with_what_to_take(
+    field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer, models
+
+    words = StaticEmbedding(Tokenizer(models.WordLevel({"[UNK]": 0, "rent": 1}, unk_token="[UNK]")), embedding_dim=8)
+    SentenceTransformer(modules=[words], device="cpu").save(str(tmp_path / "static"))
+    with pytest.raises(ModelError, match="not a plain text encoder") as caught:
+        trained(config_for(str(tmp_path / "static")), field, tmp_path / "run")
+    assert "set model.base to" in caught.value.hint and "fieldtune adapter train" in caught.value.hint
 
 
 def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:

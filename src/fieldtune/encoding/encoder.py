@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -58,7 +59,8 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens.of(model) if takes_token_ids(model) else None
-        how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        limit = model.max_seq_length or 0  # infinite in static models
+        how = [self.precision, int(limit) if math.isfinite(limit) else 0, self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
         self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
         """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""

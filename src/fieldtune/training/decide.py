@@ -135,9 +135,12 @@ def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float
 def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str]:
     """What a batch, a number format or a similarity really comes to here."""
     settings, notes = config.training, []
-    if shape.pairs < settings.batch_size:
+    size = settings.batch_size * settings.accumulate
+    if shape.pairs < size:
+        more = f" and training.accumulate {settings.accumulate}" if settings.accumulate > 1 else ""
         notes.append(
-            f"training.batch_size is {settings.batch_size}, there are {shape.pairs} pairs: every step sees all of them."
+            f"training.batch_size is {settings.batch_size}{more}, there are {shape.pairs} pairs: every step sees all "
+            "of them."
         )
     exact = loss in SUMS or (loss == "kl" and not settings.contrastive_share)
     if settings.accumulate > 1 and not exact:

@@ -66,7 +66,9 @@ def tune(
     if encoder.tokens is None:
         raise ModelError(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
-            "fieldtune trains models whose first module is a Transformer",
+            "set model.base to a Sentence Transformers model whose first module is a Transformer, with tokenizer.json "
+            "and a pooling that includes the prompt, such as builtin:multilingual-e5-small; vectors of any other model "
+            "can be tuned by fieldtune adapter train",
         )
     config, made_notes = with_base_share(config, data)
     require_reporters(config.training.report_to)
