@@ -16,12 +16,13 @@ import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.encoding import Encoder, SingleEncoder
-from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
+from fieldtune.errors import BusyError, ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
 from fieldtune.stages.reindex import reindex
 from fieldtune.stages.run import Run
+from fieldtune.tuning import search_settings
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest
 
@@ -365,6 +366,46 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     with pytest.raises(ConfigError, match="has 32"):
         run_pipeline(config(tiny_beir, tiny_model, tmp_path / "run", matryoshka=[64]))
     assert not (tmp_path / "run" / "stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"dev_dimension": 64}, "dev_dimension asks for 64 dimensions, .* has 32"),
+        ({"query_tokens": 40}, "query_tokens asks for 40 tokens, .* is set to read 32"),
+        ({"passage_tokens": 33}, "passage_tokens asks for 33 tokens"),
+        ({"method": "lora", "seeds": 3}, "training.seeds averages whole models"),
+        ({"method": "adapter", "base_share": 0.3}, "training.base_share mixes weights"),
+        ({"m3": {"train": "both"}, "seeds": 2}, "training.seeds=2 does not go with training.m3.train=both"),
+        ({"loss": "guided", "guide": "builtin:nothing-like-it"}, "nothing-like-it"),
+        ({"replay": "/no/such/rows.jsonl"}, "no such file"),
+        ({"method": "qlora"}, "qlora needs an NVIDIA GPU"),
+    ],
+)
+def test_what_training_would_refuse_is_refused_before_any_work(
+    tiny_beir: Path,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: dict[str, object],
+    said: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = config(tiny_beir, tiny_model, tmp_path / "run", **training)
+    with pytest.raises(FieldtuneError, match=said) as caught:
+        run_pipeline(given)
+    assert caught.value.hint
+    with pytest.raises(FieldtuneError, match=said):
+        search_settings(given, tmp_path / "search", trials=2)
+    assert not (tmp_path / "run").exists() and not (tmp_path / "search").exists()
+
+
+def test_what_is_made_ready_here_may_be_trained_on_another_machine(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = config(tiny_beir, tiny_model, tmp_path / "run", method="qlora")
+    assert run_pipeline(given, last="documents")[-1].stage == "documents"
 
 
 def test_more_tokens_than_the_model_reads_are_refused_before_any_work(

@@ -221,10 +221,10 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
 
 
 def test_lengths_and_sizes_beyond_the_model_are_named(tiny_model: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="query_tokens asks for 40 tokens") as caught:
+    with pytest.raises(ConfigError, match="query_tokens asks for 40 tokens") as caught:
         recipe_notes(tiny_model, tmp_path, HARD, query_tokens=40)
     assert "model.max_tokens to 40" in caught.value.hint
-    with pytest.raises(ModelError, match="dev_dimension asks for 64"):
+    with pytest.raises(ConfigError, match="dev_dimension asks for 64"):
         recipe_notes(tiny_model, tmp_path, HARD, dev_dimension=64)
 
 
