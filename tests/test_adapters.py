@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune import cli
@@ -433,6 +434,30 @@ def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, P
 
     with pytest.raises(FieldtuneError, match="loss=kl"):
         train_query_adapter(make_config({"training": {"loss": "kl"}}), *closed, tmp_path / "out")
+    qrels = closed[0] / "qrels" / "train.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp1\t1\n")
+    with pytest.raises(ConfigError, match="two queries or more with different positives"):
+        train_query_adapter(make_config({"negatives": {"per_query": 0}}), *closed, tmp_path / "out")
+
+
+def test_a_disk_that_fills_under_an_adapter_is_named_and_leaves_nothing(
+    tiny_model: str, tuned: dict[str, Path], closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    def full(_: Any, folder: Path | str) -> None:
+        (Path(folder) / "weights").write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(SentenceTransformer, "save", full)
+    monkeypatch.setattr(QueryAdapter, "save", full)
+    with pytest.raises(ModelError, match="disk is full: the merged model") as caught:
+        merge_adapter(tiny_model, tuned["law"], tmp_path / "new" / "merged")
+    assert "make room" in caught.value.hint and "checkpoint" not in caught.value.hint
+    config = make_config({"training": {"epochs": 1}})
+    with pytest.raises(ModelError, match="disk is full: the adapter"):
+        train_query_adapter(config, *closed, tmp_path / "new" / "adapter")
+    assert not list((tmp_path / "new").iterdir())
 
 
 def run(words: list[str]) -> int:

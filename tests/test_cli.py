@@ -286,9 +286,18 @@ def test_ctrl_c_says_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch, caps
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_not_called_a_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "run/model"),
+        RuntimeError("lance error: LanceError(IO): No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_not_called_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
     def full(*_: object) -> list[object]:
-        raise OSError(errno.ENOSPC, "No space left on device", "run/model")
+        raise error
 
     monkeypatch.setattr("fieldtune.doctor.examine", full)
     assert call("doctor") == 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
 from fieldtune.encoding import Encoder, SingleEncoder
-from fieldtune.errors import BusyError, ConfigError, InputError, ModelError
+from fieldtune.errors import BusyError, ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
+from fieldtune.stages.reindex import reindex
 from fieldtune.stages.run import Run
+from fieldtune.tuning import search_settings
 from fieldtune.types import Result
 from fieldtune.workspace import Workspace, digest
 
@@ -365,6 +368,46 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     assert not (tmp_path / "run" / "stages").exists()
 
 
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"dev_dimension": 64}, "dev_dimension asks for 64 dimensions, .* has 32"),
+        ({"query_tokens": 40}, "query_tokens asks for 40 tokens, .* is set to read 32"),
+        ({"passage_tokens": 33}, "passage_tokens asks for 33 tokens"),
+        ({"method": "lora", "seeds": 3}, "training.seeds averages whole models"),
+        ({"method": "adapter", "base_share": 0.3}, "training.base_share mixes weights"),
+        ({"m3": {"train": "both"}, "seeds": 2}, "training.seeds=2 does not go with training.m3.train=both"),
+        ({"loss": "guided", "guide": "builtin:nothing-like-it"}, "nothing-like-it"),
+        ({"replay": "/no/such/rows.jsonl"}, "no such file"),
+        ({"method": "qlora"}, "qlora needs an NVIDIA GPU"),
+    ],
+)
+def test_what_training_would_refuse_is_refused_before_any_work(
+    tiny_beir: Path,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: dict[str, object],
+    said: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = config(tiny_beir, tiny_model, tmp_path / "run", **training)
+    with pytest.raises(FieldtuneError, match=said) as caught:
+        run_pipeline(given)
+    assert caught.value.hint
+    with pytest.raises(FieldtuneError, match=said):
+        search_settings(given, tmp_path / "search", trials=2)
+    assert not (tmp_path / "run").exists() and not (tmp_path / "search").exists()
+
+
+def test_what_is_made_ready_here_may_be_trained_on_another_machine(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = config(tiny_beir, tiny_model, tmp_path / "run", method="qlora")
+    assert run_pipeline(given, last="documents")[-1].stage == "documents"
+
+
 def test_more_tokens_than_the_model_reads_are_refused_before_any_work(
     tiny_beir: Path, tiny_model: str, tmp_path: Path
 ) -> None:
@@ -421,3 +464,46 @@ def test_a_share_of_the_base_weights_is_kept_when_asked(tiny_beir: Path, tiny_mo
         torch.testing.assert_close(half[name], (base[name] + value) / 2)
         moved += float((value - base[name]).abs().sum())
     assert moved > 1
+
+
+OWN_CODE = """
+from transformers import BertConfig, BertModel
+
+
+class OwnConfig(BertConfig):
+    model_type = "own-bert"
+
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+def with_own_code(model: str, folder: Path) -> str:
+    """A copy of the model whose transformer loads by Python code in its folder alone."""
+    shutil.copytree(model, folder)
+    path = next(folder.rglob("config.json"))
+    stated = json.loads(path.read_text()) | {"model_type": "own-bert", "architectures": ["OwnModel"]}
+    stated["auto_map"] = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    path.write_text(json.dumps(stated))
+    path.with_name("modeling_own.py").write_text(OWN_CODE)
+    return str(folder)
+
+
+def test_a_base_with_code_of_its_own_is_tuned_measured_and_indexed_where_that_is_trusted(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    given = settings(tiny_beir, with_own_code(tiny_model, tmp_path / "own"), tmp_path / "run", epochs=1, evaluations=1)
+    with pytest.raises(ModelError) as caught:
+        run_pipeline(make_config(given))
+    assert "model.trust_remote_code" in caught.value.hint
+    trusting = make_config(merge(given, {"model": {"trust_remote_code": True}}))
+    run_pipeline(trusting)
+    assert set(systems(tmp_path / "run")) == {"base", "tuned", "BM25"}
+    assert (tmp_path / "run" / "index" / "meta.json").exists()
+    changed = tmp_path / "corpus.jsonl"
+    changed.write_text("".join((tiny_beir / "corpus.jsonl").read_text().splitlines(keepends=True)[:50]))
+    assert reindex(trusting, [str(changed)], add=False).counts["passages"] == 50
+    with pytest.raises(ModelError):  # whoever gets the model decides anew
+        Encoder.load(str(tmp_path / "run" / "model"))

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _SAME = 0.9999  # least cosine between vectors of the merged folder and of base and adapter
+_NOTHING = "nothing was left half written, and what was there before stays"
 _PROBE = (
     "What does the tenant owe when the lease ends early?",
     "insulin dosage for children",
@@ -45,13 +46,14 @@ def merge_adapter(base: str, adapter: str | Path, out: Path) -> list[str]:
     """
     import torch
 
+    from fieldtune.training.checkpoint import room_to_write
     from fieldtune.training.merging import save_merged
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists already and is not empty", "give another --out")
     folder = adapter_folder(adapter)
     expected = _probed(load_adapters(base, {"merged": folder}, precision="fp32").encoder("merged"))
-    with atomic_folder(out) as temporary, torch.inference_mode():
+    with room_to_write(out, "the merged model", _NOTHING), atomic_folder(out) as temporary, torch.inference_mode():
         save_merged(Encoder.load(base, precision="fp32"), folder, temporary)
         found = _probed(Encoder.load(str(temporary), precision="fp32"))
         cosine = float(np.einsum("ij,ij->i", expected, found).min())
@@ -74,6 +76,7 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
     fieldtune.json; `QueryAdapter.load(out).apply(query_vectors)` uses it. Settings are those of training.query and of
     training and negatives at large. Returns lines that say what was made.
     """
+    from fieldtune.training.checkpoint import room_to_write
     from fieldtune.training.given import fit_on_given
     from fieldtune.training.reports import reporting, require_reporters
 
@@ -84,7 +87,7 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
     with reporting(config.training.report_to, out, config) as report:
         adapter, state, said = fit_on_given(config, loaded, *given, report)
     record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
-    with atomic_folder(out) as temporary:
+    with room_to_write(out, "the adapter", _NOTHING), atomic_folder(out) as temporary:
         if (out / "training").exists():  # TensorBoard's files
             os.replace(out / "training", temporary / "training")
         adapter.save(temporary)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+_FULL_DISK = ("No space left on device", "(os error 28)", "Disk quota exceeded")
 
 
 class FieldtuneError(Exception):
@@ -51,3 +54,19 @@ class MissingExtraError(FieldtuneError):
 
 class BusyError(FieldtuneError):
     """Another process works in the same run folder."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk, or a quota used up, stands behind an error.
+
+    Libraries wrap what the system says (torch's streams), or pass its words on without the number: safetensors and
+    tokenizers raise plain exceptions.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(cause) for words in _FULL_DISK):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 
 from fieldtune.console import note
-from fieldtune.errors import FieldtuneError
+from fieldtune.errors import FieldtuneError, disk_is_full
 
 DONE, BUG, YOURS, NOT_GOOD_ENOUGH, INTERRUPTED = 0, 1, 2, 3, 130
 """NOT_GOOD_ENOUGH: what was asked for as a condition does not hold; nothing went wrong."""
@@ -57,6 +57,10 @@ def _explained(error: Exception) -> int:
     if _is_of_the_parser(error):
         note(f"error: {error.format_message()}", style="bold red")  # type: ignore[attr-defined]
         note("  fieldtune --help, or fieldtune COMMAND --help")
+        return YOURS
+    if disk_is_full(error):
+        note(f"error: {error}", style="bold red")
+        note(f"  {_CURABLE[errno.ENOSPC]}")
         return YOURS
     note(f"bug: {type(error).__name__}: {error}", style="bold red")
     note("  please report it with what --debug prints")

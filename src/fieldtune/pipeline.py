@@ -58,8 +58,10 @@ def run_pipeline(config: Config, *, first: str = "", last: str = "") -> list[Res
     begin, end = _position(first, 0), _position(last, len(STAGES) - 1)
     if begin > end:
         raise ConfigError(f"--from {first} lies behind --until {last}", f"the order is {', '.join(NAMES)}")
-    require_fit(config)
-    if config.evaluation.general_data and end >= NAMES.index("training"):
+    training_at = NAMES.index("training")
+    trained = (Path(config.out) / "stages" / "training.json").exists()  # elsewhere, perhaps
+    require_fit(config, trains=end >= training_at and not trained)
+    if config.evaluation.general_data and end >= training_at:
         from fieldtune.probes import probes_of
 
         probes_of(config.evaluation)  # a set that cannot be used is told before hours of training
@@ -121,23 +123,16 @@ def _release_memory() -> None:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def require_fit(config: Config) -> None:
-    """Raise ConfigError or ModelError, before any work, for settings that ask for more than the base model or this
-    machine has."""
+def require_fit(config: Config, *, trains: bool = True) -> None:
+    """Raise a FieldtuneError, before any work, for settings that contradict each other, or ask for more than the base
+    model or this machine has; without `trains` the machine need not be able to train."""
     from fieldtune.encoding.engine import require
-    from fieldtune.training.devices.requirements import require_devices
-    from fieldtune.training.reports import require_reporters
+    from fieldtune.training.fit import require_training
 
-    require_reporters(config.training.report_to)
     if config.encoding.backend != "auto":
         require(config.encoding.backend, config.encoding.precision)
-    require_devices(config)
-    model, sizes = resolve_model(config.model.base), config.training.matryoshka
-    if sizes != "auto" and sizes and model.dimension is not None and max(sizes) > model.dimension:
-        raise ConfigError(
-            f"training.matryoshka asks for {max(sizes)} dimensions, {model.name} has {model.dimension}",
-            f"use sizes up to {model.dimension}",
-        )
+    model = resolve_model(config.model.base)
+    require_training(config, model, here=trains)
     require_length(config.model, model)
 
 

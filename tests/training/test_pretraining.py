@@ -129,12 +129,14 @@ def test_a_killed_pretraining_ends_with_the_weights_of_an_undisturbed_one(
     torch.manual_seed(999)
     resumed, again = run(masking_model, tmp_path / "cut", made)
     assert len(steps) == done.steps + 1
-    assert again == done
+    assert again == done and not again.notes
     for name, weight in weights(calm).items():
         assert torch.equal(weight, weights(resumed)[name]), name
     finished, third = run(masking_model, tmp_path / "cut", made)  # what is finished is not done again
     assert len(steps) == done.steps + 1
     assert third == done
+    _, other = run(masking_model, tmp_path / "cut", made, "of another model")
+    assert "another model" in " ".join(other.notes)
     assert all(torch.equal(weight, weights(finished)[name]) for name, weight in weights(calm).items())
 
 

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ import torch
 from fieldtune.config import Training, make_config
 from fieldtune.encoding import Encoder, resolve_precision
 from fieldtune.errors import ConfigError, MissingExtraError, ModelError
-from fieldtune.training import checkpoint, loop
+from fieldtune.training import aside, checkpoint, loop
+from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
+from fieldtune.training.devices.replicated import Replicated
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.loop import Hooks, train
+from fieldtune.training.losses import make_objective
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
@@ -249,8 +252,71 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     assert state.log == first.log
     assert any("another model" in note for note in state.notes)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "k")
+    state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "a third")
     assert any("could not be read" in note for note in state.notes)
+
+
+def interrupted(model: str, work: Path, made: Recipe, key: str, at: int) -> int:
+    """Train until the step `at` of this process, or to the end; returns how many steps were taken."""
+    real, steps = loop._step, []
+
+    def failing(*arguments: Any) -> float:
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(loop, "_step", failing)
+        train(Encoder.load(model, precision="fp32"), make_pairs(ROWS), made, development(), work, key)
+    return len(steps)
+
+
+def test_a_checkpoint_of_other_settings_is_kept_and_taken_up_again_with_them(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def key(rate: float, more: str = "") -> str:
+        return key_of({"dev data": "d", "training": {"learning_rate": rate, "lora": {"rank": 4}}}) + more
+
+    calm, state = run(tiny_model, tmp_path / "calm", recipe())
+    cut = tmp_path / "cut"
+    assert interrupted(tiny_model, cut, recipe(), key(1e-3, "-1"), 7) == 7
+    capsys.readouterr()
+    assert interrupted(tiny_model, cut, recipe(), key(2e-3, "-1"), 1) == 1  # the typing error
+    said = " ".join(capsys.readouterr().err.split())
+    assert "A checkpoint of step 7 was made with training.learning_rate = 0.001, now 0.002: it is kept until" in said
+    assert "Put training.learning_rate = 0.001 back to go on with it. Training begins anew." in said
+    assert interrupted(tiny_model, cut, recipe(), key(3e-3, "-1"), 0) == 0  # at once again, before any checkpoint
+    capsys.readouterr()
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    torch.manual_seed(999)
+    again = train(encoder, make_pairs(ROWS), recipe(), development(), cut, key(1e-3, "-1"))
+    assert again.log == state.log
+    alike(encoder, calm, 0.0)
+    assert len(list(cut.glob("other-*"))) <= 1
+
+
+def test_a_kill_between_the_parts_of_a_checkpoint_that_is_put_aside_loses_none(tmp_path: Path) -> None:
+    for killed in range(4):
+        folder = tmp_path / str(killed)
+        (folder / "deepspeed").mkdir(parents=True)
+        for name in ("best.pt", "checkpoint.pt", "deepspeed/step-3"):
+            (folder / name).write_text(name)
+        moves = []
+
+        def moved(source: Path, target: Path, moves: list[int] = moves, killed: int = killed) -> None:
+            moves.append(1)
+            if len(moves) > killed:
+                raise KeyboardInterrupt
+            os.rename(source, target)
+
+        with pytest.MonkeyPatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(aside.os, "replace", moved)
+            aside.put_aside(folder, "k", 9.0)
+        aside.bring_back(folder, "k", begun=(folder / "checkpoint.pt").exists())
+        for name in ("best.pt", "checkpoint.pt", "deepspeed/step-3"):
+            assert (folder / name).read_text() == name
+        assert not list(folder.glob("other-*"))
 
 
 def test_a_learned_projection_is_trained_and_comes_back_from_a_checkpoint(
@@ -301,6 +367,46 @@ def test_a_penalty_holds_the_weights_back(tiny_model: str, tmp_path: Path) -> No
         return sum(float((weight - there[name]).pow(2).sum()) for name, weight in weights(one).items())
 
     assert 0 < distance(encoder) < 0.5 * distance(free)
+
+
+def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_a_checkpoint(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    """The root of a length of 0 has such a gradient, and a value of 0."""
+    encoder, calls = Encoder.load(tiny_model, precision="fp32"), []
+    weight = next(encoder.model.parameters())
+
+    def penalty() -> torch.Tensor:
+        calls.append(1)
+        apart = (weight - weight.detach()).pow(2).sum()
+        return apart.sqrt() if len(calls) == 6 else apart
+
+    with pytest.raises(ModelError, match=r"the gradient is nan at step 6 of 10, though the loss is a number") as caught:
+        train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "k", Hooks(penalty=penalty))
+    assert "learning_rate" in caught.value.hint
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["progressed"]["step"] == 5
+    assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+@pytest.mark.parametrize(("scale", "found"), [(65_536.0, 0.0), (0.5, float("inf"))])
+def test_a_step_left_out_for_its_scale_is_no_damage_until_no_scale_is_left(
+    tiny_model: str, scale: float, found: float
+) -> None:
+    class Scaler:
+        def unscale_(self, _: Any) -> None: ...
+        def step(self, _: Any) -> None: ...
+        def update(self) -> None: ...
+        def get_scale(self) -> float:
+            return scale
+
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    stepper = Replicated(encoder, recipe(), make_objective(recipe(), None, 32, encoder.model.device), None)
+    stepper.scaler = Scaler()  # type: ignore[assignment]
+    for weight in encoder.model.parameters():
+        weight.grad = torch.full_like(weight, float("inf"))
+    stepper.update(1.0)
+    assert stepper.norm == found
 
 
 def test_every_row_of_the_log_is_reported(tiny_model: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune.beir import RetrievalData, load_beir
@@ -18,7 +19,7 @@ from fieldtune.config import Config, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, ModelError
-from fieldtune.training import tune
+from fieldtune.training import loop, tune
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development
@@ -131,6 +132,10 @@ def test_components_keep_a_teachers_similarities_in_the_students_axes() -> None:
 
 BARE = [Example(f"q{n}", (f"p{n}",)) for n in range(4)]
 HARD = [replace(row, neg=(f"n{n}",)) for n, row in enumerate(BARE)]
+# Rows without a wrong passage for any query: one query, one passage, passages that are right for all.
+ONE_QUERY = [Example("q", tuple(f"p{n}" for n in range(4)))]
+ONE_PASSAGE = [Example(f"q{n}", ("p",)) for n in range(4)]
+ALIKE = [Example("q1", ("a",), known=("b",)), Example("q2", ("b",), known=("a",))]
 TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
 
 
@@ -144,6 +149,8 @@ TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
         ("auto", TAUGHT, "cosine of the base model", "mnrl"),
         ("auto", TAUGHT, "given with the labels", "mnrl"),
         ("cached", BARE, "none", "mnrl"),
+        ("auto", [*ONE_PASSAGE, Example("q0", ("other",))], "none", "mnrl"),
+        ("auto", [replace(ONE_QUERY[0], neg=("n",))], "none", "mnrl"),
         ("margin_mse", TAUGHT, "given with the labels", "margin_mse"),
         ("cosent", HARD, "none", "cosent"),
     ],
@@ -161,17 +168,22 @@ def test_the_rows_decide_on_the_loss(wanted: str, rows: list[Example], kind: str
         ("margin_mse", TAUGHT, "cosine of the base model", "a teacher's scores"),
         ("cosine", BARE, "none", "scores that differ"),
         ("cosine", TAUGHT, "cross-encoder", "the lowest is -2"),
-        ("mnrl", BARE[:1], "none", "at least two pairs"),
+        ("mnrl", BARE[:1], "none", "two queries or more with different positives"),
+        ("auto", ONE_QUERY, "none", "two queries or more with different positives"),
+        ("gte", ONE_QUERY, "none", "two queries or more with different positives"),
+        ("cached", ONE_PASSAGE, "none", "two queries or more with different positives"),
+        ("symmetric", ALIKE, "none", "two queries or more with different positives"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_named_with_the_rows_and_those_that_do(
     loss: str, rows: list[Example], kind: str, lacks: str
 ) -> None:
-    shape = shape_of(make_pairs(rows), kind)
+    pairs = make_pairs(rows)
+    shape = shape_of(pairs, kind)
     with pytest.raises(ConfigError, match=lacks) as caught:
         choose(loss, shape)
-    assert f"{len(rows)} pairs" in caught.value.message
-    fitting = caught.value.hint.removeprefix("losses that fit them: ").split(", ")
+    assert f"{len(pairs)} pairs" in caught.value.message
+    fitting = caught.value.hint.partition("; or")[0].removeprefix("losses that fit them: ").split(", ")
     assert loss not in fitting
     for other in fitting if fitting != ["none"] else []:
         assert choose(other, shape) == other
@@ -188,10 +200,16 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
     _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4)
     assert "Loss mnrl, chosen for rows of 4 pairs" in said
     assert "chosen from the base model" in said
-    assert "batch_size is 16, there are 4 pairs" in said
+    assert "batch_size is 16 and training.accumulate 4, there are 4 pairs: every step sees all of them" in said
     assert "that is not one batch of 64" in said
     _, said = recipe_notes(tiny_model, tmp_path, HARD, accumulate=4, loss="triplet")
     assert "not one batch" not in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD)
+    assert "batch_size is 16, there are 4 pairs" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, batch_size=2, accumulate=4)  # 4 pairs for a step of 8
+    assert "batch_size is 2 and training.accumulate 4, there are 4 pairs" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, batch_size=2, accumulate=2)
+    assert "every step sees all" not in said
     recipe, said = recipe_notes(tiny_model, tmp_path, TAUGHT, loss="kl")
     assert "Teacher temperature 1.25, half the middle spread (2.5)" in said
     assert recipe.student_temperature == pytest.approx(1 / recipe.scale)
@@ -203,10 +221,10 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
 
 
 def test_lengths_and_sizes_beyond_the_model_are_named(tiny_model: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="query_tokens asks for 40 tokens") as caught:
+    with pytest.raises(ConfigError, match="query_tokens asks for 40 tokens") as caught:
         recipe_notes(tiny_model, tmp_path, HARD, query_tokens=40)
     assert "model.max_tokens to 40" in caught.value.hint
-    with pytest.raises(ModelError, match="dev_dimension asks for 64"):
+    with pytest.raises(ConfigError, match="dev_dimension asks for 64"):
         recipe_notes(tiny_model, tmp_path, HARD, dev_dimension=64)
 
 
@@ -229,8 +247,17 @@ def test_training_that_changes_nothing_is_an_error(
     assert not (tmp_path / "run" / "model").exists()
 
 
+FULL = {
+    "of the system": OSError(errno.ENOSPC, "No space left on device"),
+    "of safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "of tokenizers": Exception("No space left on device (os error 28)"),
+    "a quota": SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)"),
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
 def test_a_disk_that_fills_while_the_model_is_saved_leaves_the_model_before(
-    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     work = tmp_path / "run"
     (work / "model").mkdir(parents=True)
@@ -238,11 +265,12 @@ def test_a_disk_that_fills_while_the_model_is_saved_leaves_the_model_before(
 
     def full(self: SentenceTransformer, folder: str, *_: Any, **__: Any) -> None:
         (Path(folder) / "model.safetensors").write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise FULL[kind]
 
     monkeypatch.setattr(SentenceTransformer, "save", full)
-    with pytest.raises(ModelError, match="the model could not be written"):
+    with pytest.raises(ModelError, match="the model could not be written") as caught:
         trained(config_for(tiny_model), field, work)
+    assert "make room and run the same command again" in caught.value.hint
     assert [path.name for path in (work / "model").iterdir()] == ["before"]
     assert not list(work.glob(".model*"))
 
@@ -263,6 +291,68 @@ def test_a_folder_that_gives_other_vectors_is_not_kept(
     with pytest.raises(ModelError, match="other vectors than the trained one"):
         trained(config_for(tiny_model), field, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
+
+
+def killed_once(
+    config: Config, field: tuple[RetrievalData, Path], work: Path, then: Config, other: tuple[RetrievalData, Path]
+) -> tuple[int, Result]:
+    """A run killed at its last step; the steps of the one that comes after it, with what that is given, and its end."""
+    real, steps = loop._step, []
+
+    def counted(*arguments: Any) -> float:
+        steps.append(1)
+        if len(steps) == 9:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(config, field, work)
+        _, result = trained(then, other, work)
+    return len(steps) - 9, result
+
+
+def test_a_checkpoint_belongs_to_its_dev_labels_and_rows_and_not_to_patience(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    data, examples = field
+    config = config_for(tiny_model, epochs=4, evaluations=4, checkpoint_seconds=0.001)
+    patient = config_for(tiny_model, epochs=4, evaluations=4, checkpoint_seconds=0.001, patience=4)
+    rest, calm = killed_once(config, field, tmp_path / "patience", patient, field)
+    assert rest == calm.counts["steps"] - 8
+
+    passages = list(data.passages)
+    wrong = {query: {passages[n % 40]: 1} for n, query in enumerate(data.qrels["dev"])}
+    relabelled = (replace(data, qrels={**data.qrels, "dev": wrong}), examples)
+    rest, result = killed_once(config, field, tmp_path / "dev", config, relabelled)
+    assert rest == result.counts["steps"]
+    assert result.counts["dev nDCG@10 before"] != calm.counts["dev nDCG@10 before"]
+    said = next(note for note in result.notes if "checkpoint" in note)
+    assert "of step 8 was made with the dev data" in said and "Put the dev data back" in said
+
+    general = tmp_path / "general.jsonl"
+    general.write_text("".join(json.dumps({"query": f"what {n}", "pos": [f"text {n}"]}) + "\n" for n in range(30)))
+    replayed = config_for(tiny_model, epochs=4, checkpoint_seconds=0.001, replay=str(general), replay_share=0.1)
+    asked = next(iter(data.qrels["test"]))
+    held = replace(data.queries[asked], text="what 1")  # a row that asks what a test query asks is not practised
+    filtered = (replace(data, queries={**data.queries, asked: held}), examples)
+    rest, result = killed_once(replayed, field, tmp_path / "replay", replayed, filtered)
+    assert rest == result.counts["steps"]
+    assert "made with the training data" in " ".join(result.notes)
+
+
+def test_a_base_that_reads_no_tokens_is_named_with_what_to_take(
+    field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer, models
+
+    words = StaticEmbedding(Tokenizer(models.WordLevel({"[UNK]": 0, "rent": 1}, unk_token="[UNK]")), embedding_dim=8)
+    SentenceTransformer(modules=[words], device="cpu").save(str(tmp_path / "static"))
+    with pytest.raises(ModelError, match="not a plain text encoder") as caught:
+        trained(config_for(str(tmp_path / "static")), field, tmp_path / "run")
+    assert "set model.base to" in caught.value.hint and "fieldtune adapter train" in caught.value.hint
 
 
 def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 
 from fieldtune import training
+from fieldtune.beir import RetrievalData
 from fieldtune.cli import main
 from fieldtune.config import load_config, make_config
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
 from fieldtune.pipeline import run_pipeline
+from fieldtune.training.checkpoint import room_to_write
 from fieldtune.tuning import search_settings
 from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings
@@ -226,18 +229,34 @@ def test_a_trial_that_fails_is_recorded_but_the_first_one_is_told(
         calls.append(1)
         if len(calls) == 2:
             raise ModelError("the loss is nan at step 3 of 9", "lower the rate")
+        if len(calls) == 3:
+            raise ConfigError("training.loss kl: the teacher gives all passages of a query the same score", "another")
         return real(*arguments, **more)
 
     monkeypatch.setattr(training, "tune", failing)
-    found = search_settings(config, tmp_path, trials=3)
-    assert [one.state for one in found.trials] == ["done", "failed", "done"]
-    assert found.trials[1].dev is None
-    assert "loss is nan" in found.trials[1].why
-    assert found.best.number != 2
+    found = search_settings(config, tmp_path, trials=4)
+    assert [one.state for one in found.trials] == ["done", "failed", "failed", "done"]
+    assert found.trials[1].dev is found.trials[2].dev is None
+    assert "loss is nan" in found.trials[1].why and "same score" in found.trials[2].why
+    assert found.best.number not in (2, 3)
     shutil.rmtree(tmp_path / "run")
     calls[:] = [1]
     with pytest.raises(ModelError, match="loss is nan"):
         search_settings(config, tmp_path / "other", trials=3)
+
+
+def test_a_trial_on_a_full_disk_is_no_failed_trial(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        with room_to_write(tmp_path, "the checkpoint"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training, "tune", full)
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run")
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+    with pytest.raises(ModelError, match="disk is full"):
+        trial_module.run_trial(config, inputs, tmp_path / "002", 2, {}, lambda _: False)
 
 
 def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

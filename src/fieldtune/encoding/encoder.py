@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -58,19 +59,27 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens.of(model) if takes_token_ids(model) else None
-        how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        limit = model.max_seq_length or 0  # infinite in static models
+        how = [self.precision, int(limit) if math.isfinite(limit) else 0, self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
         self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
         """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""
 
     @classmethod
-    def load(cls, name: str, *, settings: Model | None = None, precision: PrecisionSetting = "auto") -> Encoder:
+    def load(
+        cls, name: str, *, settings: Model | None = None, precision: PrecisionSetting = "auto", trust: bool = False
+    ) -> Encoder:
         """Load a hub id, local folder or builtin:NAME; `settings` may change prompts and length.
 
+        `trust` lets code of the model's folder run, for one made of a base whose code is trusted, without the settings
+        that were meant for the base: its folder states prompts and length itself.
         Raises ModelError when the model cannot be found or loaded.
         """
+        from fieldtune.config import Model
+
         resolved = resolve_model(name)
-        model = load_model(name if settings is None else settings.model_copy(update={"base": name}))
+        own = settings or Model(trust_remote_code=trust)
+        model = load_model(own.model_copy(update={"base": name}))
         passages = ""
         if has_query_route(model):  # a model tuned with method=query remembers whose passages it left as they were
             record = read_record(resolved.folder / "adapter")

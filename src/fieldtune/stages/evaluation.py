@@ -71,7 +71,7 @@ def run(run: Run) -> Result:
             base, texts, "query", run.path("vectors"), label="encoding queries (base)"
         ),
     )
-    load_tuned = partial(Encoder.load, str(run.path("model")))
+    load_tuned = partial(Encoder.load, str(run.path("model")), trust=config.model.trust_remote_code)
     models: list[tuple[str, Callable[[], Encoder]]] = [("base", lambda: base), ("tuned", load_tuned)]
     funnel = run.funnel()
     measured = with_trained_sizes(config.evaluation, funnel)

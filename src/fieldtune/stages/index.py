@@ -28,7 +28,7 @@ def run(run: Run) -> Result:
 
     passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
     model = run.path("model")
-    encoder = Encoder.load(str(model))
+    encoder = Encoder.load(str(model), trust=run.config.model.trust_remote_code)
     texts = [passage.content for passage in passages]
     three = ThreeWays.of(run, model, encoder)
     made = None if three is None else three.passages(texts)

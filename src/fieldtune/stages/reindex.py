@@ -54,7 +54,7 @@ def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
     read, documents, cut = _read(run, paths)
     failed = {str(row["file"]) for row in documents.details["failed"]}
     passages, changes = _compared(before, read, failed, add)
-    encoder = Encoder.load(str(model))
+    encoder = Encoder.load(str(model), trust=run.config.model.trust_remote_code)
     three = ThreeWays.of(run, model, encoder)
     if three is None:
         vectors, fresh = _vectors(run, before, old, passages, encoder)

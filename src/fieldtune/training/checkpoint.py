@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fieldtune.errors import ModelError
+from fieldtune.console import note, size
+from fieldtune.errors import FieldtuneError, ModelError, disk_is_full
+from fieldtune.training.aside import bring_back, put_aside, said_of_other
 from fieldtune.workspace import atomic_file
 
 if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
-_OTHER = (
-    "A checkpoint in the run's folder is of another model, other data or other settings: it was not used, and training "
-    "began anew."
-)
-_BROKEN = "The checkpoint in the run's folder could not be read ({}): training began anew."
+_BROKEN = "The checkpoint {} could not be read ({})."
+_RESUMES = "it goes on from the last checkpoint, which is untouched"
 
 
 @dataclass(slots=True)
@@ -97,18 +95,25 @@ def save_checkpoint(path: Path, key: str, progressed: Progressed, whole: State) 
 def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str]:
     """Put a checkpoint back into `whole`; a fresh progress if there is none that fits.
 
-    The second value says so where there is one that does not fit; it is left where it is until the next is written.
+    The second value says so where there was one that does not fit, and so does a line on standard error, at once. That
+    one is put aside, and comes back when `key` is its own again.
     """
     import torch
 
-    if not path.exists():
-        return Progressed(), ""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        return Progressed(), _BROKEN.format((str(error).strip().splitlines() or [type(error).__name__])[0])
-    if state["key"] != key:
-        return Progressed(), _OTHER
+    state, said = _read(path)
+    if state is not None and state["key"] != key:
+        place = put_aside(path.parent, state["key"], state["progressed"]["seconds"])
+        said, state = said_of_other(state["key"], key, _step_of(state), place), None
+    bring_back(path.parent, key, begun=state is not None)
+    if state is None:
+        state, broken = _read(path)
+        said = said or broken
+        state = state if state is not None and state["key"] == key else None
+    if said:
+        said += " Training begins anew." if state is None else f" Training goes on from step {_step_of(state):,}."
+        note(said)
+    if state is None:
+        return Progressed(), said
     whole.model.load_state_dict(state["model"], strict=False)
     whole.optimizer.load_state_dict(state["optimizer"])
     if whole.module is not None:
@@ -119,7 +124,25 @@ def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str
     torch.set_rng_state(state["random"])
     if state["cuda_random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_random"])
-    return Progressed(**state["progressed"]), ""
+    return Progressed(**state["progressed"]), said
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """What a file holds, or why it cannot be read; neither where there is none."""
+    import torch
+
+    if not path.exists():
+        return None, ""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        return None, _BROKEN.format(path, (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return state, ""
+
+
+def _step_of(state: dict[str, Any]) -> int:
+    step: int = state["progressed"]["step"]
+    return step
 
 
 def save_weights(path: Path, model: Module) -> None:
@@ -137,19 +160,17 @@ def load_weights(path: Path, model: Module) -> None:
 
 
 @contextmanager
-def room_to_write(folder: Path, what: str) -> Iterator[None]:
-    """Turn a full disk into a ModelError that says what is safe and how to go on."""
+def room_to_write(folder: Path, what: str, safe: str = _RESUMES) -> Iterator[None]:
+    """Turn a full disk into a ModelError that says what is `safe` and how to go on."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # torch.save wraps what its stream raises: the cause may be one or two errors down.
-        cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+    except FieldtuneError:
+        raise
+    except Exception as error:  # of no common kind: see disk_is_full
+        if not disk_is_full(error):
             raise
-        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 1e9
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         raise ModelError(
-            f"the disk is full: {what} could not be written to {folder} ({free:.1f} GB free)",
-            "make room and run the same command again: it goes on from the last checkpoint, which is untouched",
+            f"the disk is full: {what} could not be written to {folder} ({size(disk_usage(there).free)} free)",
+            f"make room and run the same command again: {safe}",
         ) from error

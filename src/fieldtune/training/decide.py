@@ -10,8 +10,9 @@ from fieldtune.config import Config
 from fieldtune.dataset.teacher import GIVEN, NONE
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.precision import has_bf16
-from fieldtune.errors import ConfigError, ModelError
+from fieldtune.errors import ConfigError
 from fieldtune.queries.columns import scale_of
+from fieldtune.training.fit import require_lengths, require_sizes
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of
 from fieldtune.training.pairs import Pairs
@@ -25,11 +26,12 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     """The recipe for these rows and this base model, and what there is to say about it.
 
     `examples` is the file of the rows, with teacher.json beside it where the dataset stage wrote it; a guide's or
-    teacher's vectors are kept in `vectors`. Raises ConfigError for a loss that the rows do not fit, ModelError for
-    sizes and lengths that the model does not have.
+    teacher's vectors are kept in `vectors`. Raises ConfigError for a loss that the rows do not fit, and for sizes
+    and lengths that the model does not have.
     """
     settings, notes = config.training, []
-    _require_lengths(config, encoder)
+    require_sizes(settings, encoder.name, encoder.dimension)
+    require_lengths(settings, encoder.name, encoder.tokens.limit if encoder.tokens else None)
     shape = shape_of(pairs, scores_kind(examples, pairs))
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
@@ -98,27 +100,11 @@ def _scale(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[float, list[
 def _dimensions(config: Config, encoder: Encoder) -> tuple[tuple[int, ...], tuple[float, ...]]:
     settings, full = config.training, encoder.dimension
     dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
-    for asked, name in ((max(dimensions), "matryoshka"), (settings.dev_dimension, "dev_dimension")):
-        if asked > full:
-            raise ModelError(
-                f"training.{name} asks for {asked} dimensions, {encoder.name} has {full}", f"use sizes up to {full}"
-            )
     weights = settings.matryoshka_weights
     if full not in dimensions:
         dimensions = (full, *dimensions)
         weights = (1.0, *weights) if weights else ()
     return dimensions, weights
-
-
-def _require_lengths(config: Config, encoder: Encoder) -> None:
-    limit = encoder.tokens.limit if encoder.tokens else 0
-    for name in ("query_tokens", "passage_tokens"):
-        asked = getattr(config.training, name)
-        if limit and asked > limit:
-            raise ModelError(
-                f"training.{name} asks for {asked} tokens, {encoder.name} is set to read {limit}",
-                f"set model.max_tokens to {asked}, if the model allows it, or training.{name} to {limit} or less",
-            )
 
 
 def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float, list[str]]:
@@ -142,9 +128,12 @@ def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float
 def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str]:
     """What a batch, a number format or a similarity really comes to here."""
     settings, notes = config.training, []
-    if shape.pairs < settings.batch_size:
+    size = settings.batch_size * settings.accumulate
+    if shape.pairs < size:
+        more = f" and training.accumulate {settings.accumulate}" if settings.accumulate > 1 else ""
         notes.append(
-            f"training.batch_size is {settings.batch_size}, there are {shape.pairs} pairs: every step sees all of them."
+            f"training.batch_size is {settings.batch_size}{more}, there are {shape.pairs} pairs: every step sees all "
+            "of them."
         )
     exact = loss in SUMS or (loss == "kl" and not settings.contrastive_share)
     if settings.accumulate > 1 and not exact:

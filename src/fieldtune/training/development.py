@@ -11,6 +11,7 @@ from fieldtune.beir import RetrievalData
 from fieldtune.encoding import Encoder, top_k
 from fieldtune.measures import MAIN, canonical, label, parse
 from fieldtune.measures import measure as measures_of
+from fieldtune.workspace import digest
 
 _HARD = 20  # of the base model's top passages per dev query: the ones a tuned model must learn to push down
 
@@ -41,6 +42,16 @@ class Development:
     def label(self) -> str:
         """As it is written for people."""
         return label(self.measure) + (f" at {self.dimension} dimensions" if self.dimension else "")
+
+    def digest(self) -> str:
+        """A fingerprint of what is asked, what is right and how it is measured: scores under two cannot be compared.
+
+        Of a sample the passages that are right for no query stay out: a last bit in the base model's vectors may bring
+        another one in, and must not end a training.
+        """
+        judged = [sorted((self.passages[row], grade) for row, grade in grades.items()) for grades in self.qrels]
+        others = self.passages if self.whole else len(self.passages)
+        return digest([self.queries, judged, others, self.relevance_threshold, self.measure, self.dimension])
 
     def error(self, scores: NDArray[np.float64]) -> float:
         """Standard error of their mean as an estimate of all queries of the kind; 0 for a single query."""

@@ -14,6 +14,7 @@ from fieldtune.encoding import Encoder
 from fieldtune.model_folder import transformer_folder
 from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
+from fieldtune.training.aside import key_of
 from fieldtune.training.blend import Blended, Point, blend, choose_blend
 from fieldtune.training.development import Development
 from fieldtune.training.devices.world import current
@@ -21,7 +22,7 @@ from fieldtune.training.modes import set_up
 from fieldtune.training.pretrain import pretrain
 from fieldtune.training.replay import replay_rows
 from fieldtune.types import Example
-from fieldtune.workspace import digest, file_digest
+from fieldtune.workspace import digest
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,6 @@ class Replayed:
     dropped: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
     note = f"{len(found.examples):,} general rows of {path.name} were mixed in, {share:.0%} of all (training.replay)."
     if share < 0.9 * settings.replay_share:
         note += f" The file has no more; training.replay_share asks for {settings.replay_share:.0%}."
-    return Replayed(found.examples, found.dropped, found.broken, (note,), file_digest(path))
+    return Replayed(found.examples, found.dropped, found.broken, (note,))
 
 
 def pretrain_first(
@@ -105,15 +105,16 @@ def pretrain_first(
             "freeze_embeddings", "weight_decay", "max_grad_norm", "passage_tokens",
         }
     )  # fmt: skip
-    key = digest([encoder.fingerprint, config.seed, own, passages])
-    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
+    parts = {"base model": encoder.fingerprint, "seed": config.seed, "training": own, "passages": digest(passages)}
+    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key_of(parts))
+    key = digest(parts)
     encoder.fingerprint = digest([encoder.fingerprint, key])  # vectors kept under the base's own are not these weights'
     encoder.passage_fingerprint = digest([encoder.passage_fingerprint, key])
+    notes = [done.note, *done.notes]
     world = current()
-    alone = "" if world is None or world.size == 1 else (
-        f" The first of the {world.size} processes did it alone; the others waited, and got its weights."
-    )  # fmt: skip
-    return First(key, list(done.log), done.note + alone, dev, "" if development is None else development.label)
+    if world is not None and world.size > 1:
+        notes.append(f"The first of the {world.size} processes did it alone; the others waited, and got its weights.")
+    return First(key, list(done.log), " ".join(notes), dev, "" if development is None else development.label)
 
 
 def keep_share(

@@ -12,12 +12,14 @@ from fieldtune.config import Config
 from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.known import known_rows
 from fieldtune.dataset.mining import mine, nothing_mined
+from fieldtune.dataset.teacher import NONE
 from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development, dev_queries
 from fieldtune.training.losses import matryoshka_dimensions
+from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import fit_query_adapter
@@ -35,8 +37,8 @@ def fit_on_given(
     """Mine negatives with the vectors, train on the train split, choose on dev; says what was done in sentences.
 
     `report` is told every row of the log. Every query with a label in train or dev and every passage must have a
-    vector; InputError names one that has none. Raises ConfigError for a loss that needs more than labels, and for
-    settings that this does not honour.
+    vector; InputError names one that has none. Raises ConfigError for a loss that needs more than labels, or labels of
+    which it learns nothing, and for settings that this does not honour.
     """
     settings = config.training
     _require(config, queries.dimension)
@@ -49,6 +51,7 @@ def fit_on_given(
     dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
     corpus = passages.of(list(data.passages))
     pairs = _mined(config, data, queries, corpus)
+    choose(loss, shape_of(pairs, NONE))
     asked = queries.of(pairs.queries)
     place = {key: row for row, key in enumerate(data.passages)}
     shown = corpus[[place[key] for key in pairs.passages]]

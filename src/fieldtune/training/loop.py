@@ -80,8 +80,8 @@ def train(
 ) -> Progressed:
     """Tune the encoder's model in place and leave the best weights in it; a killed run goes on where it was.
 
-    `work` is a folder for checkpoints, `key` names base model, data and settings: a checkpoint under another key is not
-    used. Raises ModelError when the loss is no longer a number, memory does not suffice, or the disk is full; the last
+    `work` is a folder for checkpoints, `key` names base model, data and settings: a checkpoint under another key is put
+    aside. Raises ModelError when the loss is no longer a number, memory does not suffice, or the disk is full; the last
     good checkpoint stays.
     """
     settings = recipe.settings
@@ -93,8 +93,8 @@ def train(
         raise ModelError("there is nothing to train on", "the dataset stage left no pairs; look at its result")
     checkpoint, best = work / "checkpoint.pt", work / "best.pt"
     whole = session.state()
-    state, note = load_checkpoint(checkpoint, key, whole)
-    state.notes += [said for said in (note, *texts_cut(session)) if said and said not in state.notes]
+    state, fits = load_checkpoint(checkpoint, key, whole)
+    state.notes += [said for said in (fits, *texts_cut(session)) if said and said not in state.notes]
     state.trainable = sum(weight.numel() for weight in encoder.model.parameters() if weight.requires_grad)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
@@ -117,6 +117,12 @@ def train(
                 raise ModelError(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
                     "lower training.learning_rate, or set training.precision=fp32",
+                )
+            if not math.isfinite(session.stepper.norm):  # the weights are no numbers from here on
+                raise ModelError(
+                    f"the gradient is {session.stepper.norm} at step {state.step + 1} of {len(steps)}, though the loss "
+                    f"is a number ({loss:.4f})",
+                    "lower training.learning_rate, or set training.precision=fp32; the checkpoint before it is kept",
                 )
             state.step += 1
             losses.append(loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,18 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def digest(self) -> str:
+        """A fingerprint of all of it: rows that were left out, for whatever reason, change it."""
+        found = hashlib.sha256()
+        for texts in (self.queries, self.passages):
+            for text in texts:
+                found.update(text.encode("utf-8", "surrogatepass") + b"\0")
+            found.update(b"\1")
+        found.update(self.query.tobytes() + self.positive.tobytes())
+        for rows, known, scores in zip(self.negatives, self.known, self.scores, strict=True):
+            found.update(repr((rows.tolist(), sorted(known), sorted(scores.items()))).encode())
+        return found.hexdigest()[:16]
 
 
 def make_pairs(examples: Sequence[Example]) -> Pairs:

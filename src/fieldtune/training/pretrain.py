@@ -50,6 +50,8 @@ class Pretrained:
     fresh: bool
     """Whether the head was made for this and not part of the base model."""
     log: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+    """Of a checkpoint that was not used."""
 
     @property
     def note(self) -> str:
@@ -95,7 +97,8 @@ def pretrain(
         return _held_loss(task, held, budgeted(store.lengths[held], budget), seed)
 
     path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler)
-    state, _ = load_checkpoint(path, key, whole)
+    state, fits = load_checkpoint(path, key, whole)
+    state.notes += [fits] if fits else []
     if not state.step:
         state.base_score = measured()
     saved = time.monotonic()
@@ -137,7 +140,7 @@ def pretrain(
     modules.eval()
     return Pretrained(
         settings.pretrain, len(distinct) - len(held), len(steps), state.base_score, state.best_score, task.fresh,
-        tuple(state.log),
+        tuple(state.log), tuple(state.notes),
     )  # fmt: skip
 
 

@@ -41,10 +41,13 @@ def save_checked(
     probe: Probe,
     vectors: NDArray[np.float32],
     complete: Callable[[Path], None] | None = None,
+    *,
+    trust: bool = False,
 ) -> float:
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's `vectors`.
 
-    `complete` adds to the folder what the model itself does not save. Returns the least cosine. Raises ModelError when
+    `complete` adds to the folder what the model itself does not save; with `trust` the base's own code may run, which
+    lies in the folder too. Returns the least cosine. Raises ModelError when
     the folder gives other vectors, or the disk is full: what was in its place before stays.
     """
     import torch
@@ -55,7 +58,7 @@ def save_checked(
         encoder.model.save(str(temporary))
         if complete is not None:
             complete(temporary)
-        saved = probe.vectors(Encoder.load(str(temporary), precision=encoder.precision))
+        saved = probe.vectors(Encoder.load(str(temporary), precision=encoder.precision, trust=trust))
         cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
         if cosine < _SAME:
             raise ModelError(

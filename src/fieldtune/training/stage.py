@@ -20,6 +20,7 @@ from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
 from fieldtune.training.adapting import finish, prepare, save_beside
 from fieldtune.training.anchor import anchored
+from fieldtune.training.aside import key_of
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
@@ -33,7 +34,7 @@ from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.methods import require_method
 from fieldtune.training.modes import set_up
 from fieldtune.training.optimizer import freezes_embeddings
-from fieldtune.training.pairs import make_pairs
+from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report, both, reporting, require_reporters
@@ -41,7 +42,7 @@ from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
-from fieldtune.workspace import file_digest, write_jsonl
+from fieldtune.workspace import write_jsonl
 
 
 def tune(
@@ -67,7 +68,9 @@ def tune(
     if encoder.tokens is None:
         raise ModelError(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
-            "fieldtune trains models whose first module is a Transformer",
+            "set model.base to a Sentence Transformers model whose first module is a Transformer, with tokenizer.json "
+            "and a pooling that includes the prompt, such as builtin:multilingual-e5-small; vectors of any other model "
+            "can be tuned by fieldtune adapter train",
         )
     config, made_notes = with_base_share(config, data)
     require_reporters(config.training.report_to)
@@ -81,7 +84,7 @@ def tune(
     pairs = make_pairs([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = development_of(config, data, encoder, vectors)
-    key = _key(config, encoder, examples, recipe, replay.key)
+    key = _key(config, encoder, pairs, recipe, development)
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
@@ -157,7 +160,7 @@ def tune(
         if m3 is not None:
             save_heads(m3.heads, folder)
 
-    cosine = save_checked(tuned, work / "model", probe, after, beside)
+    cosine = save_checked(tuned, work / "model", probe, after, beside, trust=config.model.trust_remote_code)
     if blended is not None and settings.base_share == "auto":
         mark_chosen(work / "model", blended.chosen.base_share)
     if first is not None and first.dev is not None:
@@ -198,14 +201,25 @@ def tune(
     return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
-def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, replay: str) -> str:
-    """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
-    key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay}-{config.seed}-{recipe.loss}"
-    key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
-    key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
+def _key(config: Config, encoder: Encoder, pairs: Pairs, recipe: Recipe, development: Development | None) -> str:
+    """Names everything that decides the weights: base, rows, the dev sample that
+    the best are chosen on, settings, and the second model of the loss.
+
+    `patience` decides where training ends, not how it goes up to there: a run may go on with another.
+    """
+    parts: dict[str, Any] = {
+        "base model": encoder.fingerprint,
+        "training data": pairs.digest(),
+        "dev data": "" if development is None else development.digest(),
+        "seed": config.seed,
+        "loss": recipe.loss,
+        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "report_to", "patience"}),
+        "second models": [resolve_model(name).fingerprint for name in second_models(config.training)],
+    }
     if config.negatives.rounds > 1:
-        key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
-    return key
+        parts |= {"negatives": config.negatives.model_dump(mode="json")}
+        parts |= {"teacher": config.teacher.model_dump(mode="json")}
+    return key_of(parts)
 
 
 def development_of(config: Config, data: RetrievalData, encoder: Encoder, vectors: Path) -> Development | None:

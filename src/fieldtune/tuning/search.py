@@ -48,10 +48,11 @@ def search_settings(
     """
     from fieldtune.corpus import load_duplicates
     from fieldtune.encoding import Encoder
-    from fieldtune.pipeline import run_pipeline
+    from fieldtune.pipeline import require_fit, run_pipeline
 
     if trials <= 0 and minutes <= 0:
         raise ConfigError("a search needs a budget", "give --trials N, --minutes M or both")
+    require_fit(config)
     run = Path(config.out)
     with Workspace(out):
         run_pipeline(config, last="dataset")

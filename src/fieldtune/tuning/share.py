@@ -34,7 +34,8 @@ def settle_share(
     if _NAME in fixed or config.training.base_share not in (0, "queries") or not config.evaluation.general:
         return {}, ()
     development = development_of(config, inputs.data, base, inputs.vectors)
-    tuned = Encoder.load(str(model), precision=config.training.precision)
+    trust = config.model.trust_remote_code
+    tuned = Encoder.load(str(model), precision=config.training.precision, trust=trust)
     start = kept_weights(base.model)
     if set(start) != set(kept_weights(tuned.model)):
         return {}, ("The winner has other weights than its base, so no share of the base's could be tried.",)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config, make_config, merge
-from fieldtune.errors import ModelError
+from fieldtune.errors import FieldtuneError, disk_is_full
 from fieldtune.tuning.journal import Trial, scores_so_far
 from fieldtune.tuning.space import Settings
 from fieldtune.workspace import write_json
@@ -52,15 +52,15 @@ def run_trial(
 ) -> Trial:
     """Train in `folder`, to the end or until `stop`, told the dev scores so far, says so.
 
-    A killed trial goes on where it was. A trial whose loss is no longer a number, or whose batch does not fit in
-    memory, is recorded as failed; the first one, with the config's own settings, raises its ModelError.
+    A killed trial goes on where it was. A trial whose loss is no longer a number, whose batch does not fit in
+    memory, or whose settings do not fit the rows or each other, is recorded as failed. The first one, with the config's
+    own settings, raises its error; so does any on a full disk, on which the others would fail as well.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
     plain: Settings = {"training.seeds": 1, "training.base_share": 0.0, "training.report_to": ()}
-    own = with_settings(config, plain | settings)
     path = folder / "dev.json"
     scores = scores_so_far(path)
     resumed = scores[-1:]
@@ -80,6 +80,7 @@ def run_trial(
     began = time.monotonic()
     state, why = "done", ""
     try:
+        own = with_settings(config, plain | settings)
         encoder = Encoder.load(own.model.base, settings=own.model, precision=own.training.precision)
         tune(
             own, inputs.data, inputs.examples, encoder, folder, inputs.vectors, inputs.duplicates,
@@ -87,8 +88,8 @@ def run_trial(
         )  # fmt: skip
     except _Hopeless:
         state, why = "stopped", f"below the median of the earlier trials after {len(scores)} evaluations"
-    except ModelError as error:
-        if number == 1:
+    except FieldtuneError as error:
+        if number == 1 or disk_is_full(error):
             raise
         state, why = "failed", error.message
     rungs = tuple(score for _, score in scores)

@@ -128,6 +128,7 @@ def require_tokens(encoder: Encoder) -> Tokens:
     if encoder.tokens is None or encoder.routed:
         raise ModelError(
             f"{encoder.name} is not a plain text encoder with a fast tokenizer",
-            "dense, sparse and multi-vectors come from one whose first module is a Transformer",
+            "set training.m3.train=none, or model.base to a model whose first module is a Transformer with a "
+            "tokenizer.json: sparse and multi-vectors are made of its tokens",
         )
     return encoder.tokens

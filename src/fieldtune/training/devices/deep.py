@@ -37,6 +37,7 @@ class Deep:
         self._last, self._saved = False, {}  # type: tuple[bool, dict[str, Any]]
         self._engine: Any = None
         self.optimizer: Any = None
+        self.norm = 0.0
 
     def start(self, whole: State) -> None:
         import deepspeed
@@ -71,6 +72,9 @@ class Deep:
 
     def update(self, longest: float) -> None:
         self._engine.step()  # shortens the gradient itself, as its settings say
+        # In fp16 it leaves steps out to find a scale, and ends the training itself where there is none.
+        found = 0.0 if self._engine.fp16_enabled() else self._engine.get_global_grad_norm()
+        self.norm = 0.0 if found is None else float(found)
 
     def collect(self, whole: State, step: int) -> None:
         import torch

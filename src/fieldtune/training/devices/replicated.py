@@ -7,6 +7,7 @@ last pass is both simpler and exact.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fieldtune.training.checkpoint import State
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fieldtune.training.recipe import Recipe
 
 
+_LEAST = 1.0  # a scale below which gradients do not overflow: they are no numbers
+
+
 class Replicated:
     """See Stepper."""
 
@@ -32,6 +36,7 @@ class Replicated:
         self.encoder = encoder
         self.passes = ALONE if world is None else Passes(world.rank, world.size)
         self.scaler = torch.amp.GradScaler("cuda") if encoder.precision == "fp16" else None
+        self.norm = 0.0
         self._world, self._seed = world, recipe.seed
         self._own = [] if objective.module is None else list(objective.module.parameters())
         self.optimizer = make_optimizer(encoder.model, recipe.settings, self._own)
@@ -69,10 +74,12 @@ class Replicated:
             sum_gradients(self._own, self._world, mean=True)  # the whole loss' gradient in each process
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(every, longest)
+        self.norm = float(torch.nn.utils.clip_grad_norm_(every, longest))
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if not math.isfinite(self.norm) and self.scaler.get_scale() >= _LEAST:
+                self.norm = 0.0  # a step left out; the next ones are computed at a smaller scale
         else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

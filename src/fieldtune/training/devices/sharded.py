@@ -38,6 +38,7 @@ class Sharded:
         self._own = [] if objective.module is None else list(objective.module.parameters())
         self._saved: dict[str, Any] = {}
         self.optimizer: Any = None
+        self.norm = 0.0
 
     def start(self, whole: State) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -91,6 +92,7 @@ class Sharded:
                 length: Any = get_total_norm(found)
                 lengths.append(length.full_tensor() if hasattr(length, "full_tensor") else length)
         total = torch.stack(lengths).norm()
+        self.norm = float(total)
         for part in (cut, [*kept, *self._own]):
             clip_grads_with_norm_(part, longest, total)
         self.optimizer.step()

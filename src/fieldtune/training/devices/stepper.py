@@ -27,6 +27,9 @@ class Stepper(Protocol):
     optimizer: Any
     """With the groups whose rate is set."""
     passes: Passes
+    norm: float
+    """Length of the last step's gradient before it was shortened; 0 where that step was left out on purpose, to find
+    the scale at which gradients fit into 16 bits."""
 
     def start(self, whole: State) -> None:
         """Give every process the weights and the state that the first one has read."""

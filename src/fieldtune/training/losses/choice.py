@@ -31,6 +31,8 @@ class Shape:
 
     queries: int
     pairs: int
+    apart: bool
+    """Whether some query has a positive of another that is not known to be right for it: a negative in the batch."""
     with_negatives: int
     """Queries with a hard negative."""
     scored: int
@@ -54,10 +56,12 @@ class Shape:
 def shape_of(pairs: Pairs, kind: str) -> Shape:
     """`kind` says what the scores in the rows are; those of the base model itself do not count."""
     counted = [] if kind == _BASE else [found for found in pairs.scores if found]
+    positives = frozenset(pairs.positive.tolist())
     values = [score for found in counted for score in found.values()]
     return Shape(
         queries=len(pairs.queries),
         pairs=len(pairs),
+        apart=any(not positives <= known for known in pairs.known),
         with_negatives=sum(len(rows) > 0 for rows in pairs.negatives),
         scored=sum(len(found) >= 2 for found in counted),
         scores=len(values),
@@ -74,8 +78,8 @@ def fitting(shape: Shape) -> list[str]:
 
 def misfit(loss: str, shape: Shape) -> str:
     """What the rows lack for the loss; empty if nothing."""
-    if loss in IN_BATCH and shape.pairs < 2 and not shape.with_negatives:
-        return "at least two pairs, or hard negatives"
+    if loss in IN_BATCH and not shape.apart and not shape.with_negatives:
+        return "two queries or more with different positives, or hard negatives, without which its value never changes"
     if loss in OWN and not shape.with_negatives:
         return "hard negatives (negatives.per_query, or neg in the rows)"
     if loss in TAUGHT and not shape.scored:
@@ -95,13 +99,15 @@ def choose(wanted: str, shape: Shape) -> str:
     if wanted == "auto":
         # Scores given with the labels may be a person's grades: a distribution over them is not meant.
         taught = shape.kind in ("cross-encoder", "llm", "fused") and shape.scored > shape.queries / 2
-        return "kl" if taught else "mnrl"
-    loss = "mnrl" if wanted == "cached" else wanted
+        loss = "kl" if taught else "mnrl"
+    else:
+        loss = "mnrl" if wanted == "cached" else wanted
     lacking = misfit(loss, shape)
     if lacking:
+        more = "; or add queries on other passages, or neg to the rows" if loss in IN_BATCH else ""
         raise ConfigError(
             f"training.loss {wanted} needs {lacking}; the rows hold {shape}",
-            f"losses that fit them: {', '.join(fitting(shape)) or 'none'}",
+            f"losses that fit them: {', '.join(fitting(shape)) or 'none'}{more}",
         )
     return loss
 
