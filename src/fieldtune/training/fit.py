@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from fieldtune.config import Config, Training, second_models
 from fieldtune.errors import ConfigError, InputError
 from fieldtune.models import resolve_model
-from fieldtune.training.adapting import require_method
 from fieldtune.training.devices.requirements import require_devices
 from fieldtune.training.m3.fitting import require_m3
+from fieldtune.training.methods import require_method
 from fieldtune.training.reports import require_reporters
 
 if TYPE_CHECKING:
