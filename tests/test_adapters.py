@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,38 @@ def test_requests_from_many_threads_get_their_own_adapter(tiny_model: str, tuned
             np.testing.assert_allclose(found, expected[name], atol=1e-6)
 
 
+def test_the_base_is_in_memory_once(tiny_model: str, tuned: dict[str, Path]) -> None:
+    model = load_adapters(tiny_model, tuned)
+    assert model.base.tokens is not None
+    ours = {weight.data_ptr() for weight in model.base.model.parameters()}
+    for name in KINDS:
+        encoder = model.encoder(name)
+        assert ours <= {weight.data_ptr() for weight in encoder.model.parameters()}
+        assert encoder.tokens is not None
+        assert encoder.tokens._tokenizer is model.base.tokens._tokenizer
+    # What is put into one tree is in no other.
+    for other in (model.base, model.encoder("search")):
+        assert not any("lora" in key for key in other.model.state_dict())
+
+
+def test_an_adapter_keeps_the_length_that_it_was_trained_with(
+    tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(tuned["law"] / "adapter", folder)
+    record = json.loads((folder / "fieldtune.json").read_text())
+    (folder / "fieldtune.json").write_text(json.dumps(record | {"max_tokens": 8}))
+    model = load_adapters(tiny_model, {"law": tuned["law"], "short": folder}, precision="fp32")
+    long, cut = ["lease covers rent 4 " * 6], ["lease covers rent 4 lease covers"]  # with [CLS] and [SEP] eight tokens
+    with ThreadPoolExecutor(4) as pool:  # one tokenizer, two lengths
+        found = list(pool.map(lambda one: model.encode(long, "passage", adapter=one), ["law", "short", ""] * 20))
+    assert model.base.model.max_seq_length == 32
+    for place, name in enumerate(["law", "short", ""] * 20):
+        expected = model.encode(cut if name == "short" else long, "passage", adapter=name)
+        np.testing.assert_allclose(found[place], expected, atol=1e-5)
+    assert not np.allclose(found[0], found[1], atol=1e-3)
+
+
 def test_vectors_of_adapters_are_kept_apart_and_passages_of_query_adapters_with_the_base(
     tiny_model: str, tuned: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -171,8 +204,6 @@ def test_names_and_folders_that_are_wrong_are_said(tiny_model: str, tuned: dict[
 
 
 def test_foreign_code_in_a_model_folder_is_not_run(tuned: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(tuned["finance.zh"], folder)
     Encoder.load(str(folder))
