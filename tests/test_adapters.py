@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from adapter_cases import KINDS, random_query_adapter, write_other_base, write_tuned
 from sentence_transformers import SentenceTransformer
 
 from fieldtune import cli
@@ -20,47 +20,14 @@ from fieldtune.config import make_config
 from fieldtune.encoding import Encoder, cached_vectors, with_query_adapter
 from fieldtune.errors import ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.models import load_model
-from fieldtune.training.adapting import finish, prepare, save_beside
 
 TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
-KINDS: dict[str, dict[str, Any]] = {
-    "law": {"method": "lora"},
-    "medicine": {"method": "lora", "lora": {"rank": 4, "rslora": True}},
-    "finance.zh": {"method": "adapter", "bottleneck": {"placement": "houlsby", "size": 8}},
-    "search": {"method": "query", "query": {"hidden": 5}},
-}
-
-
-def random_query_adapter(seed: int, hidden: int) -> QueryAdapter:
-    draw = np.random.default_rng(seed)
-
-    def some(*shape: int) -> np.ndarray:
-        return (0.3 * draw.normal(size=shape)).astype(np.float32)
-
-    return QueryAdapter(some(32, hidden or 32), some(32), *((some(hidden, 32), some(hidden)) if hidden else ()))
 
 
 @pytest.fixture(scope="module")
 def tuned(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model for each kind, as training saves it, with weights at random."""
-    folders = {}
-    for seed, (name, settings) in enumerate(KINDS.items()):
-        encoder = Encoder.load(tiny_model, precision="fp32")
-        encoder.prompts["query"] = f"query: {name.split('.')[0]} "  # prompts are part of what an adapter was trained on
-        encoder.model.prompts["query"] = encoder.prompts["query"]
-        prepared = prepare(encoder, make_config({"training": settings}).training, seed)
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for weight in encoder.model.parameters():
-                if weight.requires_grad:
-                    weight.add_(0.1 * torch.randn_like(weight))
-        if settings["method"] == "query":
-            prepared.query_adapter = random_query_adapter(seed, 5)
-        encoder = finish(encoder, prepared)
-        folders[name] = tmp_path_factory.mktemp("tuned") / "model"
-        encoder.model.save(str(folders[name]))
-        save_beside(prepared, folders[name])
-    return folders
+    return {name: write_tuned(tiny_model, name, tmp_path_factory.mktemp("tuned") / "model") for name in KINDS}
 
 
 def alone(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -155,13 +122,7 @@ def test_a_merged_export_is_a_plain_model_with_the_same_vectors(
 
 @pytest.fixture(scope="module")
 def other_base(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    model = load_model(tiny_model)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(1.5)
-    folder = tmp_path_factory.mktemp("other") / "model"
-    model.save(str(folder))
-    return str(folder)
+    return str(write_other_base(tiny_model, tmp_path_factory.mktemp("other") / "model"))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -46,7 +46,8 @@ class AdaptedModel:
         """`weights` is the `weights_digest` of the base before anything in it was cast; empty computes it."""
         self.base = base
         self._encoders: dict[str, Encoder] = {}
-        self._weights = weights or weights_digest(base.model)
+        self.weights = weights or weights_digest(base.model)
+        """Of the base: an adapter must have been trained on these."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ class AdaptedModel:
         record = read_record(folder)
         if not name or name in self._encoders:
             raise ModelError(f"the adapter name {name!r} is empty or taken", "give each adapter a name of its own")
-        require_base(record, self._weights, self.base.dimension, folder, self.base.name)
+        require_base(record, self.weights, self.base.dimension, folder, self.base.name)
         model = self._tree(record)
         if record is not None and record.method == "query":
             plain = self._over(model, self.base.name, resolve_model(self.base.name).fingerprint)

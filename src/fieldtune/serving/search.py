@@ -44,16 +44,17 @@ async def search(body: SearchBody, service: Served) -> Response:
     )
 
 
-@router.post("/v1/similarity", response_model=SimilarityAnswer, responses=problems())
+@router.post("/v1/similarity", response_model=SimilarityAnswer, responses=problems(404))
 async def similarities(body: SimilarityBody, service: Served) -> Response:
     """The cosine of each text of one list with each of another."""
     longest = service.settings.max_text
-    sides, engine = [], service.volume.engine
+    model = service.name if body.model is None else body.model
+    adapter, sides, engine = service.adapter_of(model), [], service.volume.engine
     for name, texts, side in (("first", body.first, body.first_type), ("second", body.second, body.second_type)):
         cleaned = [clean_text(text, longest, f"{name}[{row}]") for row, text in enumerate(texts)]
-        sides.append((await service.vectors(cleaned, side, engine))[0])
+        sides.append((await service.vectors(cleaned, side, engine, adapter))[0])
     scores = np.clip(sides[0] @ sides[1].T, -1, 1)
-    return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=service.name))
+    return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=model))
 
 
 async def find(

@@ -122,14 +122,22 @@ class ModelCard(Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None
+    """The model that an adapter stands on; null for a model of its own."""
+    adapter: str | None
+    """What `adapter` of a search calls it; null for the index's model."""
+    method: str
+    """Of an adapter: `lora`, `bottleneck`, or `query`, which changes vectors of questions alone."""
     dimensions: int
     """Length of the vectors."""
     matryoshka: list[int]
     """Shorter lengths that the model was trained for."""
     passages: int
+    """That it can search: none with an adapter whose vectors of passages are not those of the index."""
     columns: dict[str, str]
     """What `where` can name, with types."""
     modes: list[str]
+    """Of a search with it."""
 
 
 class ModelList(Answer):
@@ -142,6 +150,8 @@ class SimilarityBody(Body):
 
     first: list[str] = Field(min_length=1, max_length=512)
     second: list[str] = Field(min_length=1, max_length=512)
+    model: str | None = None
+    """As GET /v1/models names it; null is the index's model."""
     first_type: Literal["query", "passage"] = "passage"
     second_type: Literal["query", "passage"] = "passage"
 

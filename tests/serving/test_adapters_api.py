@@ -1,0 +1,124 @@
+"""Several adapters on one base, served together and chosen with each request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from adapter_cases import KINDS, write_tuned
+from prometheus_client.parser import text_string_to_metric_families
+from serving_cases import serving
+
+from fieldtune.adapters import load_adapters
+from fieldtune.encoding import Encoder
+
+TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: write_tuned(tiny_model, name, tmp_path_factory.mktemp("tuned") / "model") for name in KINDS}
+
+
+@pytest.fixture(scope="module")
+def served(tiny_run: Path, tuned: dict[str, Path]) -> Iterator[tuple[str, Any]]:
+    """An index made with the base, and an adapter of each kind beside it."""
+    adapters = {name: str(folder) for name, folder in tuned.items()}
+    with serving(tiny_run, name="tiny", adapters=adapters, request_seconds=300) as found:
+        yield found
+
+
+def problem(response: httpx.Response, status: int, field: str) -> str:
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["param"] == field
+    return str(error["message"])
+
+
+def embedded(client: httpx.Client, model: str, texts: list[str], side: str) -> np.ndarray:
+    answer = client.post("/v1/embeddings", json={"model": model, "input": texts, "input_type": side})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == model
+    return np.array([one["embedding"] for one in answer.json()["data"]])
+
+
+def test_adapters_asked_for_at_once_in_mixed_order_give_the_vectors_that_each_gives_alone(
+    served: tuple[str, Any], tiny_model: str, tuned: dict[str, Path]
+) -> None:
+    sides = ("query", "passage")
+    expected = {("tiny", side): Encoder.load(tiny_model).encode(TEXTS, side) for side in sides}
+    for name, folder in tuned.items():
+        alone = load_adapters(tiny_model, {name: folder}).encoder(name)
+        for side in sides:
+            expected[f"tiny:{name}", side] = alone.encode(TEXTS, side)
+    asked = [(*key, row) for key in expected for row in range(len(TEXTS))] * 4
+    random.Random(0).shuffle(asked)
+    with httpx.Client(base_url=served[0], timeout=300) as client, ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda one: embedded(client, one[0], [TEXTS[one[2]]], one[1])[0], asked))
+    for (model, side, row), vector in zip(asked, found, strict=True):
+        assert vector @ expected[model, side][row] >= 0.9999, (model, side, row)
+    vectors = [expected[f"tiny:{name}", "query"] for name in KINDS]
+    assert max(cosines(a, b).max() for n, a in enumerate(vectors) for b in vectors[:n]) < 0.999
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", a, b)
+
+
+def test_models_are_listed_and_found_by_name_in_an_address(client: httpx.Client, served: tuple[str, Any]) -> None:
+    import openai
+
+    cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
+    assert list(cards) == ["tiny", *(f"tiny:{name}" for name in KINDS)]
+    assert [cards[one]["adapter"] for one in cards] == [None, *KINDS]
+    assert [cards[one]["parent"] for one in cards] == [None, *["tiny"] * 4]
+    assert [cards[one]["method"] for one in cards] == ["", "lora", "lora", "bottleneck", "query"]
+    # The index's vectors are for questions of the base, and of an adapter that changes questions alone.
+    assert [cards[one]["passages"] for one in cards] == [60, 0, 0, 0, 60]
+    assert cards["tiny:law"]["modes"] == [] and "hybrid" in cards["tiny:search"]["modes"]
+    assert client.get("/v1/models/tiny:finance.zh").json() == cards["tiny:finance.zh"]
+    with openai.OpenAI(base_url=f"{served[0]}/v1", api_key="none", max_retries=0) as clients:
+        assert clients.models.retrieve("tiny:law").id == "tiny:law"
+        with pytest.raises(openai.NotFoundError) as caught:
+            clients.embeddings.create(model="tiny:lwa", input="x")
+    assert caught.value.code == "model_not_found" and caught.value.param == "model"
+    for name in ("tiny:lwa", "law", "tiny:"):
+        said = problem(client.post("/v1/embeddings", json={"model": name, "input": "x"}), 404, "model")
+        assert all(f"'{there}'" in said for there in cards), said
+    assert "'tiny:law'" in problem(client.get("/v1/models/tiny:none"), 404, "model")
+
+
+def test_texts_are_compared_by_the_adapter_that_is_named(client: httpx.Client) -> None:
+    body = {"first": TEXTS[:2], "second": TEXTS[2:], "first_type": "query"}
+    found = {}
+    for model in ("tiny", "tiny:law", "tiny:search"):
+        answer = client.post("/v1/similarity", json=body | {"model": model}).json()
+        first, second = embedded(client, model, TEXTS[:2], "query"), embedded(client, model, TEXTS[2:], "passage")
+        np.testing.assert_allclose(answer["scores"], first @ second.T, atol=2e-3)
+        assert answer["model"] == model
+        found[model] = answer["scores"]
+    assert client.post("/v1/similarity", json=body).json()["scores"] == found["tiny"]
+    assert not np.allclose(found["tiny"], found["tiny:law"], atol=0.02)
+    assert "tiny:law" in problem(client.post("/v1/similarity", json=body | {"model": "law"}), 404, "model")
+
+
+def test_an_adapter_counts_in_the_metrics_under_its_name(client: httpx.Client) -> None:
+    def counted() -> dict[tuple[str, str], float]:
+        families = {one.name: one for one in text_string_to_metric_families(client.get("/metrics").text)}
+        waiting = {one.labels["adapter"]: one.value for one in families["fieldtune_adapter_waiting"].samples}
+        assert waiting == dict.fromkeys(KINDS, 0)
+        samples = families["fieldtune_texts_encoded"].samples
+        return {(one.labels["adapter"], one.labels["side"]): one.value for one in samples if one.name.endswith("total")}
+
+    before = counted()
+    embedded(client, "tiny:medicine", TEXTS, "passage")
+    embedded(client, "tiny", TEXTS[:2], "passage")
+    after = counted()
+    changed = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    assert changed == {("medicine", "passage"): 5, ("", "passage"): 2}
