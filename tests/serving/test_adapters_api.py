@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from adapter_cases import KINDS, write_tuned
+from adapter_cases import KINDS, write_other_base, write_tuned
 from prometheus_client.parser import text_string_to_metric_families
-from serving_cases import serving
+from serving_cases import examples_posted, serving, write_run
 
 from fieldtune.adapters import load_adapters
 from fieldtune.encoding import Encoder
+from fieldtune.errors import ModelError
 
 TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
 
@@ -122,3 +124,115 @@ def test_an_adapter_counts_in_the_metrics_under_its_name(client: httpx.Client) -
     after = counted()
     changed = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
     assert changed == {("medicine", "passage"): 5, ("", "passage"): 2}
+
+
+def test_an_adapter_that_changes_questions_alone_searches_the_index(
+    client: httpx.Client, served: tuple[str, Any], tiny_model: str, tuned: dict[str, Path]
+) -> None:
+    service, question = served[1], "when must notice 17 be given"
+    index = service.volume.index
+    alone = load_adapters(tiny_model, {"search": tuned["search"]}).encoder("search")
+    for mode in ("dense", "hybrid"):
+        body = {"query": question, "k": 10, "mode": mode}
+        found = client.post("/v1/search", json=body | {"adapter": "search"}).json()
+        vector = alone.encode([question], "query")
+        (expected,) = index.search_vectors(vector, 10, queries=[question], mode=mode)
+        assert {one["id"] for one in found["results"][:3]} <= {hit.passage.id for hit in expected[:5]}
+        np.testing.assert_allclose(
+            [one["score"] for one in found["results"]], [hit.score for hit in expected], atol=5e-3
+        )
+        assert found["found"] is None  # the limit is one of the index's model
+        plain = client.post("/v1/search", json=body).json()
+        assert plain["found"] is not None
+        assert [one["id"] for one in plain["results"]] != [one["id"] for one in found["results"]]
+    asked = [None, "search"] * 20
+    with ThreadPoolExecutor(8) as pool:
+        service.cache.clear()
+
+        def best(adapter: str | None) -> float:
+            body = {"query": question, "k": 1, "mode": "dense", "adapter": adapter}
+            return float(client.post("/v1/search", json=body).json()["results"][0]["score"])
+
+        scores = list(pool.map(best, asked))
+    assert np.ptp(scores[::2]) < 5e-3 and np.ptp(scores[1::2]) < 5e-3
+    assert abs(scores[0] - scores[1]) > 0.02
+
+
+def test_a_search_with_an_adapter_of_other_passages_is_refused_with_the_reason(client: httpx.Client) -> None:
+    for name in ("law", "medicine", "finance.zh"):
+        said = problem(client.post("/v1/search", json={"query": "lease", "adapter": name}), 400, "adapter")
+        assert "vectors of two models never mix" in said and "method=query" in said
+    said = problem(client.post("/v1/search", json={"query": "lease", "adapter": "lwa"}), 404, "adapter")
+    assert all(f"'{name}'" in said for name in KINDS)
+    problem(client.post("/v1/answer", json={"question": "lease", "adapter": "search"}), 400, "adapter")
+
+
+def test_the_examples_show_the_adapters(client: httpx.Client) -> None:
+    found = examples_posted(client, "/v1/search", "/v1/embeddings", "/v1/similarity")
+    assert {answer.status_code for answer in found.values()} == {200}
+    assert found["/v1/embeddings", "by-an-adapter"].json()["model"] == "tiny:law"
+    assert found["/v1/similarity", "by-an-adapter"].json()["model"] == "tiny:law"
+    assert found["/v1/search", "asked-with-an-adapter"].json()["results"]
+
+
+@pytest.fixture(scope="module")
+def field_run(tiny_run: Path, tuned: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose own model is tuned: the base with the adapter law merged into it."""
+    return write_run(tmp_path_factory.mktemp("field") / "run", str(tuned["law"]))
+
+
+def test_adapters_stand_on_what_a_tuned_run_was_made_from(
+    field_run: Path, tiny_model: str, tuned: dict[str, Path]
+) -> None:
+    adapters = {name: str(tuned[name]) for name in ("law", "medicine", "search")}
+    with (
+        serving(field_run, name="field", adapters=adapters, model={"base": tiny_model}) as (address, _),
+        httpx.Client(base_url=address, timeout=300) as client,
+    ):
+        cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
+        assert list(cards) == ["field", "field:base", "field:law", "field:medicine", "field:search"]
+        assert [card["parent"] for card in cards.values()] == [None, None, *["field:base"] * 3]
+        base = Encoder.load(tiny_model).encode(TEXTS, "passage")
+        assert cosines(embedded(client, "field:base", TEXTS, "passage"), base).min() >= 0.9999
+        assert cosines(embedded(client, "field:search", TEXTS, "passage"), base).min() >= 0.9999
+        assert cosines(embedded(client, "field", TEXTS, "passage"), base).min() < 0.99
+        # The index was made with law, so law may search it; the query adapter stands on the base, whose it is not.
+        body = {"query": "when must notice 17 be given", "k": 5, "mode": "dense"}
+        plain = client.post("/v1/search", json=body).json()["results"]
+        assert client.post("/v1/search", json=body | {"adapter": "law"}).json()["results"] == plain
+        for name in ("search", "medicine", "base"):
+            problem(client.post("/v1/search", json=body | {"adapter": name}), 400, "adapter")
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "cure"),
+    [
+        ("another base", "neither the index's model", "model.base="),
+        ("two bases", "stand on two bases", "a server of its own"),
+        ("no record", "does not say which model it was trained on", "adapter merge"),
+        ("no adapter", "holds no adapter", "training.method"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_at_the_start(
+    change: str, says: str, cure: str, tiny_run: Path, tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    adapters = {"law": str(tuned["law"])}
+    if change == "no adapter":
+        adapters["empty"] = str(tmp_path)
+    elif change == "no record":
+        shutil.copytree(tuned["law"] / "adapter", tmp_path / "foreign")
+        (tmp_path / "foreign" / "fieldtune.json").unlink()
+        adapters["foreign"] = str(tmp_path / "foreign")
+    else:
+        other = write_other_base(tiny_model, tmp_path / "other")
+        adapters["med"] = str(write_tuned(str(other), "medicine", tmp_path / "med"))
+        if change == "another base":
+            del adapters["law"]
+    with (
+        pytest.raises(ModelError, match=says) as caught,
+        serving(tiny_run, adapters=adapters, model={"base": tiny_model}),
+    ):
+        pass
+    assert cure in caught.value.hint
+    if change == "another base":  # all three are named
+        assert all(str(one) in caught.value.message for one in (tmp_path / "other", tiny_run / "model", tiny_model))

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 
 from fieldtune.serving.adapters import Adapter
+from fieldtune.serving.choosing import adapter_of, modes_of
 from fieldtune.serving.engine import Engine, Vectors
 from fieldtune.serving.problems import ApiError
 from fieldtune.serving.query_text import clean_text
@@ -26,7 +27,7 @@ async def embeddings(body: EmbeddingsBody, service: Served) -> Response:
     `input_type` is ours: questions want `query`, what is searched wants `passage`, and models with two prompts find
     far less when the two are mixed up. Token ids are those of this model's tokenizer, not of OpenAI's.
     """
-    adapter = service.adapter_of(body.model)
+    adapter = adapter_of(service, body.model)
     engine = service.volume.engine if adapter is None else adapter.engine
     size = engine.dimension
     if body.dimensions is not None and body.dimensions > size:
@@ -51,7 +52,7 @@ async def models(service: Served) -> Response:
 @router.get("/v1/models/{model}", response_model=ModelCard, responses=problems(404))
 async def model(model: str, service: Served) -> Response:
     """The same for one name."""
-    return as_json(_card(service, service.adapter_of(model)))
+    return as_json(_card(service, adapter_of(service, model)))
 
 
 def shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
@@ -64,7 +65,7 @@ def shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
 
 
 def _card(service: Service, adapter: Adapter | None) -> ModelCard:
-    index, modes = service.volume.index, service.modes(adapter)
+    index, modes = service.volume.index, modes_of(service, adapter)
     return ModelCard(
         id=service.name if adapter is None else adapter.model,
         object="model",

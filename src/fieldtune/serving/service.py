@@ -137,28 +137,6 @@ class Service:
         self.cache.put(model, text, vector)
         return vector
 
-    def adapter_of(self, model: str) -> Adapter | None:
-        """The adapter that a request means by its `model`; None for the index's model. Raises ApiError 404."""
-        if model == self.name:
-            return None
-        for adapter in self.adapters.values():
-            if adapter.model == model:
-                return adapter
-        there = ", ".join(repr(one) for one in (self.name, *(one.model for one in self.adapters.values())))
-        raise ApiError(
-            404, f"the model {model[:200]!r} does not exist; there is {there}", param="model", code="model_not_found"
-        )
-
-    def modes(self, adapter: Adapter | None) -> tuple[str, ...]:
-        """Of searches with the index's model or an adapter; none where vectors of two models would mix."""
-        index, engine = self.volume.index, self.volume.engine
-        if adapter is None or adapter.is_in(engine):
-            return ("auto", *index.modes)
-        if not adapter.leaves_passages(engine):
-            return ()
-        plain = tuple(mode for mode in index.modes if not index.is_three(mode))
-        return plain if index.is_three("auto") else ("auto", *plain)
-
     async def vectors(
         self, texts: Sequence[str], side: Side, engine: Engine | None = None, adapter: Adapter | None = None
     ) -> tuple[Vectors, int]:
@@ -184,8 +162,10 @@ class Service:
         self.metrics.texts.labels(side, name).inc(len(texts))
         return out, int(counts.sum())
 
-    async def search(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
-        """Hits for a cleaned query. Raises ApiError."""
+    async def search(
+        self, text: str, k: int, mode: str, where: dict[str, Any] | None, adapter: Adapter | None = None
+    ) -> list[Hit]:
+        """Hits for a cleaned query, asked with an adapter that is for this index. Raises ApiError."""
         self.require_index()
         self.require_where(where)
         modes = ("auto", *self.volume.index.modes)
@@ -196,8 +176,13 @@ class Service:
         vector: Asked
         if mode == "words":
             vector = np.zeros((1, volume.engine.dimension), np.float32)
+        elif adapter is not None:
+            if not adapter.leaves_passages(volume.engine):  # it did when it was asked for
+                raise unavailable("the index was rebuilt with another model this moment; try again")
+            vector = await self.query_vector(text, adapter.fingerprint, adapter.name)
         else:
-            vector = await self.query_vector(text, volume.three if volume.index.is_three(mode) else model)
+            kind = volume.three if volume.index.is_three(mode) else model
+            vector = await self.query_vector(text, kind)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 

@@ -44,6 +44,8 @@ class SearchBody(Body):
     """Column -> a value, a list of values, or {"from": …, "to": …}; GET /v1/models names the columns."""
     rerank: bool = False
     """Let the server's cross-encoder put the first results in order."""
+    adapter: str | None = None
+    """Ask with this adapter, as GET /v1/models calls it in `adapter`; it must leave passages as the index has them."""
     highlight: bool = True
     """Say where the query's words and the best sentence stand."""
 
