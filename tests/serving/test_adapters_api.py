@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from adapter_cases import KINDS, write_other_base, write_tuned
 from prometheus_client.parser import text_string_to_metric_families
-from serving_cases import examples_posted, serving, write_run
+from serving_cases import eventually, examples_posted, serving, tiny_passages, write_index, write_run
 
 from fieldtune.adapters import load_adapters
 from fieldtune.encoding import Encoder
-from fieldtune.errors import ModelError
+from fieldtune.errors import ConfigError, ModelError
 
 TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
 
@@ -236,3 +236,39 @@ def test_what_cannot_be_served_is_refused_at_the_start(
     assert cure in caught.value.hint
     if change == "another base":  # all three are named
         assert all(str(one) in caught.value.message for one in (tmp_path / "other", tiny_run / "model", tiny_model))
+
+
+def test_when_the_index_is_made_anew_with_another_model_adapters_stay_and_search_no_more(
+    tiny_run: Path, tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    body = {"query": "when must notice 17 be given", "adapter": "search", "mode": "dense"}
+    with (
+        serving(run, name="tiny", adapters={"search": str(tuned["search"])}) as (address, service),
+        httpx.Client(base_url=address, timeout=300) as client,
+    ):
+        assert len(client.post("/v1/search", json=body).json()["results"]) == 10
+        before = embedded(client, "tiny:search", TEXTS, "query")
+        write_index(run, tuned["law"], tiny_passages())
+        eventually(lambda: service.volume.engine.model == str(tuned["law"]))
+        assert "never mix" in problem(client.post("/v1/search", json=body), 400, "adapter")
+        assert client.get("/v1/models/tiny:search").json()["modes"] == []
+        np.testing.assert_allclose(embedded(client, "tiny:search", TEXTS, "query"), before, atol=1e-6)
+        assert len(client.post("/v1/search", json=body | {"adapter": None}).json()["results"]) == 10
+
+
+def test_adapters_are_named_in_a_file_or_on_the_command_line(tiny_run: Path, tmp_path: Path) -> None:
+    from fieldtune.cli_serve import _adapters, _settings
+
+    file = tmp_path / "serving.toml"
+    file.write_text('[serving]\nadapters = {law = "runs/law", medicine = "/runs/medicine"}\n')
+    given = _settings(tiny_run, file, None, adapters=_adapters(["law=here=there", "zh-2.0=~/zh"])).serving.adapters
+    assert given == {"law": "here=there", "medicine": "/runs/medicine", "zh-2.0": "~/zh"}
+    assert _settings(tiny_run, file, None, adapters={}).serving.adapters["law"] == str(tmp_path / "runs" / "law")
+    for words, says in ((["law"], "NAME=FOLDER"), (["law="], "NAME=FOLDER"), (["a=b", "a=c"], "given twice")):
+        with pytest.raises(ConfigError, match=says):
+            _adapters(words)
+    for name in ("base", "a/b", "法律", "-a", "a b", "x" * 65):
+        with pytest.raises(ConfigError, match="cannot be served"):
+            _settings(tiny_run, None, None, adapters={name: "folder"})
