@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapter_cases import KINDS, random_query_adapter, write_other_base, write_tuned
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
@@ -20,47 +22,14 @@ from fieldtune.config import make_config
 from fieldtune.encoding import Encoder, cached_vectors, with_query_adapter
 from fieldtune.errors import ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.models import load_model
-from fieldtune.training.adapting import finish, prepare, save_beside
 
 TEXTS = ["what ends 3", "lease covers rent 4", "fever cough asthma", "insulin 7", "article 9 audit revenue"]
-KINDS: dict[str, dict[str, Any]] = {
-    "law": {"method": "lora"},
-    "medicine": {"method": "lora", "lora": {"rank": 4, "rslora": True}},
-    "finance.zh": {"method": "adapter", "bottleneck": {"placement": "houlsby", "size": 8}},
-    "search": {"method": "query", "query": {"hidden": 5}},
-}
-
-
-def random_query_adapter(seed: int, hidden: int) -> QueryAdapter:
-    draw = np.random.default_rng(seed)
-
-    def some(*shape: int) -> np.ndarray:
-        return (0.3 * draw.normal(size=shape)).astype(np.float32)
-
-    return QueryAdapter(some(32, hidden or 32), some(32), *((some(hidden, 32), some(hidden)) if hidden else ()))
 
 
 @pytest.fixture(scope="module")
 def tuned(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model for each kind, as training saves it, with weights at random."""
-    folders = {}
-    for seed, (name, settings) in enumerate(KINDS.items()):
-        encoder = Encoder.load(tiny_model, precision="fp32")
-        encoder.prompts["query"] = f"query: {name.split('.')[0]} "  # prompts are part of what an adapter was trained on
-        encoder.model.prompts["query"] = encoder.prompts["query"]
-        prepared = prepare(encoder, make_config({"training": settings}).training, seed)
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for weight in encoder.model.parameters():
-                if weight.requires_grad:
-                    weight.add_(0.1 * torch.randn_like(weight))
-        if settings["method"] == "query":
-            prepared.query_adapter = random_query_adapter(seed, 5)
-        encoder = finish(encoder, prepared)
-        folders[name] = tmp_path_factory.mktemp("tuned") / "model"
-        encoder.model.save(str(folders[name]))
-        save_beside(prepared, folders[name])
-    return folders
+    return {name: write_tuned(tiny_model, name, tmp_path_factory.mktemp("tuned") / "model") for name in KINDS}
 
 
 def alone(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +57,38 @@ def test_requests_from_many_threads_get_their_own_adapter(tiny_model: str, tuned
     with ThreadPoolExecutor(4) as pool:
         for name, found in zip(asked, pool.map(lambda one: model.encode(TEXTS, adapter=one), asked), strict=True):
             np.testing.assert_allclose(found, expected[name], atol=1e-6)
+
+
+def test_the_base_is_in_memory_once(tiny_model: str, tuned: dict[str, Path]) -> None:
+    model = load_adapters(tiny_model, tuned)
+    assert model.base.tokens is not None
+    ours = {weight.data_ptr() for weight in model.base.model.parameters()}
+    for name in KINDS:
+        encoder = model.encoder(name)
+        assert ours <= {weight.data_ptr() for weight in encoder.model.parameters()}
+        assert encoder.tokens is not None
+        assert encoder.tokens._tokenizer is model.base.tokens._tokenizer
+    # What is put into one tree is in no other.
+    for other in (model.base, model.encoder("search")):
+        assert not any("lora" in key for key in other.model.state_dict())
+
+
+def test_an_adapter_keeps_the_length_that_it_was_trained_with(
+    tiny_model: str, tuned: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(tuned["law"] / "adapter", folder)
+    record = json.loads((folder / "fieldtune.json").read_text())
+    (folder / "fieldtune.json").write_text(json.dumps(record | {"max_tokens": 8}))
+    model = load_adapters(tiny_model, {"law": tuned["law"], "short": folder}, precision="fp32")
+    long, cut = ["lease covers rent 4 " * 6], ["lease covers rent 4 lease covers"]  # with [CLS] and [SEP] eight tokens
+    with ThreadPoolExecutor(4) as pool:  # one tokenizer, two lengths
+        found = list(pool.map(lambda one: model.encode(long, "passage", adapter=one), ["law", "short", ""] * 20))
+    assert model.base.model.max_seq_length == 32
+    for place, name in enumerate(["law", "short", ""] * 20):
+        expected = model.encode(cut if name == "short" else long, "passage", adapter=name)
+        np.testing.assert_allclose(found[place], expected, atol=1e-5)
+    assert not np.allclose(found[0], found[1], atol=1e-3)
 
 
 def test_vectors_of_adapters_are_kept_apart_and_passages_of_query_adapters_with_the_base(
@@ -123,13 +124,7 @@ def test_a_merged_export_is_a_plain_model_with_the_same_vectors(
 
 @pytest.fixture(scope="module")
 def other_base(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    model = load_model(tiny_model)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(1.5)
-    folder = tmp_path_factory.mktemp("other") / "model"
-    model.save(str(folder))
-    return str(folder)
+    return str(write_other_base(tiny_model, tmp_path_factory.mktemp("other") / "model"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -273,8 +268,6 @@ def test_a_model_with_the_code_of_an_earlier_version_still_loads(
 
 
 def test_foreign_code_in_a_model_folder_is_not_run(tuned: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(tuned["finance.zh"], folder)
     Encoder.load(str(folder))

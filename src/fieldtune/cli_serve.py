@@ -30,10 +30,16 @@ def serve(
     labels: Annotated[
         bool, typer.Option("--labels", help="Let people mark results right or wrong on the page; RUN/labels keeps it.")
     ] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="NAME=FOLDER", help="Serve an adapter of the same base too; repeatable."),
+    ] = None,
     set_: Set = None,
 ) -> None:
     """Serve a finished run over HTTP: search, answers, embeddings as OpenAI's clients expect them; a page at /."""
-    resolved = _settings(run, config, set_, host=host, port=port, labels=labels or None)
+    resolved = _settings(
+        run, config, set_, host=host, port=port, labels=labels or None, adapters=_adapters(adapter or [])
+    )
     if new_key:
         from fieldtune.serving import keys
 
@@ -106,9 +112,24 @@ def _settings(run: Path, file: Path | None, set_: list[str] | None, **given: Any
     if file is not None:
         loaded = load_config(file).model_dump(by_alias=True)
         settings = settings | {name: loaded[name] for name in ("llm", "serving")}
-    words = {name: value for name, value in given.items() if value not in ("", None)}
+    words = {name: value for name, value in given.items() if value not in ("", None, {})}
     over = merge(parse_overrides(set_ or []), {"serving": words} if words else {})
     return make_config(merge(settings, over), where="--set")
+
+
+def _adapters(given: list[str]) -> dict[str, str]:
+    """Raises ConfigError for what is not NAME=FOLDER, and for a name that is given twice."""
+    from fieldtune.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for word in given:
+        name, _, folder = word.partition("=")
+        if not name or not folder:
+            raise ConfigError(f"--adapter {word!r} is not of the form NAME=FOLDER", "e.g. --adapter law=runs/law")
+        if name in found:
+            raise ConfigError(f"--adapter {name} is given twice", "give each adapter a name of its own")
+        found[name] = folder
+    return found
 
 
 def _require_packages() -> None:

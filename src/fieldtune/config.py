@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -653,6 +654,10 @@ class Index(Section):
     """Where the LanceDB table lies, if not in the run's folder: s3://, gs:// or az:// with a path of its own."""
 
 
+_ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A name that stands in an address as it is."""
+
+
 class Serving(Section):
     """The service that `fieldtune serve` starts."""
 
@@ -701,6 +706,10 @@ class Serving(Section):
     """Query vectors that are remembered; one takes 4 bytes for each of its dimensions."""
     refresh_seconds: float = Field(2, gt=0)
     """How often the server looks whether the index was rebuilt."""
+    adapters: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Adapters served beside the index's model, such as {law = "runs/law", medicine = "runs/medicine"}: names for
+    clients, and folders of adapters, tuned models or runs. All stand on one base, which is in memory once: the index's
+    model, or the one that it was trained from (model.base)."""
     rerank: str = ""
     """A cross-encoder (hub id or folder) for /v1/rerank and for searches that ask for it; empty takes the index's."""
     answer_passages: int = Field(6, ge=1, le=50)
@@ -711,6 +720,17 @@ class Serving(Section):
     """An LLM that is silent for so long is given up."""
     answers_at_once: int = Field(8, gt=0)
     """Answers that the LLM works on; more are refused with 503."""
+
+    @field_validator("adapters")
+    @classmethod
+    def _names_fit_addresses(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not _ADAPTER.fullmatch(name) or name == "base":
+                raise ValueError(
+                    f"the name {name!r} cannot be served: up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first, and "
+                    "not base, which is the adapters' own base"
+                )
+        return value
 
 
 class Card(Section):
@@ -880,6 +900,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
         llm = llm.model_copy(update={"local": absolute(llm.local, "llm", "local")})
     if queries.corpus:
         queries = queries.model_copy(update={"corpus": absolute(queries.corpus, "queries", "corpus")})
+    adapters = {name: absolute(path, "serving", "adapters", name) for name, path in config.serving.adapters.items()}
     base = config.model.base
     if base.startswith((".", "~")):
         base = absolute(base, "model", "base")
@@ -909,6 +930,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
             "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
             "training": config.training.model_copy(update=followed),
+            "serving": config.serving.model_copy(update={"adapters": adapters}),
             "evaluation": config.evaluation.model_copy(update={"judgements": judgements, "general_data": general}),
         }
     )

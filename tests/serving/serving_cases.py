@@ -74,8 +74,8 @@ def serving(run: Path, **settings: Any) -> Iterator[tuple[str, Any]]:
     from fieldtune.serving.opening import open_service
     from fieldtune.serving.server import Server
 
-    llm = settings.pop("llm", {})
-    config = make_config({"serving": {"port": 0, "refresh_seconds": 0.2, **settings}, "llm": llm})
+    others = {name: settings.pop(name) for name in ("llm", "model") if name in settings}
+    config = make_config({"serving": {"port": 0, "refresh_seconds": 0.2, **settings}, **others})
     ready = threading.Event()
     with open_service(run, config) as service:
         server = Server(service, ready=lambda _: ready.set())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +28,8 @@ from fieldtune.types import Side
 from fieldtune.workspace import digest
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from fieldtune.config import Model
     from fieldtune.encoding.precision import PrecisionSetting
 
@@ -37,20 +37,17 @@ if TYPE_CHECKING:
 class AdaptedModel:
     """A base model and its adapters; `load_adapters` makes one. Safe to use from several threads.
 
-    The base is in memory once. Adapters of all kinds stand side by side: LoRA, bottleneck and query adapters.
+    The base's weights and tokenizer are in memory once. Each adapter stands in a tree of modules of its own over
+    them, so that none is switched on or off: passes with several adapters run side by side. Adapters of all kinds go
+    together: LoRA, bottleneck and query adapters.
     """
 
-    def __init__(self, base: Encoder) -> None:
+    def __init__(self, base: Encoder, *, weights: str = "") -> None:
+        """`weights` is the `weights_digest` of the base before anything in it was cast; empty computes it."""
         self.base = base
-        self._lock = threading.RLock()
         self._encoders: dict[str, Encoder] = {}
-        self._switches: dict[str, Callable[[], None]] = {}
-        self._off: list[Callable[[], None]] = []
-        """What turns each adapter that is in the model off."""
-        self._peft: Any = None
-        self._now = ""
-        self._weights = weights_digest(base.model)  # before anything is put in
-        base.active = partial(self._using, "")
+        self.weights = weights or weights_digest(base.model)
+        """Of the base: an adapter must have been trained on these."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,115 +75,71 @@ class AdaptedModel:
     def add(self, name: str, path: str | Path) -> None:
         """Load another adapter under `name`.
 
-        Raises ModelError when there is none in `path`, it is damaged or of another base, or the name is taken; all is
-        then as before.
+        Raises ModelError when there is none in `path`, it was trained on another base, or the name is taken.
         """
         folder = adapter_folder(path)
         record = read_record(folder)
         if not name or name in self._encoders:
             raise ModelError(f"the adapter name {name!r} is empty or taken", "give each adapter a name of its own")
-        require_base(record, self._weights, self.base.dimension, folder, self.base.name)
+        require_base(record, self.weights, self.base.dimension, folder, self.base.name)
+        model = self._tree(record)
+        if record is not None and record.method == "query":
+            plain = self._over(model, self.base.name, resolve_model(self.base.name).fingerprint)
+            self._encoders[name] = with_query_adapter(plain, QueryAdapter.load(folder))
+            return
+        if record is not None and record.method == "bottleneck":
+            _put_bottlenecks(model, folder)
+        else:
+            _put_lora(model, folder, self.base.name)
         fingerprint = digest([self.base.fingerprint, adapter_digest(folder)])
-        with self._lock:
-            if record is not None and record.method == "query":
-                view = self._view(record, self.base.name, resolve_model(self.base.name).fingerprint, "")
-                self._encoders[name] = with_query_adapter(view, QueryAdapter.load(folder))
-                return
-            self._turn_off()
-            try:
-                if record is not None and record.method == "bottleneck":
-                    self._add_bottleneck(name, folder)
-                else:
-                    self._add_lora(name, folder)
-            finally:
-                self._turn_off()
-            self._encoders[name] = self._view(record, f"{self.base.name} with {name}", fingerprint, name)
+        self._encoders[name] = self._over(model, f"{self.base.name} with {name}", fingerprint)
 
-    def _view(self, record: AdapterRecord | None, name: str, fingerprint: str, adapter: str) -> Encoder:
-        """An encoder over the shared model, with the prompts and the length that the adapter was trained with."""
-        model, base = self.base.model, self.base
-        prompts, limit = dict(model.prompts), model.max_seq_length
-        if record is not None:
-            model.prompts = {**prompts, "query": record.query_prompt, "document": record.passage_prompt}
-            model.max_seq_length = record.max_tokens or limit
-        try:
-            active = partial(self._using, adapter)
-            return Encoder(model, name=name, fingerprint=fingerprint, precision=base.precision, active=active)
-        finally:
-            model.prompts, model.max_seq_length = prompts, limit
+    def _tree(self, record: AdapterRecord | None) -> SentenceTransformer:
+        """The base's modules anew over the very same weights, with the prompts and the length that the adapter was
+        trained with."""
+        base = self.base.model
+        shared: dict[int, object] = {id(weight): weight for weight in (*base.parameters(), *base.buffers())}
+        if self.base.tokens is not None:  # a large vocabulary takes 250 MB; a length of its own is all a tree needs
+            shared[id(base.tokenizer)] = copy.copy(base.tokenizer)
+        model: SentenceTransformer = copy.deepcopy(base, shared)
+        if record is not None and record.base:
+            model.prompts = {**base.prompts, "query": record.query_prompt, "document": record.passage_prompt}
+            model.max_seq_length = record.max_tokens or base.max_seq_length
+        return model
 
-    def _add_bottleneck(self, name: str, folder: Path) -> None:
-        from fieldtune.bottleneck_adapters import CONFIG, WEIGHTS, Bottlenecks
-
-        try:
-            adapters = Bottlenecks.read(self.base.model.transformers_model, folder / CONFIG, folder / WEIGHTS)
-        except (ValueError, OSError) as error:
-            raise ModelError(f"the adapter {folder} cannot be put in: {error}", "train it again") from None
-        self._switches[name] = partial(setattr, adapters, "active", True)
-        self._off.append(partial(setattr, adapters, "active", False))
-
-    def _add_lora(self, name: str, folder: Path) -> None:
-        from peft import PeftModel
-
-        inner = f"adapter{len(self._encoders)}"  # PEFT makes it part of attribute names: no dots, whatever `name` is
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # PEFT only warns of weights that found no place
-                warnings.simplefilter("ignore", DeprecationWarning)
-                warnings.simplefilter("ignore", FutureWarning)
-                if self._peft is None:
-                    transformer = self.base.model.transformers_model
-                    self._peft = PeftModel.from_pretrained(transformer, str(folder), adapter_name=inner)
-                    self._off.append(self._peft.base_model.disable_adapter_layers)
-                else:
-                    self._peft.load_adapter(str(folder), adapter_name=inner)
-        except Exception as error:  # whatever PEFT raises about a file it cannot read or that does not fit
-            _take_out(self.base.model.transformers_model, inner)
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(
-                f"the adapter {folder} does not fit {self.base.name}: {first}",
-                "load it on the base that its adapter_config.json names",
-            ) from None
-        self._peft.requires_grad_(False)
-        self._switches[name] = partial(self._choose_lora, inner)
-
-    def _choose_lora(self, inner: str) -> None:
-        self._peft.base_model.enable_adapter_layers()
-        self._peft.set_adapter(inner)
-        self._peft.requires_grad_(False)
-
-    def _turn_off(self) -> None:
-        for off in self._off:
-            off()
-        self._now = ""
-
-    @contextmanager
-    def _using(self, adapter: str) -> Iterator[None]:
-        with self._lock:
-            if self._now != adapter:
-                self._turn_off()
-                if adapter:
-                    self._switches[adapter]()
-                self._now = adapter
-            yield
+    def _over(self, model: SentenceTransformer, name: str, fingerprint: str) -> Encoder:
+        base = self.base
+        tokens = base.tokens.within(int(model.max_seq_length or base.tokens.limit)) if base.tokens else None
+        return Encoder(
+            model, name=name, fingerprint=fingerprint, precision=base.precision, tokens=tokens, shares_weights=True
+        )
 
 
-def _take_out(transformer: Any, adapter: str) -> None:
-    """Rid a transformer of a low-rank change that PEFT put into it in part or in whole."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def _put_bottlenecks(model: SentenceTransformer, folder: Path) -> None:
+    from fieldtune.bottleneck_adapters import CONFIG, WEIGHTS, Bottlenecks
 
-    there = [(name, layer) for name, layer in transformer.named_modules() if isinstance(layer, BaseTunerLayer)]
-    for name, layer in there:
+    try:
+        Bottlenecks.read(model.transformers_model, folder / CONFIG, folder / WEIGHTS)
+    except (ValueError, OSError) as error:
+        raise ModelError(f"the adapter {folder} cannot be put in: {error}", "train it again") from None
+
+
+def _put_lora(model: SentenceTransformer, folder: Path, base: str) -> None:
+    from peft import PeftModel
+
+    try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that another adapter is the active one now
-            layer.delete_adapter(adapter)
-        if not any(getattr(layer, kind) for kind in layer.adapter_layer_names):
-            parent, _, last = name.rpartition(".")
-            setattr(transformer.get_submodule(parent), last, layer.get_base_layer())
-    if hasattr(transformer, "peft_config"):
-        transformer.peft_config.pop(adapter, None)
-        if not transformer.peft_config:
-            del transformer.peft_config
+            warnings.simplefilter("error")  # PEFT only warns of weights that found no place
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            put = PeftModel.from_pretrained(model.transformers_model, str(folder))
+    except Exception as error:  # whatever PEFT raises about a file it cannot read or that does not fit
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the adapter {folder} does not fit {base}: {first}",
+            "load it on the base that its adapter_config.json names",
+        ) from None
+    put.requires_grad_(False)
 
 
 def load_adapters(

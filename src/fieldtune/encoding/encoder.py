@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,13 @@ class Encoder:
         fingerprint: str = "",
         precision: PrecisionSetting = "auto",
         passage_fingerprint: str = "",
-        active: Callable[[], AbstractContextManager[None]] = nullcontext,
+        tokens: Tokens | None = None,
+        shares_weights: bool = False,
     ) -> None:
+        """`tokens` of a model that shares its tokenizer with another, whose copy would take much memory."""
         self.model = model.eval()
-        self.active = active
-        """Entered around each use of the model: several encoders may share one model and switch its adapters."""
+        self.shares_weights = shares_weights
+        """With a base model: copies of this one would not be what its adapter costs."""
         self.routed = has_query_route(model)
         """Queries go another way through the model than passages."""
         self.name = name
@@ -58,7 +59,7 @@ class Encoder:
             "passage": _prompt(model, "document", "passage", "corpus"),
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
-        self.tokens = Tokens.of(model) if takes_token_ids(model) else None
+        self.tokens = (tokens or Tokens.of(model)) if takes_token_ids(model) else None
         limit = model.max_seq_length or 0  # infinite in static models
         how = [self.precision, int(limit) if math.isfinite(limit) else 0, self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
@@ -127,7 +128,7 @@ class Encoder:
         import torch
 
         assert self.tokens is not None  # encode() has checked
-        with self.active(), torch.inference_mode(), autocast(self.precision, self.device):
+        with torch.inference_mode(), autocast(self.precision, self.device):
             output = embed(self.model, store, rows, self.tokens.pad, side if self.routed else None)
         unit = torch.nn.functional.normalize(output.float(), dim=-1)
         return np.asarray(unit.cpu().numpy(), np.float32)
@@ -138,8 +139,7 @@ class Encoder:
         encode = self.model.encode_query if side == "query" else self.model.encode_document
         for begin in range(0, len(texts), 1_000):
             block = texts[begin : begin + 1_000]
-            with self.active():
-                vectors = encode(block, normalize_embeddings=True, show_progress_bar=False)
+            vectors = encode(block, normalize_embeddings=True, show_progress_bar=False)
             out[begin : begin + len(block)] = vectors
             if advance is not None:
                 advance(len(block))

@@ -31,7 +31,8 @@ def with_query_adapter(encoder: Encoder, adapter: QueryAdapter) -> Encoder:
         name=encoder.name,
         fingerprint=digest([encoder.fingerprint, adapter.digest()]),
         precision=encoder.precision,
-        active=encoder.active,
+        tokens=encoder.tokens,
+        shares_weights=encoder.shares_weights,
     )
     made.passage_fingerprint = encoder.passage_fingerprint
     return made

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +54,10 @@ class TokenStore:
 
 
 class Tokens:
-    """A model's tokenizer with the model's own length limit, set apart from the model so that nothing is shared."""
+    """A model's tokenizer with the model's own length limit, set apart from the model so that nothing is shared.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, tokenizer: str, limit: int, pad: int) -> None:
         """`tokenizer` is the content of a tokenizer.json."""
@@ -61,6 +66,7 @@ class Tokens:
         self.limit, self.pad = limit, pad
         self._tokenizer: Any = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
+        self._lock = Lock()  # where to cut is a state of the tokenizer
         self.first, self.special = no_words(self._tokenizer)
 
     @classmethod
@@ -70,19 +76,28 @@ class Tokens:
         limit = int(model.max_seq_length or 512)
         return cls(tokenizer.backend_tokenizer.to_str(), limit, int(tokenizer.pad_token_id or 0))
 
+    def within(self, limit: int) -> Tokens:
+        """The same tokenizer, which is in memory once, with another limit."""
+        made = copy.copy(self)
+        made.limit = limit
+        return made
+
     def serialized(self) -> str:
         """The content of a tokenizer.json, truncation at the model's limit included."""
-        self._tokenizer.enable_truncation(self.limit)
-        return str(self._tokenizer.to_str())
+        with self._lock:
+            self._tokenizer.enable_truncation(self.limit)
+            return str(self._tokenizer.to_str())
 
     def store(self, texts: Sequence[str], prompt: str = "", limit: int = 0) -> TokenStore:
         """Tokenise prompt + text, cut at the model's limit as the model itself would, or at a lower `limit`."""
-        self._tokenizer.enable_truncation(min(limit, self.limit) if limit else self.limit)
         pieces: list[NDArray[np.int32]] = []
         lengths = np.zeros(len(texts) + 1, np.int64)
         for begin in range(0, len(texts), _BLOCK):
             block = [prompt + text.strip() for text in texts[begin : begin + _BLOCK]]
-            for offset, encoding in enumerate(self._tokenizer.encode_batch_fast(block)):
+            with self._lock:
+                self._tokenizer.enable_truncation(min(limit, self.limit) if limit else self.limit)
+                encodings = self._tokenizer.encode_batch_fast(block)
+            for offset, encoding in enumerate(encodings):
                 ids = np.asarray(encoding.ids, np.int32)
                 pieces.append(ids)
                 lengths[begin + offset + 1] = len(ids)

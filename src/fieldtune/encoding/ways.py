@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -73,8 +73,8 @@ def why_plain(encoder: Encoder) -> str:
         return f"it is on {encoder.device}, and the engines are for processors"
     if encoder.tokens is None or encoder.routed:
         return "it does not take token ids alone for all texts"
-    if encoder.active is not nullcontext:
-        return "it shares its weights with adapters that are switched on and off"
+    if encoder.shares_weights:
+        return "it shares its weights with the base that its adapter stands on"
     weights = sum(weight.numel() * weight.element_size() for weight in encoder.model.parameters())
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     if total and weights * _MEMORY > total:

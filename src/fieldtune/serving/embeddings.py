@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from fastapi import APIRouter, Response
 
-from fieldtune.serving.engine import Vectors
+from fieldtune.serving.adapters import Adapter
+from fieldtune.serving.choosing import adapter_of, modes_of
+from fieldtune.serving.engine import Engine, Vectors
 from fieldtune.serving.problems import ApiError
 from fieldtune.serving.query_text import clean_text
 from fieldtune.serving.routes import Served, as_json, problems
@@ -25,39 +27,32 @@ async def embeddings(body: EmbeddingsBody, service: Served) -> Response:
     `input_type` is ours: questions want `query`, what is searched wants `passage`, and models with two prompts find
     far less when the two are mixed up. Token ids are those of this model's tokenizer, not of OpenAI's.
     """
-    require_model(service, body.model)
-    size = service.volume.engine.dimension
+    adapter = adapter_of(service, body.model)
+    engine = service.volume.engine if adapter is None else adapter.engine
+    size = engine.dimension
     if body.dimensions is not None and body.dimensions > size:
         raise ApiError(400, f"dimensions: this model's vectors have {size}", param="dimensions", code="too_many")
-    texts = _texts(service, body.input)
-    vectors, tokens = await service.vectors(texts, body.input_type)
+    texts = _texts(service, engine, body.input)
+    vectors, tokens = await service.vectors(texts, body.input_type, engine, adapter)
     vectors = shortened(vectors, body.dimensions)
     data = [
         {"object": "embedding", "index": row, "embedding": written}
         for row, written in enumerate(_written(vectors, body.encoding_format))
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return as_json({"object": "list", "data": data, "model": service.name, "usage": usage})
+    return as_json({"object": "list", "data": data, "model": body.model, "usage": usage})
 
 
 @router.get("/v1/models", response_model=ModelList, responses=problems())
 async def models(service: Served) -> Response:
-    """The model that is served, what its vectors are like and what can be filtered by."""
-    return as_json(ModelList(object="list", data=[_card(service)]))
+    """The index's model and the adapters: what their vectors are like, and what they can search by which columns."""
+    return as_json(ModelList(object="list", data=[_card(service, one) for one in (None, *service.adapters.values())]))
 
 
 @router.get("/v1/models/{model}", response_model=ModelCard, responses=problems(404))
 async def model(model: str, service: Served) -> Response:
     """The same for one name."""
-    require_model(service, model)
-    return as_json(_card(service))
-
-
-def require_model(service: Service, name: str) -> None:
-    """Raises ApiError 404 for a name that is not served."""
-    if name != service.name:
-        raise ApiError(404, f"the model {name[:200]!r} does not exist; there is {service.name!r}", param="model",
-                       code="model_not_found")  # fmt: skip
+    return as_json(_card(service, adapter_of(service, model)))
 
 
 def shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
@@ -69,22 +64,25 @@ def shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
     return np.asarray(cut / np.maximum(lengths, 1e-12), np.float32)
 
 
-def _card(service: Service) -> ModelCard:
-    index = service.volume.index
+def _card(service: Service, adapter: Adapter | None) -> ModelCard:
+    index, modes = service.volume.index, modes_of(service, adapter)
     return ModelCard(
-        id=service.name,
+        id=service.name if adapter is None else adapter.model,
         object="model",
         created=service.since,
         owned_by="fieldtune",
-        dimensions=service.volume.engine.dimension,
-        matryoshka=list(service.matryoshka),
-        passages=len(index),
-        columns=dict(index.columns),
-        modes=["auto", *index.modes],
+        parent=None if adapter is None else adapter.parent,
+        adapter=None if adapter is None else adapter.name,
+        method="" if adapter is None else adapter.method,
+        dimensions=(service.volume if adapter is None else adapter).engine.dimension,
+        matryoshka=list(service.matryoshka) if adapter is None else [],
+        passages=len(index) if modes else 0,
+        columns=dict(index.columns) if modes else {},
+        modes=list(modes),
     )
 
 
-def _texts(service: Service, given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
+def _texts(service: Service, engine: Engine, given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
     """The request's texts, token ids turned into the text that they stand for. Raises ApiError 400."""
     most, longest = service.settings.max_texts, service.settings.max_text
     if isinstance(given, str):
@@ -92,7 +90,7 @@ def _texts(service: Service, given: str | list[str] | list[int] | list[list[int]
     if not given:
         raise ApiError(400, "input: is empty", param="input", code="empty")
     if isinstance(given[0], int):
-        return [_decoded(service, [one for one in given if isinstance(one, int)], "input")]
+        return [_decoded(service, engine, [one for one in given if isinstance(one, int)], "input")]
     if len(given) > most:
         raise ApiError(400, f"input: {len(given):,} texts; at most {most:,} at once", param="input", code="too_many")
     texts = []
@@ -101,15 +99,15 @@ def _texts(service: Service, given: str | list[str] | list[int] | list[list[int]
         if isinstance(one, str):
             texts.append(clean_text(one, longest, where))
         elif isinstance(one, list):
-            texts.append(_decoded(service, one, where))
+            texts.append(_decoded(service, engine, one, where))
     return texts
 
 
-def _decoded(service: Service, ids: Sequence[int], where: str) -> str:
+def _decoded(service: Service, engine: Engine, ids: Sequence[int], where: str) -> str:
     if not ids or len(ids) > service.settings.max_text:
         problem = "is empty" if not ids else "has too many token ids"
         raise ApiError(400, f"{where}: {problem}", param=where, code="too_long" if ids else "empty")
-    return clean_text(service.volume.engine.text_of(ids, where), 10 * service.settings.max_text, where)
+    return clean_text(engine.text_of(ids, where), 10 * service.settings.max_text, where)
 
 
 def _written(vectors: Vectors, form: str | None) -> list[list[float]] | list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.adapter_folder import PEFT_CONFIG, RECORD, adapter_digest, weights_digest
 from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.encoding.engine import processors
 from fieldtune.encoding.m3 import M3Vectors
@@ -46,6 +47,10 @@ class Loaded:
     """None where the model reads texts, not token ids."""
     faster: TorchEngine | None
     """Passes that were found to give the vectors of `many` to four digits in less time; for requests of many texts."""
+    weights: str = ""
+    """`weights_digest` of the model as its folder has it; empty where it shares those of another."""
+    merged: str = ""
+    """`adapter_digest` of the adapter that was merged into it; empty for none."""
 
 
 class Engine:
@@ -54,15 +59,18 @@ class Engine:
     The library is loaded when something needs it: a question that is asked once does not.
     """
 
-    def __init__(self, model: str, *, single: bool, probes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: str, *, single: bool = False, probes: Sequence[str] = (), encoder: Encoder | None = None
+    ) -> None:
         """`single` says that `SingleEncoder` was found to give the index's vectors; `probes` are passages on which a
-        faster way is compared before it is taken. Raises ModelError when the model cannot be loaded."""
+        faster way is compared before it is taken; `encoder` is the model where it is loaded already. Raises ModelError
+        when the model cannot be loaded."""
         self.model, self._probes = model, probes
         self.one = _single(model) if single else None
         """The same vectors for queries, sooner; None where it is not for this model."""
         self._lock = Lock()
         self._loading = Lock()
-        self._loaded: Loaded | None = None
+        self._loaded = None if encoder is None else _with_encoder(encoder)
         self._asker: Asker | None = None
         if self.one is None:
             self.whole()
@@ -72,9 +80,10 @@ class Engine:
         with self._loading:
             if self._loaded is None:
                 many = Encoder.load(self.model)
-                _cast_once(many)
-                tokens = Tokens.of(many.model) if many.tokens is not None else None
-                self._loaded = Loaded(many, tokens, _faster(many, tokens, self._probes))
+                weights = weights_digest(many.model)
+                plain, merged = _with_encoder(many), _merged(Path(self.model))
+                faster = _faster(many, plain.tokens, self._probes)
+                self._loaded = replace(plain, faster=faster, weights=weights, merged=merged)
             return self._loaded
 
     @property
@@ -171,6 +180,17 @@ def _single(model: str) -> SingleEncoder | None:
     except (FieldtuneError, OSError, LookupError, ValueError) as error:
         log.info("%s is asked through the library alone (%s)", model, error)
         return None
+
+
+def _with_encoder(encoder: Encoder) -> Loaded:
+    _cast_once(encoder)
+    return Loaded(encoder, encoder.tokens, None)
+
+
+def _merged(model: Path) -> str:
+    """Of the adapter that training left beside the model."""
+    folder = model / "adapter"
+    return adapter_digest(folder) if any((folder / name).exists() for name in (RECORD, PEFT_CONFIG)) else ""
 
 
 def _cast_once(encoder: Encoder) -> None:

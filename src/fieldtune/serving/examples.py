@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fieldtune.errors import FieldtuneError
+from fieldtune.serving.choosing import modes_of
 from fieldtune.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,20 @@ def examples_of(service: Service) -> Examples:
         answer[name] = {"question": _QUESTION, "where": where}
     if service.reranker is not None:
         search["the first results put in order by the reranker"] = question | {"rerank": True}
+    for name, one in service.adapters.items():
+        if modes := modes_of(service, one):
+            search["asked with an adapter"] = question | {"adapter": name, "mode": modes[0]}
+            break
     texts = [_PASSAGE, "Notice must be given in 3 months."]
+    pair: dict[str, Any] = {"first": [_QUESTION], "second": texts, "first_type": "query"}
+    similarity = {"a question with two passages": pair}
+    if adapter := next(iter(service.adapters.values()), None):
+        similarity["by an adapter"] = pair | {"model": adapter.model}
     return {
         "/v1/search": search,
         "/v1/answer": answer,
         "/v1/embeddings": _embeddings(service, texts),
-        "/v1/similarity": {
-            "a question with two passages": {"first": [_QUESTION], "second": texts, "first_type": "query"}
-        },
+        "/v1/similarity": similarity,
         "/v1/rerank": {
             "texts": question | {"documents": texts},
             "the best one alone, with its text": question
@@ -93,6 +100,8 @@ def _embeddings(service: Service, texts: list[str]) -> dict[str, dict[str, Any]]
         "passages, as base64": model | {"input": texts, "encoding_format": "base64"},
         "shorter vectors": model | {"input": texts, "dimensions": size},
     }
+    if adapter := next(iter(service.adapters.values()), None):
+        found["by an adapter"] = {"model": adapter.model, "input": texts}
     ids = service.volume.engine.ids_of(_PASSAGE)
     if ids:
         found["token ids of this model's own tokenizer"] = model | {"input": [ids]}

@@ -21,7 +21,13 @@ class Metrics:
         )  # fmt: skip
         self.under_way = Gauge("fieldtune_requests_under_way", "Requests at this moment", registry=self._registry)
         self.refused = Counter("fieldtune_refused", "Requests refused early", ("why",), registry=self._registry)
-        self.texts = Counter("fieldtune_texts_encoded", "Texts through the model", ("side",), registry=self._registry)
+        self.texts = Counter(
+            "fieldtune_texts_encoded", "Texts through the model, or the adapter that is named", ("side", "adapter"),
+            registry=self._registry,
+        )  # fmt: skip
+        self._adapters = Gauge(
+            "fieldtune_adapter_waiting", "Texts that wait for an adapter", ("adapter",), registry=self._registry
+        )
         self.answers = Counter("fieldtune_answers", "Answers by outcome", ("outcome",), registry=self._registry)
         self.labels = Counter("fieldtune_labels", "Judgements that people made", ("said",), registry=self._registry)
         self.refreshes = Counter(
@@ -31,6 +37,9 @@ class Metrics:
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""
         Gauge(name, about, registry=self._registry).set_function(value)
+
+    def watch_adapter(self, name: str, waiting: Callable[[], float]) -> None:
+        self._adapters.labels(name).set_function(waiting)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

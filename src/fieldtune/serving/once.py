@@ -29,5 +29,6 @@ def ask_once(run: Path, config: Config, question: str) -> AnswerAnswer:
         finally:
             await service.close()
 
-    with open_service(run, config) as service:
+    alone = config.serving.model_copy(update={"adapters": {}})  # an answer needs none, and each takes time to load
+    with open_service(run, config.model_copy(update={"serving": alone})) as service:
         return asyncio.run(asked())

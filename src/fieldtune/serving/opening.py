@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fieldtune.config import Config
+from fieldtune.serving.adapters import open_adapters
 from fieldtune.serving.keys import KeyRing, keys_file
 from fieldtune.serving.labels import Labels
 from fieldtune.serving.library import Library
@@ -18,7 +19,7 @@ from fieldtune.training.losses.matryoshka import matryoshka_dimensions
 def open_service(run: Path, config: Config) -> Iterator[Service]:
     """A service for a finished run; a local LLM of the settings runs until the block ends.
 
-    Raises FieldtuneError for what is missing or does not fit: index, model, keys, reranker, LLM.
+    Raises FieldtuneError for what is missing or does not fit: index, model, adapters, keys, reranker, LLM.
     """
     settings = config.serving
     keys = KeyRing(keys_file(run, settings))
@@ -37,12 +38,14 @@ def open_service(run: Path, config: Config) -> Iterator[Service]:
             from fieldtune.serving.rerank import CrossEncoder
 
             reranker = CrossEncoder.load(name)
+        called, engine = settings.name or run.resolve().name, library.volume.engine
         yield Service(
-            name=settings.name or run.resolve().name,
+            name=called,
             settings=settings,
             library=library,
             keys=keys,
-            matryoshka=_matryoshka(config, library.volume.engine.dimension),
+            matryoshka=_matryoshka(config, engine.dimension),
+            adapters=open_adapters(settings.adapters, engine, config.model, called),
             llm=llm,
             reranker=reranker,
             labels=Labels(run) if settings.labels else None,

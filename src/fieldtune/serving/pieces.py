@@ -26,9 +26,10 @@ def computing(name: str, threads: int, each: int) -> ThreadPoolExecutor:
 class Pieces:
     """A pool of threads that takes a little of each request in turn."""
 
-    def __init__(self, name: str, *, threads: int, most: int) -> None:
+    def __init__(self, name: str, *, threads: int, most: int, beside: Pieces | None = None) -> None:
+        """`beside` shares its threads, by turns with those of its requests, yet not its room."""
         self._name, self._threads, self._most = name, threads, most
-        self._pool = computing(name, threads, 1)
+        self._pool: ThreadPoolExecutor = computing(name, threads, 1) if beside is None else beside._pool
         self._waiting = 0
 
     @property

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Response
 
+from fieldtune.serving.adapters import Adapter
+from fieldtune.serving.choosing import adapter_of, search_adapter
 from fieldtune.serving.found import all_found
 from fieldtune.serving.library import similarity
 from fieldtune.serving.problems import ApiError
@@ -28,40 +30,49 @@ _VALUES = 1_000
 _LONGEST_VALUE = 4_000
 
 
-@router.post("/v1/search", response_model=SearchAnswer, responses=problems(501))
+@router.post("/v1/search", response_model=SearchAnswer, responses=problems(404, 501))
 async def search(body: SearchBody, service: Served) -> Response:
     """The passages that answer a question, best first, with document and page."""
     began = time.perf_counter()
     query = clean_query(body.query, service.settings.max_query)
-    hits = await find(service, query, body.k, body.mode, where_of(body.where), rerank=body.rerank)
+    adapter = None if body.adapter is None else search_adapter(service, body.adapter, body.mode)
+    hits = await find(service, query, body.k, body.mode, where_of(body.where), rerank=body.rerank, adapter=adapter)
     return as_json(
         SearchAnswer(
             results=all_found(hits, query if body.highlight else ""),
             mode=body.mode,
-            found=is_found(service, hits),
+            found=is_found(service, hits) if adapter is None else None,  # its cosines have another scale
             milliseconds=round(1000 * (time.perf_counter() - began), 2),
         )
     )
 
 
-@router.post("/v1/similarity", response_model=SimilarityAnswer, responses=problems())
+@router.post("/v1/similarity", response_model=SimilarityAnswer, responses=problems(404))
 async def similarities(body: SimilarityBody, service: Served) -> Response:
     """The cosine of each text of one list with each of another."""
     longest = service.settings.max_text
-    sides, engine = [], service.volume.engine
+    model = service.name if body.model is None else body.model
+    adapter, sides, engine = adapter_of(service, model), [], service.volume.engine
     for name, texts, side in (("first", body.first, body.first_type), ("second", body.second, body.second_type)):
         cleaned = [clean_text(text, longest, f"{name}[{row}]") for row, text in enumerate(texts)]
-        sides.append((await service.vectors(cleaned, side, engine))[0])
+        sides.append((await service.vectors(cleaned, side, engine, adapter))[0])
     scores = np.clip(sides[0] @ sides[1].T, -1, 1)
-    return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=service.name))
+    return as_json(SimilarityAnswer(scores=scores.astype(np.float64).round(6).tolist(), model=model))
 
 
 async def find(
-    service: Service, query: str, k: int, mode: str, where: dict[str, Any] | None, *, rerank: bool
+    service: Service,
+    query: str,
+    k: int,
+    mode: str,
+    where: dict[str, Any] | None,
+    *,
+    rerank: bool,
+    adapter: Adapter | None = None,
 ) -> list[Hit]:
     """Hits for a cleaned query within the service's limits. Raises ApiError."""
     began = time.perf_counter()
-    hits = await _hits(service, query, k, mode, where, rerank=rerank)
+    hits = await _hits(service, query, k, mode, where, rerank=rerank, adapter=adapter)
     if service.settings.log_queries:
         # As Python writes it: a query cannot end the line and begin one of its own.
         log.info("asked %r: %d passages, %.1f ms", query, len(hits), 1000 * (time.perf_counter() - began))
@@ -69,15 +80,22 @@ async def find(
 
 
 async def _hits(
-    service: Service, query: str, k: int, mode: str, where: dict[str, Any] | None, *, rerank: bool
+    service: Service,
+    query: str,
+    k: int,
+    mode: str,
+    where: dict[str, Any] | None,
+    *,
+    rerank: bool,
+    adapter: Adapter | None,
 ) -> list[Hit]:
     most = service.settings.max_results
     if k > most:
         raise ApiError(400, f"k: at most {most} passages at once", param="k", code="too_many")
     if not rerank:
-        return await service.search(query, k, mode, where)
+        return await service.search(query, k, mode, where, adapter)
     reranker = service.require_reranker("rerank")
-    hits = await service.search(query, min(max(k, _RERANKED), most), mode, where)
+    hits = await service.search(query, min(max(k, _RERANKED), most), mode, where, adapter)
     return (await rerank_hits(reranker, query, hits))[:k]
 
 

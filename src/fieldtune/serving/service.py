@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fieldtune.config import Serving
 from fieldtune.encoding.engine import processors
 from fieldtune.index import Asked
+from fieldtune.serving.adapters import Adapter
 from fieldtune.serving.batching import Batcher
 from fieldtune.serving.beside import Beside
 from fieldtune.serving.cache import VectorCache
@@ -50,6 +51,8 @@ class Service:
     library: Library
     keys: KeyRing
     matryoshka: tuple[int, ...] = ()
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    """By name."""
     llm: ChatStream | None = None
     reranker: CrossEncoder | None = None
     labels: Labels | None = None
@@ -60,6 +63,8 @@ class Service:
     """Single queries."""
     texts: Pieces = field(init=False)
     """Many texts of one request."""
+    adapted: dict[str, Pieces] = field(init=False)
+    """The same for each adapter: a queue of its own, so that one which many ask for does not keep others out."""
     searcher: Batcher[tuple[Asked, str], list[Hit]] = field(init=False)
     before: Batcher[str, list[Hit]] = field(init=False)
     """Searches with the base model."""
@@ -80,6 +85,10 @@ class Service:
         self.encoder = Batcher("encoder", self._encode, batch=limits.batch, most=most, cores=half)
         self.searcher = Batcher("search", self.library.search, batch=limits.batch, most=most, cores=half)
         self.texts = Pieces("texts", threads=self.volume.engine.threads, most=most)
+        self.adapted = {
+            name: Pieces(one.model, threads=self.volume.engine.threads, most=most, beside=self.texts)
+            for name, one in self.adapters.items()
+        }
         self.before = Batcher("base", self.library.search_base, batch=limits.batch, most=most)
         # Half of a request's time, so that one which comes while another is given up still has the other half.
         self.uses = Beside(seconds=limits.request_seconds / 2, most=_USES)
@@ -88,8 +97,10 @@ class Service:
         watch(
             "fieldtune_encoder_waiting",
             "Texts that wait for the model",
-            lambda: self.encoder.waiting + self.texts.waiting,
+            lambda: self.encoder.waiting + sum(one.waiting for one in (self.texts, *self.adapted.values())),
         )
+        for name, queue in self.adapted.items():
+            self.metrics.watch_adapter(name, partial(getattr, queue, "waiting"))
         watch("fieldtune_search_waiting", "Searches that wait for the index", lambda: self.searcher.waiting)
         watch("fieldtune_cached_queries", "Query vectors remembered", lambda: len(self.cache))
         watch("fieldtune_cache_hits", "Queries whose vector was remembered", lambda: self.cache.hits)
@@ -102,6 +113,10 @@ class Service:
 
     def _encode(self, model: Any, texts: Sequence[str]) -> Sequence[Asked]:
         volume = self.volume
+        adapter = next((one for one in self.adapters.values() if one.fingerprint == model), None)
+        if adapter is not None:
+            rows = adapter.engine.encode("query", texts)
+            return [rows[place : place + 1] for place in range(len(texts))]
         if model not in (volume.model, volume.three):
             raise unavailable("the index was rebuilt with another model this moment; try again")
         if model == volume.three:
@@ -111,25 +126,29 @@ class Service:
         rows = volume.engine.encode("query", texts)
         return [rows[place : place + 1] for place in range(len(texts))]
 
-    async def query_vector(self, text: str, model: str) -> Asked:
-        """The vector of a cleaned query, (1, dim), by the model of this fingerprint, or with `Volume.three` all three
-        kinds. Raises ApiError where the model went."""
+    async def query_vector(self, text: str, model: str, adapter: str = "") -> Asked:
+        """The vector of a cleaned query, (1, dim), by the model or adapter of this fingerprint, or with `Volume.three`
+        all three kinds; `adapter` is its name. Raises ApiError where the model went."""
         known = self.cache.get(model, text)
         if known is not None:
             return known
         vector = await self.encoder.submit(text, kind=model)
-        self.metrics.texts.labels("query").inc()
+        self.metrics.texts.labels("query", adapter).inc()
         self.cache.put(model, text, vector)
         return vector
 
-    async def vectors(self, texts: Sequence[str], side: Side, engine: Engine | None = None) -> tuple[Vectors, int]:
+    async def vectors(
+        self, texts: Sequence[str], side: Side, engine: Engine | None = None, adapter: Adapter | None = None
+    ) -> tuple[Vectors, int]:
         """Vectors of many texts, (len(texts), dim), and how many tokens the model read.
 
-        Vectors that will be compared are made by one `engine`: the server's may change from one call to the next.
+        Vectors that will be compared are made by one `engine`: the server's may change from one call to the next. An
+        adapter has an engine of its own.
         """
-        engine = engine or self.volume.engine
+        engine = adapter.engine if adapter is not None else engine or self.volume.engine
+        queue, name = (self.texts, "") if adapter is None else (self.adapted[adapter.name], adapter.name)
         out = np.zeros((len(texts), engine.dimension), np.float32)
-        with self.texts.room(len(texts)):
+        with queue.room(len(texts)):
             store = await asyncio.to_thread(engine.tokenized, texts, side)
             counts = await asyncio.to_thread(engine.counts, texts, side) if store is None else store.lengths
 
@@ -139,12 +158,14 @@ class Service:
                 else:
                     out[rows] = engine.forward(store, rows, side)
 
-            await self.texts.run([partial(piece, rows) for rows in engine.pieces(counts)])
-        self.metrics.texts.labels(side).inc(len(texts))
+            await queue.run([partial(piece, rows) for rows in engine.pieces(counts)])
+        self.metrics.texts.labels(side, name).inc(len(texts))
         return out, int(counts.sum())
 
-    async def search(self, text: str, k: int, mode: str, where: dict[str, Any] | None) -> list[Hit]:
-        """Hits for a cleaned query. Raises ApiError."""
+    async def search(
+        self, text: str, k: int, mode: str, where: dict[str, Any] | None, adapter: Adapter | None = None
+    ) -> list[Hit]:
+        """Hits for a cleaned query, asked with an adapter that is for this index. Raises ApiError."""
         self.require_index()
         self.require_where(where)
         modes = ("auto", *self.volume.index.modes)
@@ -155,8 +176,13 @@ class Service:
         vector: Asked
         if mode == "words":
             vector = np.zeros((1, volume.engine.dimension), np.float32)
+        elif adapter is not None:
+            if not adapter.leaves_passages(volume.engine):  # it did when it was asked for
+                raise unavailable("the index was rebuilt with another model this moment; try again")
+            vector = await self.query_vector(text, adapter.fingerprint, adapter.name)
         else:
-            vector = await self.query_vector(text, volume.three if volume.index.is_three(mode) else model)
+            kind = volume.three if volume.index.is_three(mode) else model
+            vector = await self.query_vector(text, kind)
         asked = json.dumps(where, sort_keys=True) if where else ""
         return await self.searcher.submit((vector, text), kind=Search(k, mode, asked, model))
 

@@ -44,6 +44,8 @@ class SearchBody(Body):
     """Column -> a value, a list of values, or {"from": …, "to": …}; GET /v1/models names the columns."""
     rerank: bool = False
     """Let the server's cross-encoder put the first results in order."""
+    adapter: str | None = None
+    """Ask with this adapter, as GET /v1/models calls it in `adapter`; it must leave passages as the index has them."""
     highlight: bool = True
     """Say where the query's words and the best sentence stand."""
 
@@ -122,14 +124,22 @@ class ModelCard(Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None
+    """The model that an adapter stands on; null for a model of its own."""
+    adapter: str | None
+    """What `adapter` of a search calls it; null for the index's model."""
+    method: str
+    """Of an adapter: `lora`, `bottleneck`, or `query`, which changes vectors of questions alone."""
     dimensions: int
     """Length of the vectors."""
     matryoshka: list[int]
     """Shorter lengths that the model was trained for."""
     passages: int
+    """That it can search: none with an adapter whose vectors of passages are not those of the index."""
     columns: dict[str, str]
     """What `where` can name, with types."""
     modes: list[str]
+    """Of a search with it."""
 
 
 class ModelList(Answer):
@@ -142,6 +152,8 @@ class SimilarityBody(Body):
 
     first: list[str] = Field(min_length=1, max_length=512)
     second: list[str] = Field(min_length=1, max_length=512)
+    model: str | None = None
+    """As GET /v1/models names it; null is the index's model."""
     first_type: Literal["query", "passage"] = "passage"
     second_type: Literal["query", "passage"] = "passage"
 

@@ -61,7 +61,8 @@ async def warm(service: Service) -> None:
             kind = volume.three if volume.index.is_three(mode) else volume.model
             vector = await service.encoder.submit(text, kind=kind)
             await service.searcher.submit((vector, text), kind=Search(10, mode, "", volume.model))
-        await service.vectors(["to warm up"] * 2 * processors(), "passage")
+        for adapter in (None, *service.adapters.values()):
+            await service.vectors(["to warm up"] * 2 * processors(), "passage", adapter=adapter)
     except Exception as error:  # what is wrong will be said to those who ask
         log.warning("the first search failed: %s", type(error).__name__)
 

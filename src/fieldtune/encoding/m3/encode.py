@@ -50,7 +50,7 @@ def encode_m3(
 
     def passes() -> Iterator[tuple[NDArray[np.int64], Signals]]:
         for rows in budgeted(store.lengths, _BUDGET["cuda" if encoder.device.startswith("cuda") else "cpu"]):
-            with encoder.active(), torch.inference_mode():
+            with torch.inference_mode():
                 found = signals_of(encoder, heads, store, rows)
             yield rows, found
             if advance is not None:
