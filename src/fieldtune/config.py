@@ -208,8 +208,8 @@ class Negatives(Section):
     """A candidate that scores above this share of the positive's score, both counted from the mean score of unrelated
     texts, is skipped as a likely answer."""
     near_duplicate: float = Field(0.8, gt=0, le=1)
-    """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped. 1: only one of the very same
-    text, which takes half the time."""
+    """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped, and no passage of another row
+    that is counts as wrong in the batch. 1: only one of the very same text, which takes half the time."""
     same_document: bool = True
     """Take negatives from a positive's own document too: the hardest ones, and those most often answers themselves."""
     style_limits: dict[str, Annotated[int, Field(ge=0)]] = {}

@@ -26,7 +26,7 @@ class Batch:
     labels: NDArray[np.int64]
     """(b,) the column in `passages` that is the query's positive in this step."""
     masked: NDArray[np.bool_]
-    """(b, p): known positives of the query other than its label; they are left out of its loss."""
+    """(b, p): known positives of the query other than its label, and near-duplicates; they are left out of its loss."""
     own: NDArray[np.int64]
     """(b, 1 + drawn) columns of the query's own passages, its label first; -1 where fewer were there to draw."""
     scores: NDArray[np.float32]
@@ -93,8 +93,7 @@ def lay_out(pairs: Pairs, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Ba
     masked = np.zeros((len(rows), len(passages)), np.bool_)
     scores = np.full(own.shape, np.nan, np.float32)
     for i, query in enumerate(queries):
-        known = np.fromiter(pairs.known[query], np.int64)
-        masked[i, np.isin(passages, known)] = True
+        masked[i] = pairs.never_wrong(int(query), passages)
         masked[i, labels[i]] = False
         if given := pairs.scores[query]:
             scores[i] = [given.get(int(row), np.nan) for row in own[i]]

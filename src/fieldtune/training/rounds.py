@@ -32,13 +32,15 @@ def train_in_rounds(
     rounds: int,
     mine: Mine,
     hooks: Hooks | None = None,
+    paired: Callable[[list[Example]], Pairs] = make_pairs,
 ) -> Progressed:
     """Divide epochs and evaluations among `rounds` trainings, each with its own rise and fall of the rate.
 
     The first trains on `pairs`; before each other one `mine` gives new rows, found with the best weights so far (after
     ANCE, arXiv:2007.00808, which mines while it trains). A round that ends below the best before it is undone. Each
     round keeps its state in a folder below `work`, so a killed run repeats no finished round and no mining, and ends as
-    an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`.
+    an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`. `paired` numbers the
+    texts of new rows.
     """
     if rounds == 1:
         return train(encoder, pairs, recipe, development, work, key, hooks)
@@ -47,7 +49,7 @@ def train_in_rounds(
     for number in range(1, rounds + 1):
         folder = work / f"round-{number}"
         if number > 1:
-            pairs = make_pairs(read_examples(_mined(encoder, best, folder, key, number, mine)))
+            pairs = paired(read_examples(_mined(encoder, best, folder, key, number, mine)))
         settings = _share(recipe.settings, rounds, total.step)
         seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
         state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", hooks)

@@ -30,8 +30,9 @@ from fieldtune.training.general import keep_share, pretrain_first, with_base_sha
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
+from fieldtune.training.near import with_near
 from fieldtune.training.optimizer import freezes_embeddings
-from fieldtune.training.pairs import make_pairs
+from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report, both, reporting, require_reporters
@@ -76,7 +77,12 @@ def tune(
         require_m3(config)
     rows = read_examples(examples)
     replay = with_replay(config, rows, data)
-    pairs = make_pairs([*rows, *replay.examples])
+
+    def paired(some: list[Example]) -> tuple[Pairs, int]:
+        made = make_pairs(some)
+        return with_near(made, made.passages, config.negatives.near_duplicate, config.seed)
+
+    pairs, masked = paired([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
     development = development_of(config, data, encoder, vectors)
     key = _key(config, encoder, examples, recipe, replay.key)
@@ -91,6 +97,11 @@ def tune(
         recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
         notes.append(first.note)
     notes += [*replay.notes, *made_notes]
+    if masked:
+        notes.append(
+            f"{masked:,} queries have near-duplicates of their positives among the passages of other rows; in the "
+            "batch these are no negatives of theirs (negatives.near_duplicate)."
+        )
     if freezes_embeddings(encoder.model, settings.freeze_embeddings):
         notes.append("The word vectors were left as they are (training.freeze_embeddings).")
     rounds = config.negatives.rounds
@@ -116,7 +127,18 @@ def tune(
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
             seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
-            return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine, hooks)
+            return train_in_rounds(
+                encoder,
+                pairs,
+                seeded,
+                development,
+                folder,
+                f"{key}{word}",
+                rounds,
+                mine,
+                hooks,
+                paired=lambda some: paired(some)[0],
+            )
 
         states = work / "training" / "state"
         if settings.method == "query":
@@ -198,6 +220,7 @@ def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, repla
     """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay}-{config.seed}-{recipe.loss}"
     key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
+    key += f"-near {config.negatives.near_duplicate}"
     key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
     if config.negatives.rounds > 1:
         key += f"-{config.negatives.model_dump_json()}-{config.teacher.model_dump_json()}"
