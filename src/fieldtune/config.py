@@ -396,7 +396,8 @@ class Training(Section):
     teacher_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query."""
     contrastive_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the in-batch loss in kl, margin_mse and vectors."""
+    """Share of the in-batch loss in kl, margin_mse and vectors; in kl and margin_mse it is all of the loss for queries
+    without scores, such as those of replay."""
     vector_teacher: str = ""
     """A larger embedding model whose vectors the loss vectors follows (hub id, folder, builtin:NAME)."""
     projection: Literal["pca", "learned"] = "pca"

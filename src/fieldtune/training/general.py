@@ -11,13 +11,17 @@ from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
 from fieldtune.dataset import HUMAN
 from fieldtune.encoding import Encoder
+from fieldtune.errors import ConfigError
 from fieldtune.model_folder import transformer_folder
 from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
 from fieldtune.training.blend import Blended, Point, blend, choose_blend
 from fieldtune.training.development import Development
+from fieldtune.training.losses.choice import unused
 from fieldtune.training.modes import set_up
+from fieldtune.training.pairs import Pairs
 from fieldtune.training.pretrain import pretrain
+from fieldtune.training.recipe import Recipe
 from fieldtune.training.replay import replay_rows
 from fieldtune.types import Example
 from fieldtune.workspace import digest, file_digest
@@ -87,6 +91,18 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
     if share < 0.9 * settings.replay_share:
         note += f" The file has no more; training.replay_share asks for {settings.replay_share:.0%}."
     return Replayed(found.examples, found.dropped, found.broken, (note,), file_digest(path))
+
+
+def require_replayed(replayed: Replayed, pairs: Pairs, recipe: Recipe) -> None:
+    """Raise ConfigError where the loss learns nothing from any of the general rows among the pairs."""
+    lost, lacking = unused(recipe.loss, pairs, recipe.uses_scores)
+    place = {text: row for row, text in enumerate(pairs.queries)}
+    if replayed.examples and all(place[row.query] in lost for row in replayed.examples):
+        cure = "give its rows neg, " if recipe.loss == "triplet" else ""
+        raise ConfigError(
+            f"training.replay: the loss {recipe.loss} learns nothing from its rows, which have no {lacking}",
+            f"{cure}choose another training.loss (such as mnrl, kl or contrastive), or leave training.replay out",
+        )
 
 
 def pretrain_first(

@@ -148,9 +148,8 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     settings, recipe = session.recipe.settings, session.recipe
     stepper = session.stepper
     enter_training(stepper.encoder.model, settings)
-    scored = draws_scored(recipe.loss, recipe.uses_scores)
-    count = settings.scored_passages if scored else settings.hard_negatives
-    own = draw(session.pairs, rows, count, recipe.seed, number, scored=scored)
+    scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
+    own = draw(session.pairs, rows, settings.hard_negatives, recipe.seed, number, scored=scored)
     places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
     batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
     plain = hooks.gradient is None

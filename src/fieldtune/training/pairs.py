@@ -34,6 +34,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.query)
 
+    def taught(self, query: int, positive: int) -> bool:
+        """Whether the positive and another passage of the query have scores."""
+        return positive in self.scores[query] and len(self.scores[query]) > 1
+
     def never_wrong(self, query: int, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the passages must not count as wrong for the query: known ones, and near-duplicates of them."""
         out = np.isin(passages, np.fromiter(self.known[query], np.int64))

@@ -96,8 +96,7 @@ def fit_query_adapter(
     trained = [*weights.values(), *([] if objective.module is None else objective.module.parameters())]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
-    scored = draws_scored(recipe.loss, recipe.uses_scores)
-    count = settings.scored_passages if scored else settings.hard_negatives
+    scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
     state, best = Progressed(), _adapter(weights)
 
     def log(**values: float) -> None:
@@ -114,7 +113,7 @@ def fit_query_adapter(
             if settings.patience and state.misses >= settings.patience:
                 break
             rate = set_rate(optimizer, settings, state.step, len(steps))
-            batch = make_batch(pairs, rows, count, recipe.seed, state.step, scored=scored)
+            batch = make_batch(pairs, rows, settings.hard_negatives, recipe.seed, state.step, scored=scored)
             guide = (None, None) if fixed is None else fixed.rows(batch.queries, batch.passages, device)
             asked, shown = _rows(queries, batch.queries), _rows(passages, batch.passages)
             loss = objective.loss(_changed(weights, asked), shown, to_targets(batch, device, guide))

@@ -26,7 +26,7 @@ from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
-from fieldtune.training.general import keep_share, pretrain_first, with_base_share, with_replay
+from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
 from fieldtune.training.loop import Hooks
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
@@ -84,6 +84,7 @@ def tune(
 
     pairs, masked = paired([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
+    require_replayed(replay, pairs, recipe)
     development = development_of(config, data, encoder, vectors)
     key = _key(config, encoder, examples, recipe, replay.key)
     probe = Probe.of(pairs)
@@ -109,7 +110,7 @@ def tune(
     def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
         rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
         mined_anew.append({"round": number, **rows.counts})
-        return rows.examples
+        return [*rows.examples, *replay.examples]
 
     mined_anew: list[dict[str, Any]] = []
     details: dict[str, Any] = {}
