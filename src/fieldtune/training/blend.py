@@ -42,6 +42,15 @@ class Blended:
         """The curve for log and report."""
         return [asdict(point) for point in self.curve]
 
+    def told(self, step: int) -> list[dict[str, Any]]:
+        """The curve as rows of numbers for a tracker, each at a step of its own after this one."""
+        rows: list[dict[str, Any]] = []
+        for place, point in enumerate(self.curve, 1):
+            row = {"share": point.base_share, "dev": point.dev, "general": point.general, **point.probes}
+            known = {f"base_share/{name}": value for name, value in row.items() if value is not None}
+            rows.append({"step": step + place, **known})
+        return rows
+
 
 def kept_weights(model: Any) -> dict[str, torch.Tensor]:
     """A copy of the model's trainable numbers, to be blended in later."""

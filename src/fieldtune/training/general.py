@@ -23,6 +23,7 @@ from fieldtune.training.pairs import Pairs
 from fieldtune.training.pretrain import pretrain
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.replay import replay_rows
+from fieldtune.training.reports import Report
 from fieldtune.types import Example
 from fieldtune.workspace import digest, file_digest
 
@@ -58,6 +59,10 @@ class First:
     dev: float | None
     """The base model's own measure on dev; None without a dev set."""
     label: str
+
+    @property
+    def steps(self) -> int:
+        return max((row["pretrain_step"] for row in self.log), default=0)
 
     def moved(self, after: float) -> str:
         """What pre-training alone did, `after` being the measure that training went on from."""
@@ -106,7 +111,12 @@ def require_replayed(replayed: Replayed, pairs: Pairs, recipe: Recipe) -> None:
 
 
 def pretrain_first(
-    config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
+    config: Config,
+    encoder: Encoder,
+    data: RetrievalData,
+    development: Development | None,
+    work: Path,
+    report: Report | None = None,
 ) -> First:
     """Train the encoder in place on the corpus' passages as `training.pretrain` says."""
     dev = None if development is None else float(development.score(encoder).mean())
@@ -120,7 +130,7 @@ def pretrain_first(
         }
     )  # fmt: skip
     key = digest([encoder.fingerprint, config.seed, own, passages])
-    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key)
+    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key, report)
     return First(key, list(done.log), done.note, dev, "" if development is None else development.label)
 
 

@@ -12,7 +12,7 @@ from fieldtune.dataset import read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training.checkpoint import Progressed, load_weights
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Hooks, train
+from fieldtune.training.loop import Hooks, of_one, train
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.types import Example
@@ -52,7 +52,8 @@ def train_in_rounds(
             pairs = paired(read_examples(_mined(encoder, best, folder, key, number, mine)))
         settings = _share(recipe.settings, rounds, total.step)
         seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
-        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", hooks)
+        own = of_one(hooks or Hooks(), total.step, first=number == 1, round=number)
+        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", own)
         better = number == 1 or development is None or state.best_score > total.best_score
         total = _together(total, state, number, better)
         if better:

@@ -27,7 +27,7 @@ from fieldtune.training.development import Development, dev_queries, development
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
 from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
-from fieldtune.training.loop import Hooks
+from fieldtune.training.loop import Hooks, of_one
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.near import with_near
@@ -35,7 +35,7 @@ from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.reports import Report, both, reporting, require_reporters
+from fieldtune.training.reports import Report, both, counted, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.training.soup import train_seeds
@@ -90,45 +90,50 @@ def tune(
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
-    first = None
-    if settings.pretrain != "none":
-        states = pretrained or work / "training" / "state" / "pretrain"
-        first = pretrain_first(config, encoder, data, development, states)
-        key += f"-{first.key}"
-        recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
-        notes.append(first.note)
-    notes += [*replay.notes, *made_notes]
-    if masked:
-        notes.append(
-            f"{masked:,} queries have near-duplicates of their positives among the passages of other rows; in the "
-            "batch these are no negatives of theirs (negatives.near_duplicate)."
-        )
-    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
-        notes.append("The word vectors were left as they are (training.freeze_embeddings).")
-    rounds = config.negatives.rounds
+    with reporting(settings.report_to, work, config, key) as report:
+        first = None
+        pretrained_steps = 0
+        if settings.pretrain != "none":
+            states = pretrained or work / "training" / "state" / "pretrain"
+            first = pretrain_first(config, encoder, data, development, states, report)
+            pretrained_steps = first.steps
+            key += f"-{first.key}"
+            recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
+            notes.append(first.note)
+        notes += [*replay.notes, *made_notes]
+        if masked:
+            notes.append(
+                f"{masked:,} queries have near-duplicates of their positives among the passages of other rows; in the "
+                "batch these are no negatives of theirs (negatives.near_duplicate)."
+            )
+        if freezes_embeddings(encoder.model, settings.freeze_embeddings):
+            notes.append("The word vectors were left as they are (training.freeze_embeddings).")
+        rounds = config.negatives.rounds
 
-    def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
-        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
-        mined_anew.append({"round": number, **rows.counts})
-        return [*rows.examples, *replay.examples]
+        def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
+            rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
+            mined_anew.append({"round": number, **rows.counts})
+            return [*rows.examples, *replay.examples]
 
-    mined_anew: list[dict[str, Any]] = []
-    details: dict[str, Any] = {}
-    prepared = prepare(encoder, settings, config.seed)
-    m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
-    key += f"-{m3.digest}" if m3 else ""
-    if settings.method != "query":
-        assign(config)
-        notes += said_of_devices()
-    with reporting(settings.report_to, work, config) as report:
+        mined_anew: list[dict[str, Any]] = []
+        details: dict[str, Any] = {}
+        prepared = prepare(encoder, settings, config.seed)
+        m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
+        key += f"-{m3.digest}" if m3 else ""
+        if settings.method != "query":
+            assign(config)
+            notes += said_of_devices()
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
-        hooks = Hooks(penalty=penalty, report=both(report, watch))
+        told = counted(report, pretrained_steps)
+        hooks = Hooks(penalty=penalty, report=both(told, watch), restored=told)
         if m3 is not None:
             hooks = with_m3(hooks, m3, recipe)
+        taken: list[int] = []
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
             seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
-            return train_in_rounds(
+            several = {"seed": number + 1} if settings.seeds > 1 else {}
+            done = train_in_rounds(
                 encoder,
                 pairs,
                 seeded,
@@ -137,9 +142,11 @@ def tune(
                 f"{key}{word}",
                 rounds,
                 mine,
-                hooks,
+                of_one(hooks, sum(taken), first=not number, **several),
                 paired=lambda some: paired(some)[0],
             )
+            taken.append(done.step)
+            return done
 
         states = work / "training" / "state"
         if settings.method == "query":
@@ -149,17 +156,20 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
-    if m3 is not None:
-        m3.take_out(encoder)
-    tuned = finish(encoder, prepared)
-    notes += state.notes + prepared.notes
-    if rounds > 1:
-        notes.append(
-            f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
-            "weights so far."
-        )
-    best_score = state.best_score
-    blended = keep_share(config, tuned, base, development, best_score)
+        if m3 is not None:
+            m3.take_out(encoder)
+        tuned = finish(encoder, prepared)
+        notes += state.notes + prepared.notes
+        if rounds > 1:
+            notes.append(
+                f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
+                "weights so far."
+            )
+        best_score = state.best_score
+        blended = keep_share(config, tuned, base, development, best_score)
+        if report is not None and blended is not None:
+            for row in blended.told(pretrained_steps + state.step):
+                report(row)
     if blended is not None:
         best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
         notes += blended.notes
