@@ -428,6 +428,10 @@ class Training(Section):
     gain in the field. queries: 0.3 where most training queries were made, which are not worded as people will ask, none
     where people asked them. auto takes, of 0 to 0.6, the share that is best on dev among those that lose no more than
     evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
+    share_curve: bool = True
+    """Measure, for a base_share that is set, what the tuned model, that share (0.3 where it is 0) and the base model
+    have of the field and of general ability: the curve in the report. It takes as long as one dev measurement of
+    training and three times half of the general-ability probes."""
     anchor: float = Field(0.0, ge=0)
     """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
     the loss. 0.01 is weak, 1 strong."""

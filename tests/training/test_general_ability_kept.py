@@ -235,6 +235,35 @@ def test_general_rows_that_the_loss_cannot_use_are_refused(
     require_replayed(general, pairs, made)
 
 
+@pytest.mark.parametrize(("share", "middle"), [(0.0, 0.3), (0.2, 0.2)])
+def test_a_share_that_is_set_has_its_curve_too(
+    tiny_model: str, tiny_beir: Path, tmp_path: Path, share: float, middle: float
+) -> None:
+    result = stage(tiny_model, tiny_beir, tmp_path / "run", base_share=share)
+    none, mixed, base = result.details["base_share"]["curve"]
+    assert [point["base_share"] for point in (none, mixed, base)] == [0.0, middle, 1.0]
+    assert [point["taken"] for point in (none, mixed, base)] == [not share, bool(share), False]
+    assert base["dev"] == pytest.approx(result.counts["dev nDCG@10 before"], abs=1e-4)
+    taken = mixed if share else none
+    assert result.counts["dev nDCG@10 after"] == pytest.approx(taken["dev"], abs=1e-4)
+    assert "own" in none["probes"] and none["general"] != 0
+    assert base["general"] == 0 and set(base["probes"]) == set(none["probes"])
+    log = [json.loads(line) for line in (tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()]
+    assert [row for row in log if "base_share" in row] == json.loads(json.dumps([none, mixed, base]))
+    assert not (tmp_path / "run" / "model" / "fieldtune.json").exists()  # nothing was chosen by the probes
+    # The curve changes nothing in what is saved.
+    other = stage(tiny_model, tiny_beir, tmp_path / "without", base_share=share, share_curve=False)
+    assert len(other.details.get("base_share", {"curve": []})["curve"]) == bool(share)
+    left, right = (weights(tmp_path / name / "model") for name in ("run", "without"))
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    start = weights(Path(tiny_model))
+    assert any(not torch.equal(left[name], start[name]) for name in left)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return kept_weights(Encoder.load(str(folder), precision="fp32").model)
+
+
 def test_weights_that_were_not_trained_stay(tiny_model: str) -> None:
     model = Encoder.load(tiny_model).model
     base = kept_weights(model)

@@ -166,7 +166,8 @@ def tune(
                 "weights so far."
             )
         best_score = state.best_score
-        blended = keep_share(config, tuned, base, development, best_score)
+        alone = state.base_score if first is None or first.dev is None else first.dev
+        blended = keep_share(config, tuned, base, development, (best_score, alone))
         if report is not None and blended is not None:
             for row in blended.told(pretrained_steps + state.step):
                 report(row)
@@ -230,7 +231,7 @@ def tune(
 def _key(config: Config, encoder: Encoder, examples: Path, recipe: Recipe, replay: str) -> str:
     """Names everything that decides the weights: base, rows, settings, and the second model of the loss."""
     key = f"{encoder.fingerprint}-{file_digest(examples)}-{replay}-{config.seed}-{recipe.loss}"
-    key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to'})}"
+    key += f"-{config.training.model_dump_json(exclude={'checkpoint_seconds', 'report_to', 'share_curve'})}"
     key += f"-near {config.negatives.near_duplicate}"
     key += "".join(f"-{resolve_model(name).fingerprint}" for name in second_models(config.training))
     if config.negatives.rounds > 1:
