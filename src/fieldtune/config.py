@@ -209,8 +209,8 @@ class Negatives(Section):
     """A candidate that scores above this share of the positive's score, both counted from the mean score of unrelated
     texts, is skipped as a likely answer."""
     near_duplicate: float = Field(0.8, gt=0, le=1)
-    """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped. 1: only one of the very same
-    text, which takes half the time."""
+    """A candidate this similar to a positive (Jaccard of word 3-shingles) is skipped, and no passage of another row
+    that is counts as wrong in the batch. 1: only one of the very same text, which takes half the time."""
     same_document: bool = True
     """Take negatives from a positive's own document too: the hardest ones, and those most often answers themselves."""
     style_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
@@ -397,7 +397,8 @@ class Training(Section):
     teacher_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query."""
     contrastive_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the in-batch loss in kl, margin_mse and vectors; in vectors it alone trains the sizes of matryoshka."""
+    """Share of the in-batch loss in kl, margin_mse and vectors. In kl and margin_mse it is all of the loss for queries
+    without scores, such as those of replay; in vectors it alone trains the sizes of matryoshka."""
     vector_teacher: str = ""
     """A larger embedding model whose vectors the loss vectors follows (hub id, folder, builtin:NAME)."""
     projection: Literal["pca", "learned"] = "pca"
@@ -428,6 +429,10 @@ class Training(Section):
     gain in the field. queries: 0.3 where most training queries were made, which are not worded as people will ask, none
     where people asked them. auto takes, of 0 to 0.6, the share that is best on dev among those that lose no more than
     evaluation.max_general_loss on one half of the general-ability probes; the verdict is then measured on the other."""
+    share_curve: bool = True
+    """Measure, for a base_share that is set, what the tuned model, that share (0.3 where it is 0) and the base model
+    have of the field and of general ability: the curve in the report. It takes as long as one dev measurement of
+    training and three times half of the general-ability probes."""
     anchor: float = Field(0.0, ge=0)
     """Strength of the pull towards the initial weights (L2-SP): half their squared distance, times this, is added to
     the loss. 0.01 is weak, 1 strong. With method full alone."""

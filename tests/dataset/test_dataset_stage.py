@@ -47,6 +47,29 @@ def test_a_cropped_sentence_is_mostly_cut_out_of_the_passage_that_training_shows
         assert f"article {number}\ndeposit {number}. {SENTENCE} {number}. audit {number}." in row.known
 
 
+def test_all_forms_of_a_positive_and_its_known_copies_are_known_without_mining(tiny_model: str, tmp_path: Path) -> None:
+    given = data({"train": all_pairs(range(36)), "dev": all_pairs(range(36, 40))})
+    first = given.passages["p0"]
+    for n in range(10):  # cropped from one passage, at other places
+        queries = given.queries[f"q{n}"].metadata["crop"]
+        crop = queries | {"passage": "p0", "span": [n, n + 12]}
+        given.queries[f"q{n}"] = Query(f"q{n}", f"query {n}", "crop", {"crop": crop})
+        given.qrels["train"][f"q{n}"] = {"p0": 1}
+    given.qrels["train"]["q20"] = {"p20": 1, "p22": 0}
+    config = make_config({"negatives": {"per_query": 0}})
+    twins = {"p20": ["p21", "p22"]}
+    build_dataset(config, given, twins, Encoder.load(tiny_model), tmp_path / "data", tmp_path / "vectors")
+    rows = {row.query: row for row in read_examples(tmp_path / "data" / "train.jsonl")}
+    forms = {rows[f"query {n}"].pos[0] for n in range(10)}
+    assert len(forms) > 5
+    for n in range(10):
+        row = rows[f"query {n}"]
+        assert {*row.pos, *row.known} == forms | {first.content}
+    known = rows[f"{SENTENCE} 20."].known
+    assert given.passages["p21"].content in known
+    assert given.passages["p22"].content not in known  # judged, as irrelevant
+
+
 def test_undivided_labels_are_divided_and_the_folder_is_a_beir_folder(tmp_path: Path, tiny_model: str) -> None:
     result = build_dataset(
         make_config({"negatives": {"per_query": 0}}),

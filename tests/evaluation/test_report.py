@@ -276,3 +276,8 @@ def test_the_shares_are_drawn_where_one_was_chosen(
         html = path.read_text("utf-8")
         assert ("by share of the base model" in html) is drawn
         assert ("general ability against the base model" in html) is drawn
+        assert ("the share was chosen by" in html) is drawn
+    set_by_hand = [row | {"fixed": True, "taken": row is curve[0]} for row in curve]
+    write_report(path, evaluation, collection, systems, proof, Origin(training_log=set_by_hand))
+    html = path.read_text("utf-8")
+    assert "the share was set (training.base_share)" in html and "the share was chosen by" not in html

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Training, make_config
 from fieldtune.dataset import build_dataset
 from fieldtune.encoding import Encoder
-from fieldtune.errors import InputError
+from fieldtune.errors import ConfigError, InputError
 from fieldtune.probes.sets import RetrievalProbe, SimilarityProbe
 from fieldtune.training import loop, tune
 from fieldtune.training import stage as training_stage
 from fieldtune.training.anchor import anchored
 from fieldtune.training.blend import Point, choose, choose_blend, kept_weights, set_weights
 from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.decide import decide
 from fieldtune.training.development import Development
-from fieldtune.training.general import with_base_share
+from fieldtune.training.general import Replayed, require_replayed, with_base_share
 from fieldtune.training.loop import Hooks, train
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.recipe import Recipe
@@ -229,6 +231,56 @@ def test_the_stage_takes_it_all_together(tiny_model: str, tiny_beir: Path, tmp_p
     said = " ".join(result.notes)
     for word in ("rows of general.jsonl", "Of 2 seeds", "training.base_share ="):
         assert word in said
+
+
+@pytest.mark.parametrize(("loss", "lacking"), [("triplet", "no hard negatives"), ("cosent", "no scores")])
+def test_general_rows_that_the_loss_cannot_use_are_refused(
+    tiny_model: str, tmp_path: Path, loss: str, lacking: str
+) -> None:
+    field = [Example(f"q{n}", (f"p{n}",), (f"n{n}",), (0.9,), (0.1 * n,)) for n in range(3)]
+    general = Replayed([Example("g1", ("a",)), Example("g2", ("b",))])
+    pairs = make_pairs([*field, *general.examples])
+    config = make_config({"model": {"base": tiny_model}, "training": {"loss": loss, "replay": "general.jsonl"}})
+    examples = tmp_path / "train.jsonl"
+    made, notes = decide(config, pairs, Encoder.load(tiny_model, precision="fp32"), examples, tmp_path)
+    assert f"The loss {loss} learns nothing from 2 of 5 training queries: {lacking}." in notes
+    with pytest.raises(ConfigError, match=lacking):
+        require_replayed(general, pairs, made)
+    require_replayed(Replayed(), pairs, made)
+    require_replayed(general, pairs, replace(made, loss="mnrl"))
+    taught = config.model_copy(update={"training": config.training.model_copy(update={"loss": "kl"})})
+    made, notes = decide(taught, pairs, Encoder.load(tiny_model, precision="fp32"), examples, tmp_path)
+    assert any(note.startswith("2 of 5 training queries have no scores") for note in notes)
+    require_replayed(general, pairs, made)
+
+
+@pytest.mark.parametrize(("share", "middle"), [(0.0, 0.3), (0.2, 0.2)])
+def test_a_share_that_is_set_has_its_curve_too(
+    tiny_model: str, tiny_beir: Path, tmp_path: Path, share: float, middle: float
+) -> None:
+    result = stage(tiny_model, tiny_beir, tmp_path / "run", base_share=share)
+    none, mixed, base = result.details["base_share"]["curve"]
+    assert [point["base_share"] for point in (none, mixed, base)] == [0.0, middle, 1.0]
+    assert [point["taken"] for point in (none, mixed, base)] == [not share, bool(share), False]
+    assert base["dev"] == pytest.approx(result.counts["dev nDCG@10 before"], abs=1e-4)
+    taken = mixed if share else none
+    assert result.counts["dev nDCG@10 after"] == pytest.approx(taken["dev"], abs=1e-4)
+    assert "own" in none["probes"] and none["general"] != 0
+    assert base["general"] == 0 and set(base["probes"]) == set(none["probes"])
+    log = [json.loads(line) for line in (tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()]
+    assert [row for row in log if "base_share" in row] == json.loads(json.dumps([none, mixed, base]))
+    assert not (tmp_path / "run" / "model" / "fieldtune.json").exists()  # nothing was chosen by the probes
+    # The curve changes nothing in what is saved.
+    other = stage(tiny_model, tiny_beir, tmp_path / "without", base_share=share, share_curve=False)
+    assert len(other.details.get("base_share", {"curve": []})["curve"]) == bool(share)
+    left, right = (weights(tmp_path / name / "model") for name in ("run", "without"))
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    start = weights(Path(tiny_model))
+    assert any(not torch.equal(left[name], start[name]) for name in left)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return kept_weights(Encoder.load(str(folder), precision="fp32").model)
 
 
 def test_weights_that_were_not_trained_stay(tiny_model: str) -> None:

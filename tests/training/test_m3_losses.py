@@ -257,6 +257,25 @@ def test_the_whole_loss(targets: Targets, taught: str, start: int, in_batch: boo
         assert objective.loss(queries, passages, targets, step).item() == pytest.approx(expected, abs=1e-10)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_query_without_scores_has_the_contrastive_loss_to_itself(targets: Targets, share: float) -> None:
+    scores = targets.scores.clone()
+    scores[1] = NAN
+    mixed = replace(targets, scores=scores)
+    settings = M3(self_distillation=False, distillation="kl_div")
+    queries, passages = signals(1, [2, 3, 1, 4]), signals(2, [3, 1, 5, 2, 2, 4])
+    some = torch.tensor([0, 2, 3])
+
+    def of(rows: torch.Tensor, taught: bool, share: float) -> float:
+        part = replace(mixed, **{name: getattr(mixed, name)[rows] for name in ("labels", "masked", "own", "scores")})
+        return (
+            M3Objective(settings, 5.0, (4,), (), taught, 0.5, share).loss(queries.take(rows), passages, part, 0).item()
+        )
+
+    whole = M3Objective(settings, 5.0, (4,), (), True, 0.5, share).loss(queries, passages, mixed, 0).item()
+    assert whole == pytest.approx((3 * of(some, True, share) + of(torch.tensor([1]), False, 0.0)) / 4, abs=1e-10)
+
+
 def test_the_whole_loss_reaches_all_that_a_text_gives(targets: Targets) -> None:
     objective = M3Objective(M3(self_distillation=False), 5.0, (4, 2))
     queries, passages = signals(3, [2, 3, 1, 4]), signals(4, [3, 1, 5, 2, 2, 4])

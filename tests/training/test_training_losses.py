@@ -18,9 +18,10 @@ from fieldtune.encoding import Encoder
 from fieldtune.training.batches import Batch, draw, lay_out, make_batch
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.losses import Targets, make_objective, to_targets
-from fieldtune.training.losses.choice import draws_scored, terms
+from fieldtune.training.losses.choice import draws_scored, terms, untaught, unused
 from fieldtune.training.losses.distillation import kl
 from fieldtune.training.losses.in_batch import gte, guided, mnrl, symmetric
+from fieldtune.training.losses.objective import one_loss
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.step import add_gradient
@@ -102,7 +103,7 @@ def columns_of(examples: list[Example], negatives: int) -> list[list[str]]:
 
 def whole(pairs: Pairs, loss: str = "", count: int = NEGATIVES) -> Batch:
     """All pairs, with every negative in the order of the rows."""
-    own = draw(pairs, np.arange(len(pairs)), count, 0, 0, scored=draws_scored(loss, True))
+    own = draw(pairs, np.arange(len(pairs)), count, 0, 0, scored=count * draws_scored(loss, True))
     return lay_out(pairs, np.arange(len(pairs)), np.concatenate([own[:, :1], np.sort(own[:, 1:])], axis=1))
 
 
@@ -250,6 +251,41 @@ def test_a_share_of_the_in_batch_loss_is_added(encoder: Encoder, name: str) -> N
     assert mixed == pytest.approx(0.7 * alone + 0.3 * in_batch, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["kl", "margin_mse"])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_queries_without_scores_have_the_in_batch_loss_to_themselves(encoder: Encoder, name: str, share: float) -> None:
+    """As general rows that are replayed, with hard negatives of their own where they have some."""
+    some = [row if n < 4 else replace(row, pos_scores=(), neg_scores=()) for n, row in enumerate(rows())]
+    pairs = make_pairs(some)
+    own = draw(pairs, np.arange(COUNT), 1, 0, 0, scored=NEGATIVES)
+    assert [(row >= 0).sum() for row in own] == [1 + NEGATIVES] * 4 + [2] * (COUNT - 4)
+    assert all(own[n, 1] in pairs.negatives[n] for n in range(4, COUNT))
+    batch = lay_out(pairs, np.arange(COUNT), own)
+    made = recipe(name, contrastive_share=share)
+    found = ours(encoder, made, batch, pairs)
+    vectors = [torch.from_numpy(encoder.encode(texts, side)) for texts, side in (
+        (pairs.queries, "query"), ([pairs.passages[row] for row in batch.passages], "passage"))]  # fmt: skip
+    targets = to_targets(batch, torch.device("cpu"))
+    logits = (7.0 * vectors[0] @ vectors[1].T).masked_fill(targets.masked, float("-inf"))
+    each = torch.nn.functional.cross_entropy(logits, targets.labels, reduction="none")
+    taught = one_loss(made)(*vectors, targets)
+    expected = (4 * (1 - share) * taught + share * each[:4].sum() + each[4:].sum()) / COUNT
+    assert found[0] == pytest.approx(float(expected), abs=1e-4)
+    assert terms(name, batch) == COUNT
+
+
+def test_what_a_loss_cannot_use_is_counted() -> None:
+    plain = [replace(row, pos_scores=(), neg_scores=()) for row in rows()]
+    bare = [replace(row, query=f"general {n}", neg=()) for n, row in enumerate(plain[:2])]
+    pairs = make_pairs([*rows(), *bare])
+    general = frozenset({COUNT, COUNT + 1})
+    assert untaught(pairs) == 2
+    assert unused("triplet", pairs, True) == (general, "hard negatives")
+    assert unused("cosent", pairs, True) == unused("cosine", pairs, True) == (general, "scores")
+    for loss in ("cosent", "mnrl", "kl", "margin_mse", "contrastive", "vectors"):
+        assert not unused(loss, pairs, False)[0]
+
+
 @pytest.mark.parametrize("projection", ["pca", "learned"])
 def test_vectors_of_a_teacher(encoder: Encoder, projection: str) -> None:
     pairs = make_pairs(rows())
@@ -301,7 +337,7 @@ def test_parts_of_a_batch_add_up_to_it_where_a_loss_is_a_mean_over_queries(encod
             for n, row in enumerate(rows())]  # fmt: skip
     pairs = make_pairs(some)
     made = replace(recipe(name), uses_scores=True)
-    own = draw(pairs, np.arange(COUNT), NEGATIVES, 0, 0, scored=draws_scored(name, True))
+    own = draw(pairs, np.arange(COUNT), NEGATIVES, 0, 0, scored=NEGATIVES * draws_scored(name, True))
     at_once = ours(encoder, made, lay_out(pairs, np.arange(COUNT), own), pairs)
     parts = [lay_out(pairs, np.arange(COUNT)[place], own[place]) for place in (slice(0, 4), slice(4, 6))]
     weights = np.array([terms(name, part) for part in parts], float)

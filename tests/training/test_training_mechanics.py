@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 import torch
 
+from fieldtune.beir import load_beir
 from fieldtune.config import Training, make_config
+from fieldtune.dataset import build_dataset
 from fieldtune.encoding import Encoder, resolve_precision
-from fieldtune.errors import ConfigError, MissingExtraError, ModelError
-from fieldtune.training import aside, checkpoint, loop
+from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, ModelError
+from fieldtune.training import aside, checkpoint, loop, tune
 from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
 from fieldtune.training.devices.replicated import Replicated
@@ -440,11 +442,7 @@ class Library(types.ModuleType):
         def called(*arguments: Any, **named: Any) -> Any:
             self.said.append((name, (arguments, named)))
 
-            @contextmanager
-            def context() -> Iterator[None]:
-                yield
-
-            return context()
+            return types.SimpleNamespace(info=types.SimpleNamespace(run_id=f"run {len(self.said)}"))
 
         return called
 
@@ -462,8 +460,122 @@ def test_numbers_reach_the_reporter(name: str, method: str, tmp_path: Path, monk
     assert [named["step"] for _, named in sent] == [10, 20]
     if name == "mlflow":
         assert "dev_ndcg-at-10" in sent[1][0][0]  # it allows no @
+    assert library.said[-1][0] == ("end_run" if name == "mlflow" else "finish")
+
+
+@pytest.mark.parametrize(("name", "opens", "method", "identity"), [
+    ("trackio", "init", "log", "name"), ("wandb", "init", "log", "id"),
+    ("mlflow", "start_run", "log_metrics", "run_id"),
+])  # fmt: skip
+def test_a_resumed_training_goes_on_in_the_same_run_and_sends_each_row_once(
+    name: str, opens: str, method: str, identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(name)
+    monkeypatch.setitem(sys.modules, name, library)
+    rows = [{"step": step, "loss": 1 / step} for step in (10, 20, 30)]
+
+    def training(key: str, told: list[dict[str, float]], *, killed: bool = False) -> None:
+        with reporting([name], tmp_path, make_config({}), key) as report:
+            assert report is not None
+            for row in told:
+                report(row)
+            if killed:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training("k", rows[:2], killed=True)
+    training("k", rows)  # the rows of the checkpoint are told again
+    training("another", rows[:1])
+    sent = [named["step"] for told, (_, named) in library.said if told == method]
+    assert sent == [10, 20, 30, 10]
+    opened = [named for told, (_, named) in library.said if told == opens]
+    if name == "mlflow":
+        begun = [number for number, (told, _) in enumerate(library.said, 1) if told == opens]
+        assert [one.get("run_id") for one in opened] == [None, f"run {begun[0]}", None]
+        assert next(arguments for told, (arguments, _) in library.said if told == "end_run") == ("FAILED",)
+        assert sum(told == "log_params" for told, _ in library.said) == 2  # of a run once
     else:
-        assert library.said[-1][0] == "finish"
+        ids = [one[identity] for one in opened]
+        assert ids[0] == ids[1] != ids[2]
+        assert {one["resume"] for one in opened} == {"allow"}
+
+
+def test_a_tracker_that_does_not_let_us_in_is_named_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, cure in (("wandb", "wandb login"), ("mlflow", "MLFLOW_TRACKING_URI"), ("trackio", "report_to")):
+        library = Library(name)
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("api_key not configured (no-tty)\nmore of it")
+
+        library.init = library.set_experiment = fail  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, library)
+        with (
+            pytest.raises(FieldtuneError, match=rf"^{name} could not be started: api_key not configured") as caught,
+            reporting([name], tmp_path, make_config({}), "k"),
+        ):
+            pass
+        assert cure in caught.value.hint
+        assert f"take {name} out of training.report_to" in caught.value.hint
+
+
+def test_a_tracker_that_fails_on_the_way_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = Library("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", library)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    library.log = library.finish = fail  # type: ignore[attr-defined]
+    with reporting(["wandb"], tmp_path, make_config({}), "k") as report:
+        assert report is not None
+        report({"step": 10, "loss": 0.5})
+    assert caplog.text.count("wandb failed (gone)") == 2
+
+
+def test_a_training_that_goes_on_tells_what_its_checkpoint_holds(tiny_model: str, tmp_path: Path) -> None:
+    first: list[Any] = []
+    _, state = run(tiny_model, tmp_path, recipe(), Hooks(report=first.append, restored=first.append))
+    again: list[Any] = []
+    run(tiny_model, tmp_path, recipe(), Hooks(report=lambda row: pytest.fail("not new"), restored=again.append))
+    assert again == first == state.log
+
+
+def test_a_tracker_has_the_rows_of_all_trainings_in_the_order_of_their_steps(
+    tiny_model: str, tiny_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb drops a row whose step is lower than one before."""
+    library = Library("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    monkeypatch.setattr("fieldtune.training.stage.require_reporters", lambda names: None)
+    config = make_config({
+        "model": {"base": tiny_model}, "negatives": {"per_query": 2, "depth": 30, "rounds": 2},
+        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32",
+                     "seeds": 2, "pretrain": "mlm", "base_share": "auto", "report_to": ["wandb"]},
+    })  # fmt: skip
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    build_dataset(config, load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
+    data = load_beir(tmp_path / "data")
+    for _ in range(2):  # the second one finds all of it done
+        encoder = Encoder.load(tiny_model, precision="fp32")
+        tune(config, data, tmp_path / "data" / "train.jsonl", encoder, tmp_path, tmp_path / "vectors")
+    log = [json.loads(line) for line in (tmp_path / "training" / "log.jsonl").read_text().splitlines()]
+    sent = [(named["step"], arguments[0]) for told, (arguments, named) in library.said if told == "log"]
+    assert [step for step, _ in sent] == sorted(step for step, _ in sent)
+    assert len(sent) == len(log)
+    first = max(row["pretrain_step"] for row in log if "pretrain_step" in row)
+    for row, (step, values) in zip(log, sent, strict=True):
+        if "pretrain_step" in row:
+            assert (step, values) == (row["pretrain_step"], {"pretrain_loss": row["pretrain_loss"]})
+        elif "base_share" in row:
+            assert values["base_share/share"] == row["base_share"]
+            assert values["base_share/dev"] == row["dev"]
+        else:
+            assert (step, values) == (first + row["step"], {key: row[key] for key in row if key != "step"})
+    assert {(row["seed"], row["round"]) for row in log if "loss" in row} == {(1, 1), (1, 2), (2, 1), (2, 2)}
 
 
 def test_tensorboard_writes_into_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

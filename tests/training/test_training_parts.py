@@ -15,6 +15,7 @@ from fieldtune.errors import InputError
 from fieldtune.training.batches import make_batch, plan
 from fieldtune.training.losses import Targets, at_dimensions, matryoshka_dimensions
 from fieldtune.training.losses.in_batch import mnrl
+from fieldtune.training.near import with_near
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
@@ -51,6 +52,43 @@ def test_pairs_know_all_positives_of_a_query_and_no_negative_among_them() -> Non
     }  # fmt: skip
     assert {pairs.passages[row] for row in pairs.known[0]} == {"a", "b", "d", "a2"}
     assert [pairs.passages[row] for row in pairs.negatives[0]] == ["x", "y", "z"]
+
+
+WORDS = "the tenant owes the deposit within thirty days after the lease has been signed by both parties in writing"
+
+
+def test_near_duplicates_of_positives_are_no_negatives_in_the_batch_of_any_query_but_one_who_judged_them() -> None:
+    copies = [f"{WORDS} under article {n}" for n in range(4)]
+    rows = [
+        Example("q0", (copies[0],)),
+        Example("q1", (copies[1],), (copies[2],)),  # a person has judged: near, and wrong
+        Example("q2", ("another thing altogether",), (copies[3],)),
+        Example("q3", (WORDS.upper() + "!",), ("something else, never near",)),
+    ]
+    made = make_pairs(rows)
+    batch = make_batch(made, np.arange(4), 1, 0, 0)
+    assert not batch.masked.any()
+    pairs, queries = with_near(made, made.passages, 0.8, 1)
+    assert queries == 3
+    batch = make_batch(pairs, np.arange(4), 1, 0, 0)
+    near = {WORDS.upper() + "!", *copies}
+    wanted = [near - {copies[0]}, near - {copies[1], copies[2]}, set(), near - {WORDS.upper() + "!"}]
+    for n, row in enumerate(batch.masked):
+        assert {pairs.passages[batch.passages[column]] for column in np.flatnonzero(row)} == wanted[n]
+    # At 1 equal texts alone are alike, and those are one passage.
+    assert with_near(made, made.passages, 1.0, 1) == (made, 0)
+    # Another seed of the sketches, other hashes of strings: the same.
+    assert [[part.tolist() for part in parts] for parts in with_near(made, made.passages, 0.8, 2)[0].alike] == [
+        [part.tolist() for part in parts] for parts in pairs.alike
+    ]
+
+
+def test_many_forms_of_one_text_share_what_is_known_of_them() -> None:
+    made = make_pairs([Example(f"q{n}", (f"{WORDS}{' ' * n}.",)) for n in range(3_000)])
+    pairs, queries = with_near(made, made.passages, 0.8, 1)
+    assert queries == 3_000
+    assert len({id(part) for parts in pairs.alike for part in parts}) == 1
+    assert all(len(parts[0]) == 3_000 for parts in pairs.alike)
 
 
 def test_a_batch_masks_known_positives_and_holds_each_passage_once() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,12 @@ def test_a_round_that_ends_worse_is_undone(tiny_model: str, tmp_path: Path, monk
 
 
 def test_the_stage_mines_anew_with_the_tuned_model(tiny_model: str, tiny_beir: Path, tmp_path: Path) -> None:
+    general = [{"query": f"how do bees live {n}", "pos": [f"bees live in hives {n}"]} for n in range(3)]
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in general))
     config = make_config({
         "negatives": {"rounds": 2, "per_query": 2, "depth": 30}, "model": {"base": tiny_model},
-        "training": {"epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32"},
+        "training": {"epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32",
+                     "replay": str(tmp_path / "general.jsonl")},
     })  # fmt: skip
     encoder = Encoder.load(tiny_model, precision="fp32")
     build_dataset(config, load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
@@ -129,6 +133,9 @@ def test_the_stage_mines_anew_with_the_tuned_model(tiny_model: str, tiny_beir: P
     result = tune(config, data, examples, encoder, tmp_path, tmp_path / "vectors")
     mined = next((tmp_path / "training" / "state" / "round-2").glob("train-*.jsonl"))
     before, after = read_examples(examples), read_examples(mined)
+    # General rows are replayed in each round.
+    assert [row.query for row in after[len(before) :]] == [row["query"] for row in general]
+    after = after[: len(before)]
     assert [row.query for row in before] == [row.query for row in after]
     assert [row.pos for row in before] == [row.pos for row in after]
     changed = sum(set(one.neg) != set(other.neg) for one, other in zip(before, after, strict=True))

@@ -147,12 +147,22 @@ def _examples(
     wanted = ("scores", "grades") if config.training.loss in GRADED else ("scores",)
     key = next((name for name in wanted if any(name in query.metadata for query in asked)), "")
     given = bool(key) and not config.teacher.model
+    positives = [[*known.positives[n], *confirmed[n]] for n in range(len(asked))]
+    forms = [
+        [_without_crop(query, data.passages[known.passage_ids[row]], config.seed) for row in own]
+        for query, own in zip(asked, positives, strict=True)
+    ]
+    # A passage that several queries were cropped from is shown in several forms, each an answer to all of them.
+    cut: dict[int, dict[str, None]] = {}
+    for own, shown in zip(positives, forms, strict=True):
+        for row, text in zip(own, shown, strict=True):
+            if text != known.texts[row]:
+                cut.setdefault(row, {})[text] = None
     examples = []
     for number, query in enumerate(asked):
-        own = [*known.positives[number], *confirmed[number]]
+        own, shown = positives[number], forms[number]
         negatives, drawn = mined.negatives[number], sampled[number]
-        shown = [_without_crop(query, data.passages[known.passage_ids[row]], config.seed) for row in own]
-        whole = [known.texts[row] for row, text in zip(own, shown, strict=True) if text != known.texts[row]]
+        whole = [text for row in own if row in cut for text in (known.texts[row], *cut[row]) if text not in shown]
         pos_scores: Sequence[float] = () if confirmed[number] else mined.positive_scores[number]
         neg_scores: Sequence[float] = mined.scores[number] if pos_scores else ()
         if given:
@@ -166,7 +176,9 @@ def _examples(
             neg_scores = both[number][len(own) :]
             pos_scores = labels_first(both[number][: len(own)], neg_scores)
         # Drawn for the teacher alone: scored, but never counted as wrong, for some will be answers.
-        aside = (*mined.alike[number], *known.partly[number], *drawn)
+        alike = [*mined.alike[number], *(twin for row in own for twin in sorted(known.twins.get(row, ())))]
+        judged = {*own, *known.irrelevant[number]}  # what a person has judged is what it was judged
+        aside = dict.fromkeys((*(row for row in alike if row not in judged), *known.partly[number], *drawn))
         examples.append(
             Example(
                 query=query.text,

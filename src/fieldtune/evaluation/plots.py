@@ -129,15 +129,20 @@ def share_plot(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     lost, dev = [100 * row["general"] for row in rows], [row["dev"] for row in rows]
     axes.plot(lost, dev, "o-", color=LAST, linewidth=1.6, markersize=5)
     for row, x, y in zip(rows, lost, dev, strict=True):
+        if row.get("taken"):
+            axes.plot([x], [y], "o", color=LAST, markersize=12, markerfacecolor="none", clip_on=False)
         axes.annotate(f"{row['base_share']:g}", (x, y), (5, 5), textcoords="offset points", color=INK, fontsize=9)
     axes.axvline(0, color=QUIET, linewidth=1)
     axes.set_xlabel("general ability against the base model, points", color=QUIET, fontsize=9)
     axes.grid(color=LINE, linewidth=0.7)
     figure.subplots_adjust(left=0.12, right=0.98, top=0.95, bottom=0.19)
     title = "Line chart: dev measure and change of general ability by share of the base model's weights"
+    by = "the half of the probes that the share was chosen by; the verdict rests on the other half"
+    if any(row.get("fixed") for row in rows):
+        by = "one half of the probes; the share was set (training.base_share), not chosen by them"
     caption = (
-        "Dev measure and general ability by share of the base model's weights (the number at each point), on the half "
-        "of the probes that the share was chosen by; the verdict rests on the other half"
+        "Dev measure and general ability by share of the base model's weights (the number at each point, 1 being the "
+        f"base model, ringed the one taken), on {by}"
     )
     return [(caption, svg(figure, "shares", title))]
 

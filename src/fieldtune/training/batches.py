@@ -26,7 +26,7 @@ class Batch:
     labels: NDArray[np.int64]
     """(b,) the column in `passages` that is the query's positive in this step."""
     masked: NDArray[np.bool_]
-    """(b, p): known positives of the query other than its label; they are left out of its loss."""
+    """(b, p): known positives of the query other than its label, and near-duplicates; they are left out of its loss."""
     own: NDArray[np.int64]
     """(b, 1 + drawn) columns of the query's own passages, its label first; -1 where fewer were there to draw."""
     scores: NDArray[np.float32]
@@ -63,21 +63,23 @@ def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, see
 
 
 def draw(
-    pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: bool = False
+    pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: int = 0
 ) -> NDArray[np.int64]:
-    """Passages of each pair's own, (b, 1 + count): its positive, then `count` drawn ones, -1 where there are fewer.
+    """Passages of each pair's own, (b, 1 + k): its positive, then drawn ones, -1 where there are fewer.
 
-    Drawn are hard negatives, or, with `scored`, any other passage of the query that has a score.
+    Drawn are `count` hard negatives, or, where `scored` is not 0 and positive and others have scores, so many of those
+    others, whatever they are.
     """
     rng = np.random.default_rng((seed, step, 1))
-    own = np.full((len(rows), 1 + count), -1, np.int64)
+    own = np.full((len(rows), 1 + max(count, scored)), -1, np.int64)
     own[:, 0] = pairs.positive[rows]
     for place, (query, positive) in enumerate(zip(pairs.query[rows], pairs.positive[rows], strict=True)):
-        candidates = pairs.negatives[query]
-        if scored:
+        candidates, most = pairs.negatives[query], count
+        if scored and pairs.taught(int(query), int(positive)):
             candidates = np.array([row for row in pairs.scores[query] if row != positive], np.int64)
-        if count and len(candidates):
-            drawn = rng.choice(candidates, min(count, len(candidates)), replace=False)
+            most = scored
+        if most and len(candidates):
+            drawn = rng.choice(candidates, min(most, len(candidates)), replace=False)
             own[place, 1 : 1 + len(drawn)] = drawn
     return own
 
@@ -93,16 +95,13 @@ def lay_out(pairs: Pairs, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Ba
     masked = np.zeros((len(rows), len(passages)), np.bool_)
     scores = np.full(own.shape, np.nan, np.float32)
     for i, query in enumerate(queries):
-        known = np.fromiter(pairs.known[query], np.int64)
-        masked[i, np.isin(passages, known)] = True
+        masked[i] = pairs.never_wrong(int(query), passages)
         masked[i, labels[i]] = False
         if given := pairs.scores[query]:
             scores[i] = [given.get(int(row), np.nan) for row in own[i]]
     return Batch(queries, passages, labels, masked, places, scores)
 
 
-def make_batch(
-    pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: bool = False
-) -> Batch:
+def make_batch(pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: int = 0) -> Batch:
     """`draw` and `lay_out` at once."""
     return lay_out(pairs, rows, draw(pairs, rows, count, seed, step, scored=scored))

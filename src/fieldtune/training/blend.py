@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.encoding import Encoder
-from fieldtune.probes import Probe, known, probe, score
+from fieldtune.probes import Probe, Probed, known, probe, score
 from fieldtune.training.development import Development
 
 if TYPE_CHECKING:
@@ -37,10 +37,22 @@ class Blended:
     chosen: Point
     curve: tuple[Point, ...]
     notes: tuple[str, ...]
+    fixed: bool = False
+    """Whether the share was set, and the curve had no part in it."""
 
     def rows(self) -> list[dict[str, Any]]:
         """The curve for log and report."""
-        return [asdict(point) for point in self.curve]
+        about = {"fixed": True} if self.fixed else {}
+        return [{**asdict(point), "taken": point == self.chosen, **about} for point in self.curve]
+
+    def told(self, step: int) -> list[dict[str, Any]]:
+        """The curve as rows of numbers for a tracker, each at a step of its own after this one."""
+        rows: list[dict[str, Any]] = []
+        for place, point in enumerate(self.curve, 1):
+            row = {"share": point.base_share, "dev": point.dev, "general": point.general, **point.probes}
+            known = {f"base_share/{name}": value for name, value in row.items() if value is not None}
+            rows.append({"step": step + place, **known})
+        return rows
 
 
 def kept_weights(model: Any) -> dict[str, torch.Tensor]:
@@ -87,14 +99,55 @@ def choose_blend(
     curve = []
     for share in shares:
         set_weights(model, base, tuned, share)
-        after = probe(encoder, probes, None, label=f"base_share {share:g}")
-        changes = {probes[n].name: score(probes[n], after.values[n]) - score(probes[n], before.values[n]) for n in rows}
-        general = sum(changes.values()) / len(changes) if changes else None
+        general, changes = _changed(encoder, probes, rows, before, share)
         dev = None if development is None else float(development.score(encoder).mean())
         curve.append(Point(share, dev, general, changes))
     chosen = choose(curve, limit)
     set_weights(model, base, tuned, chosen.base_share)
     return Blended(chosen, tuple(curve), (*notes, _sentence(chosen, curve, limit, development)))
+
+
+def draw_curve(
+    encoder: Encoder,
+    base: Mapping[str, torch.Tensor],
+    development: Development,
+    probes: Sequence[Probe],
+    share: float,
+    between: float,
+    dev: tuple[float, float],
+) -> Blended:
+    """What a share that is set costs and brings, and leave the encoder's model with it.
+
+    Measured are the tuned model alone, the share (`between` where it is 0) and the base model alone; `dev` are the
+    measures of the first and the last on dev, which training knows. No curve where no probe says anything about this
+    base model.
+    """
+    model = encoder.model
+    tuned = kept_weights(model)
+    set_weights(model, base, tuned, 1.0)
+    before = probe(encoder, probes, None, label="base")
+    rows, _ = known(probes, before)
+    middle, mixed = share or between, dev[0]
+    curve = []
+    for tried in (0.0, middle):
+        set_weights(model, base, tuned, tried)
+        general, changes = _changed(encoder, probes, rows, before, tried) if rows else (None, {})
+        if tried and (rows or share):
+            mixed = float(development.score(encoder).mean())
+        curve.append(Point(tried, mixed if tried else dev[0], general, changes))
+    curve.append(Point(1.0, dev[1], 0.0, {probes[n].name: 0.0 for n in rows}))
+    set_weights(model, base, tuned, share)
+    chosen = next(point for point in curve if point.base_share == share)
+    return Blended(chosen, tuple(curve) if rows else (chosen,), (), fixed=True)
+
+
+def _changed(
+    encoder: Encoder, probes: Sequence[Probe], rows: Sequence[int], before: Probed, share: float
+) -> tuple[float | None, dict[str, float]]:
+    """The mean change over the probes that apply, and that of each."""
+    after = probe(encoder, probes, None, label=f"base_share {share:g}")
+    changes = {probes[n].name: score(probes[n], after.values[n]) - score(probes[n], before.values[n]) for n in rows}
+    return (sum(changes.values()) / len(changes) if changes else None), changes
 
 
 def choose(curve: Sequence[Point], limit: float) -> Point:

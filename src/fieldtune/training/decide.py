@@ -14,7 +14,7 @@ from fieldtune.errors import ConfigError
 from fieldtune.queries.columns import scale_of
 from fieldtune.training.fit import require_lengths, require_sizes
 from fieldtune.training.losses import matryoshka_dimensions
-from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of
+from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of, untaught, unused
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.scale import compared_vectors, fitting_scale
@@ -36,7 +36,7 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:
-        notes.append("Rows mined anew between rounds have no given scores; later rounds learn from the others alone.")
+        notes.append("Rows mined anew between rounds have no given scores: later rounds train them in the batch.")
     scale, said = _scale(config, pairs, encoder)
     notes += said
     dimensions, weights = _dimensions(config, encoder)
@@ -55,6 +55,7 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     elif loss == "vectors":
         fixed = teacher_vectors(settings, config.model, vectors, config.seed)
     notes += _mechanics(config, shape, loss, encoder.device)
+    notes += _left_out(pairs, loss, shape.highest > shape.lowest)
     recipe = Recipe(
         settings,
         scale,
@@ -70,6 +71,20 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
         fixed=fixed,
     )
     return recipe, notes
+
+
+def _left_out(pairs: Pairs, loss: str, uses_scores: bool) -> list[str]:
+    """Which queries another loss trains, and which none does."""
+    count = len(pairs.queries)
+    if loss in TAUGHT and (others := untaught(pairs)):
+        return [
+            f"{others:,} of {count:,} training queries have no scores: they are trained with the in-batch loss and "
+            f"their hard negatives, beside those that follow the teacher ({loss})."
+        ]
+    lost, lacking = unused(loss, pairs, uses_scores)
+    if lost:
+        return [f"The loss {loss} learns nothing from {len(lost):,} of {count:,} training queries: no {lacking}."]
+    return []
 
 
 def scores_kind(examples: Path, pairs: Pairs) -> str:
@@ -135,7 +150,9 @@ def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str
             f"training.batch_size is {settings.batch_size}{more}, there are {shape.pairs} pairs: every step sees all "
             "of them."
         )
-    exact = loss in SUMS or (loss == "kl" and not settings.contrastive_share)
+    exact = loss in SUMS
+    if loss in TAUGHT:
+        exact = not settings.contrastive_share and shape.scored == shape.queries
     if settings.accumulate > 1 and not exact:
         why = "each sees the negatives of its own batch alone" if loss in IN_BATCH else "it looks at a batch as a whole"
         notes.append(

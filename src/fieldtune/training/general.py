@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +11,21 @@ from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
 from fieldtune.dataset import HUMAN
 from fieldtune.encoding import Encoder
+from fieldtune.errors import ConfigError
 from fieldtune.model_folder import transformer_folder
 from fieldtune.models import resolve_model
 from fieldtune.probes import all_probes, halves
 from fieldtune.training.aside import key_of
-from fieldtune.training.blend import Blended, Point, blend, choose_blend
+from fieldtune.training.blend import Blended, Point, blend, choose_blend, draw_curve, kept_weights
 from fieldtune.training.development import Development
 from fieldtune.training.devices.world import current
+from fieldtune.training.losses.choice import unused
 from fieldtune.training.modes import set_up
+from fieldtune.training.pairs import Pairs
 from fieldtune.training.pretrain import pretrain
+from fieldtune.training.recipe import Recipe
 from fieldtune.training.replay import replay_rows
+from fieldtune.training.reports import Report
 from fieldtune.types import Example
 from fieldtune.workspace import digest
 
@@ -56,6 +61,10 @@ class First:
     """The base model's own measure on dev; None without a dev set."""
     label: str
 
+    @property
+    def steps(self) -> int:
+        return max((row["pretrain_step"] for row in self.log), default=0)
+
     def moved(self, after: float) -> str:
         """What pre-training alone did, `after` being the measure that training went on from."""
         what = f"dev {self.label} from {self.dev:.4f} to {after:.4f}"
@@ -67,10 +76,9 @@ def with_base_share(config: Config, data: RetrievalData) -> tuple[Config, tuple[
     settings = config.training
     if settings.base_share != "queries":
         return config, ()
-    mixes = settings.method in ("full", "lora", "qlora") and settings.m3.train == "none"
     asked = data.positives("train")
     made = sum(data.queries[query].style not in ("", HUMAN) for query in asked)
-    share = MADE_SHARE if mixes and 2 * made > len(asked) else 0.0
+    share = MADE_SHARE if mixes(config) and 2 * made > len(asked) else 0.0
     training = settings.model_copy(update={"base_share": share})
     notes = ("Most training queries were made, not asked by people.",) if share else ()
     return config.model_copy(update={"training": training}), notes
@@ -90,8 +98,25 @@ def with_replay(config: Config, rows: Sequence[Example], data: RetrievalData) ->
     return Replayed(found.examples, found.dropped, found.broken, (note,))
 
 
+def require_replayed(replayed: Replayed, pairs: Pairs, recipe: Recipe) -> None:
+    """Raise ConfigError where the loss learns nothing from any of the general rows among the pairs."""
+    lost, lacking = unused(recipe.loss, pairs, recipe.uses_scores)
+    place = {text: row for row, text in enumerate(pairs.queries)}
+    if replayed.examples and all(place[row.query] in lost for row in replayed.examples):
+        cure = "give its rows neg, " if recipe.loss == "triplet" else ""
+        raise ConfigError(
+            f"training.replay: the loss {recipe.loss} learns nothing from its rows, which have no {lacking}",
+            f"{cure}choose another training.loss (such as mnrl, kl or contrastive), or leave training.replay out",
+        )
+
+
 def pretrain_first(
-    config: Config, encoder: Encoder, data: RetrievalData, development: Development | None, work: Path
+    config: Config,
+    encoder: Encoder,
+    data: RetrievalData,
+    development: Development | None,
+    work: Path,
+    report: Report | None = None,
 ) -> First:
     """Train the encoder in place on the corpus' passages as `training.pretrain` says; its fingerprints become those of
     the new weights."""
@@ -106,7 +131,7 @@ def pretrain_first(
         }
     )  # fmt: skip
     parts = {"base model": encoder.fingerprint, "seed": config.seed, "training": own, "passages": digest(passages)}
-    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key_of(parts))
+    done = pretrain(encoder, folder, passages, config.training, config.seed, work, key_of(parts), report)
     key = digest(parts)
     encoder.fingerprint = digest([encoder.fingerprint, key])  # vectors kept under the base's own are not these weights'
     encoder.passage_fingerprint = digest([encoder.passage_fingerprint, key])
@@ -118,26 +143,46 @@ def pretrain_first(
 
 
 def keep_share(
-    config: Config, encoder: Encoder, base: Mapping[str, torch.Tensor], development: Development | None, dev: float
+    config: Config,
+    encoder: Encoder,
+    base: Mapping[str, torch.Tensor],
+    development: Development | None,
+    dev: tuple[float, float],
 ) -> Blended | None:
-    """Blend the base model's weights in as `training.base_share` says; None where it asks for none.
+    """Blend the base model's weights in as `training.base_share` says; None where there is nothing to say of it.
 
-    `dev` is the tuned model's measure on dev.
+    `base` may be empty where the share is 0; `dev` are the measures of the tuned and the base model on dev. With
+    `training.share_curve` the curve of dev against general ability is measured for a share that is set, too.
     """
-    share = config.training.base_share
+    settings = config.training
+    share = settings.base_share
     if share == "queries":  # `with_base_share` has not been asked
         share = 0.0
+    probes = halves(all_probes(config.evaluation), "choosing") if config.evaluation.general or share == "auto" else ()
     if share == "auto":
-        probes = halves(all_probes(config.evaluation), "choosing")
         return choose_blend(encoder, base, development, probes, config.evaluation.max_general_loss)
-    if not share:
+    drawn = settings.share_curve and development is not None and probes and mixes(config)
+    if not share and not drawn:
         return None
-    blend(encoder.model, base, share)
-    if development is None:
-        return Blended(Point(share, None, None, {}), (), ())
-    after = float(development.score(encoder).mean())
+    if not base:  # not kept through training: it is as large as the model
+        base = kept_weights(Encoder.load(config.model.base, settings=config.model, precision=settings.precision).model)
+    if development is None or not drawn:
+        blend(encoder.model, base, share)
+        if development is None:
+            return Blended(Point(share, None, None, {}), (), ())
+        point = Point(share, float(development.score(encoder).mean()), None, {})
+        found = Blended(point, (), ())
+    else:
+        found = draw_curve(encoder, base, development, probes, share, MADE_SHARE, dev)
+    if not share:
+        return found
     note = (
-        f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} {after:.4f} "
-        f"instead of {dev:.4f}."
+        f"{share:.0%} of the weights are the base model's (training.base_share): dev {development.label} "
+        f"{found.chosen.dev:.4f} instead of {dev[0]:.4f}."
     )
-    return Blended(Point(share, after, None, {}), (), (note,))
+    return replace(found, notes=(*found.notes, note))
+
+
+def mixes(config: Config) -> bool:
+    """Whether the method changes the base model's own weights, so that some of the base can be mixed in."""
+    return config.training.method in ("full", "lora", "qlora") and config.training.m3.train == "none"

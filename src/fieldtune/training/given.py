@@ -21,6 +21,7 @@ from fieldtune.training.development import Development, dev_queries
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
+from fieldtune.training.near import with_near
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import fit_query_adapter
 from fieldtune.training.recipe import Recipe
@@ -110,10 +111,12 @@ def _mined(config: Config, data: RetrievalData, queries: GivenVectors, corpus: N
     def ids(rows: list[int]) -> tuple[str, ...]:
         return tuple(known.passage_ids[row] for row in rows)
 
-    return make_pairs([
+    pairs = make_pairs([
         Example(query, ids(list(known.positives[n])), ids(mined.negatives[n]), known=ids(mined.alike[n]))
         for n, query in enumerate(known.query_ids)
     ])  # fmt: skip
+    texts = [data.passages[passage].content for passage in pairs.passages]
+    return with_near(pairs, texts, config.negatives.near_duplicate, config.seed)[0]
 
 
 def _development(config: Config, data: RetrievalData, place: dict[str, int]) -> Development | None:

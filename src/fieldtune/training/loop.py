@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from fieldtune.training.modes import enter_training
 from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
+from fieldtune.training.reports import counted
 from fieldtune.training.safety import collapsed
 from fieldtune.training.session import Session, open_session, texts_cut
 from fieldtune.training.step import add_gradient
@@ -61,12 +62,20 @@ class Hooks:
 
     penalty: Callable[[], torch.Tensor] | None = None
     """A term that is added to the loss once a step, such as the distance to the initial weights."""
-    report: Callable[[dict[str, float]], None] | None = None
+    report: Callable[[Mapping[str, Any]], None] | None = None
     """Called with every row of the log."""
+    restored: Callable[[Mapping[str, Any]], None] | None = None
+    """Called with the rows of a checkpoint that the training goes on from."""
     gradient: Callable[[Session, Batch, float, int], float] | None = None
     """Adds a batch's gradient times its weight at a step, and returns the loss, in place of the recipe's own loss."""
     measured: Callable[[Encoder, Development], Measured] | None = None
     """Measures dev in place of a search by dense vectors."""
+
+
+def of_one(hooks: Hooks, before: int, *, first: bool, **names: int) -> Hooks:
+    """The hooks of one of several trainings, whose reports are to be one log; see `reports.counted`."""
+    report = counted(hooks.report, before, first=first, **names)
+    return replace(hooks, report=report, restored=counted(hooks.restored, before, first=first, **names))
 
 
 def train(
@@ -96,6 +105,9 @@ def train(
     state, fits = load_checkpoint(checkpoint, key, whole)
     state.notes += [said for said in (fits, *texts_cut(session)) if said and said not in state.notes]
     state.trainable = sum(weight.numel() for weight in encoder.model.parameters() if weight.requires_grad)
+    if hooks.restored is not None:
+        for row in state.log:
+            hooks.restored(row)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
@@ -154,9 +166,8 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     settings, recipe = session.recipe.settings, session.recipe
     stepper = session.stepper
     enter_training(stepper.encoder.model, settings)
-    scored = draws_scored(recipe.loss, recipe.uses_scores)
-    count = settings.scored_passages if scored else settings.hard_negatives
-    own = draw(session.pairs, rows, count, recipe.seed, number, scored=scored)
+    scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
+    own = draw(session.pairs, rows, settings.hard_negatives, recipe.seed, number, scored=scored)
     places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
     batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
     plain = hooks.gradient is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ class Pairs:
     """Per query: rows that must never count as wrong for it."""
     scores: list[dict[int, float]]
     """Per query: passage row -> its score, a teacher's or given; empty where the rows have none."""
+    alike: list[tuple[NDArray[np.int64], ...]] = field(default_factory=list)
+    """Per query: for each of its positives the rows of near-duplicates, arrays that queries share; empty where nobody
+    has looked. Unlike those in `known` they may be a hard negative of the query, where a person has judged so."""
 
     def __len__(self) -> int:
         return len(self.query)
@@ -43,6 +46,19 @@ class Pairs:
         for rows, known, scores in zip(self.negatives, self.known, self.scores, strict=True):
             found.update(repr((rows.tolist(), sorted(known), sorted(scores.items()))).encode())
         return found.hexdigest()[:16]
+
+    def taught(self, query: int, positive: int) -> bool:
+        """Whether the positive and another passage of the query have scores."""
+        return positive in self.scores[query] and len(self.scores[query]) > 1
+
+    def never_wrong(self, query: int, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the passages must not count as wrong for the query: known ones, and near-duplicates of them."""
+        out = np.isin(passages, np.fromiter(self.known[query], np.int64))
+        parts = self.alike[query] if self.alike else ()
+        if parts:
+            near = np.logical_or.reduce([np.isin(passages, part) for part in parts])
+            out |= near & ~np.isin(passages, self.negatives[query])
+        return out
 
 
 def make_pairs(examples: Sequence[Example]) -> Pairs:

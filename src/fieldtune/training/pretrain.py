@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write, save_checkpoint
 from fieldtune.training.masked import masked_task
 from fieldtune.training.modes import enter_training
+from fieldtune.training.reports import Report
 from fieldtune.training.restoring import restoring_task
 from fieldtune.training.step import scaled
 from fieldtune.training.tokens_to_find import Task
@@ -64,13 +65,20 @@ class Pretrained:
 
 
 def pretrain(
-    encoder: Encoder, folder: Path, passages: Sequence[str], settings: Training, seed: int, work: Path, key: str
+    encoder: Encoder,
+    folder: Path,
+    passages: Sequence[str],
+    settings: Training,
+    seed: int,
+    work: Path,
+    key: str,
+    report: Report | None = None,
 ) -> Pretrained:
     """Train the encoder's model in place on passages alone; a killed run goes on where it was.
 
     `folder` is where the base model's first module lies, for its head; `work` keeps the checkpoint, `key` names model
-    and texts. Weights that do not require a gradient stay. Raises ModelError when there is nothing to train on, mlm has
-    no mask token, or the loss is no longer a number.
+    and texts. `report` is told each row of the log, those of a checkpoint first. Weights that do not require a gradient
+    stay. Raises ModelError when there is nothing to train on, mlm has no mask token, or the loss is no longer a number.
     """
     import torch
 
@@ -101,6 +109,8 @@ def pretrain(
     state.notes += [fits] if fits else []
     if not state.step:
         state.base_score = measured()
+    for row in state.log:
+        _tell(report, row)
     saved = time.monotonic()
     enter_training(modules, settings)
     with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress:
@@ -129,6 +139,7 @@ def pretrain(
             progress.advance(1, f"loss {value:.4f}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 state.log.append({"pretrain_step": state.step, "pretrain_loss": round(value, 5)})
+                _tell(report, state.log[-1])
             if time.monotonic() - saved > settings.checkpoint_seconds and state.step < len(steps):
                 with room_to_write(work, "the checkpoint"):
                     save_checkpoint(path, key, state, whole)
@@ -142,6 +153,11 @@ def pretrain(
         settings.pretrain, len(distinct) - len(held), len(steps), state.base_score, state.best_score, task.fresh,
         tuple(state.log), tuple(state.notes),
     )  # fmt: skip
+
+
+def _tell(report: Report | None, row: Mapping[str, Any]) -> None:
+    if report is not None:
+        report({"step": row["pretrain_step"], "pretrain_loss": row["pretrain_loss"]})
 
 
 def _groups(task: Task) -> list[dict[str, Any]]:

@@ -97,8 +97,7 @@ def fit_query_adapter(
     trained = [*weights.values(), *([] if objective.module is None else objective.module.parameters())]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
-    scored = draws_scored(recipe.loss, recipe.uses_scores)
-    count = settings.scored_passages if scored else settings.hard_negatives
+    scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
     state, best = Progressed(), _adapter(weights)
 
     def log(**values: float) -> None:
@@ -115,7 +114,7 @@ def fit_query_adapter(
             if settings.patience and state.misses >= settings.patience:
                 break
             rate = set_rate(optimizer, settings, state.step, len(steps))
-            batches = _batches(pairs, rows, recipe, count, state.step, scored)
+            batches = _batches(pairs, rows, recipe, state.step, scored)
             shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
             shares = shares / max(1.0, shares.sum())
             optimizer.zero_grad(set_to_none=True)
@@ -150,9 +149,9 @@ def fit_query_adapter(
     return best, state
 
 
-def _batches(pairs: Pairs, rows: NDArray[np.int64], recipe: Recipe, count: int, step: int, scored: bool) -> list[Batch]:
+def _batches(pairs: Pairs, rows: NDArray[np.int64], recipe: Recipe, step: int, scored: int) -> list[Batch]:
     """What one step adds up: batches of the size that was set, over `rows` of the pairs."""
-    own = draw(pairs, rows, count, recipe.seed, step, scored=scored)
+    own = draw(pairs, rows, recipe.settings.hard_negatives, recipe.seed, step, scored=scored)
     size = recipe.settings.batch_size
     return [
         lay_out(pairs, rows[begin : begin + size], own[begin : begin + size]) for begin in range(0, len(rows), size)

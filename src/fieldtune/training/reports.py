@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fieldtune.config import Config
-from fieldtune.errors import MissingExtraError
+from fieldtune.errors import FieldtuneError, MissingExtraError
+from fieldtune.training.reported import Reported, Run
 
-Report = Callable[[dict[str, float]], None]
+Report = Callable[[Mapping[str, Any]], None]
+Send = Callable[[Mapping[str, float], int], None]
+
+_log = logging.getLogger(__name__)
+_CURES = {
+    "wandb": "run `wandb login` or set WANDB_API_KEY, set WANDB_MODE=offline to send it later",
+    "mlflow": "see that the server in MLFLOW_TRACKING_URI answers and lets you in, or unset it to write to a folder",
+}
 
 
 def both(one: Report | None, other: Report | None) -> Report | None:
@@ -20,11 +31,27 @@ def both(one: Report | None, other: Report | None) -> Report | None:
     if one is None or other is None:
         return one or other
 
-    def report(row: dict[str, float]) -> None:
+    def report(row: Mapping[str, Any]) -> None:
         one(row)
         other(row)
 
     return report
+
+
+def counted(report: Report | None, before: int, *, first: bool = True, **names: int) -> Report | None:
+    """A report on one of several trainings as the log of all has it: steps counted through, `names` in each row.
+
+    `before` steps were taken before it. What is measured before the first step of any but the `first` is left out: it
+    is what the one before ended with, or the base model once more.
+    """
+    if report is None:
+        return None
+
+    def through(row: Mapping[str, Any]) -> None:
+        if row["step"] or first:
+            report({**row, "step": row["step"] + before, **names})
+
+    return through
 
 
 def require_reporters(names: Sequence[str]) -> None:
@@ -35,23 +62,58 @@ def require_reporters(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def reporting(names: Sequence[str], folder: Path, config: Config) -> Iterator[Report | None]:
+def reporting(names: Sequence[str], folder: Path, config: Config, key: str = "") -> Iterator[Report | None]:
     """A function that sends one row of the log (`step` and numbers) to every reporter; None where there is none.
 
-    `folder` is the run's: its name is the run's name, and TensorBoard's files lie in its `training/tensorboard`.
+    `folder` is the run's: its name is the run's name, and TensorBoard's files lie in its `training/tensorboard`. A
+    training under the same `key` goes on in the same runs, and is to be told all rows from the first on: those that a
+    reporter has had are not sent again. Raises FieldtuneError where one cannot be started; a row that cannot be sent
+    later is lost with a warning, the training goes on.
     """
+    if not names:
+        yield None
+        return
+    reported = Reported.read(folder, key)
     with ExitStack() as stack:
-        opened = [stack.enter_context(_OPEN[name](folder, config)) for name in dict.fromkeys(names)]
+        opened = {name: _opened(stack, name, folder, config, reported) for name in dict.fromkeys(names)}
+        told = 0
 
-        def report(row: dict[str, float]) -> None:
+        def report(row: Mapping[str, Any]) -> None:
+            nonlocal told
+            told += 1
             values = {key: value for key, value in row.items() if key != "step" and isinstance(value, int | float)}
-            for send in opened:
-                send(values, int(row["step"]))
+            fresh = [name for name in opened if reported.runs[name].sent < told]
+            for name in fresh:
+                _quietly(name, partial(opened[name], values, int(row["step"])))
+                reported.runs[name].sent = told
+            if fresh:
+                reported.write()
 
-        yield report if opened else None
+        yield report
 
 
-Send = Callable[[Mapping[str, float], int], None]
+def _opened(stack: ExitStack, name: str, folder: Path, config: Config, reported: Reported) -> Send:
+    """Start or continue a reporter's run; what it raises (no login, no server) is the user's to mend."""
+    run = reported.run(name)
+    try:
+        send: Send = stack.enter_context(_OPEN[name](folder, config, run))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cure = f"{_CURES[name]}, or " if name in _CURES else ""
+        again = f"; to begin a new run there instead of going on, remove {reported.path}" if run.sent else ""
+        raise FieldtuneError(
+            f"{name} could not be started: {first}", f"{cure}take {name} out of training.report_to{again}"
+        ) from error
+    reported.write()
+    return send
+
+
+def _quietly(name: str, do: Callable[[], Any]) -> None:
+    """No tracker that fails is worth hours of training."""
+    try:
+        do()
+    except Exception as error:
+        _log.warning("%s failed (%s); training/log.jsonl has every row", name, error)
 
 
 @contextmanager
@@ -67,37 +129,48 @@ def _tensorboard(folder: Path) -> Iterator[Send]:
     try:
         yield send
     finally:
-        writer.close()
+        _quietly("tensorboard", writer.close)
 
 
 @contextmanager
-def _run_of(module: str, folder: Path, config: Config) -> Iterator[Send]:
-    """trackio and wandb: the one has the other's functions."""
+def _run_of(module: str, folder: Path, config: Config, run: Run) -> Iterator[Send]:
+    """trackio and wandb: the one has the other's functions, but knows a run by its name alone."""
     library: Any = importlib.import_module(module)
-    library.init(project="fieldtune", name=folder.resolve().name, config=config.training.model_dump(mode="json"))
+    name = folder.resolve().name
+    # Settings that do not change the result may have changed since the run began.
+    own = {"id": run.id, "name": name, "allow_val_change": True} if module == "wandb" else {"name": f"{name}-{run.id}"}
+    library.init(project="fieldtune", config=config.training.model_dump(mode="json"), resume="allow", **own)
     try:
         yield lambda values, step: library.log(dict(values), step=step)
     finally:
-        library.finish()
+        _quietly(module, library.finish)
 
 
 @contextmanager
-def _mlflow(folder: Path, config: Config) -> Iterator[Send]:
+def _mlflow(folder: Path, config: Config, run: Run) -> Iterator[Send]:
     library: Any = importlib.import_module("mlflow")
     library.set_experiment("fieldtune")
-    with library.start_run(run_name=folder.resolve().name):
+    if run.sent:
+        library.start_run(run_id=run.id)
+    else:  # the server gives the id
+        run.id = library.start_run(run_name=folder.resolve().name).info.run_id
         library.log_params(config.training.model_dump(mode="json"))
+    status = "FAILED"
+    try:
         yield lambda values, step: library.log_metrics({_plain(key): value for key, value in values.items()}, step=step)
+        status = "FINISHED"
+    finally:
+        _quietly("mlflow", lambda: library.end_run(status))
 
 
 def _plain(key: str) -> str:
     """MLflow's names hold letters, figures, dashes, dots, spaces and slashes alone."""
-    return key.replace("@", "-at-").replace(",", "")
+    return re.sub(r"[^\w\-. /]", "", key.replace("@", "-at-"))
 
 
-_OPEN: dict[str, Callable[[Path, Config], Any]] = {
-    "tensorboard": lambda folder, _: _tensorboard(folder),
-    "trackio": lambda folder, config: _run_of("trackio", folder, config),
-    "wandb": lambda folder, config: _run_of("wandb", folder, config),
+_OPEN: dict[str, Callable[[Path, Config, Run], Any]] = {
+    "tensorboard": lambda folder, *_: _tensorboard(folder),
+    "trackio": lambda *given: _run_of("trackio", *given),
+    "wandb": lambda *given: _run_of("wandb", *given),
     "mlflow": _mlflow,
 }

@@ -12,7 +12,7 @@ from fieldtune.dataset import read_examples, write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.training.checkpoint import Progressed, load_weights
 from fieldtune.training.development import Development
-from fieldtune.training.loop import Hooks, train
+from fieldtune.training.loop import Hooks, of_one, train
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.types import Example
@@ -32,13 +32,15 @@ def train_in_rounds(
     rounds: int,
     mine: Mine,
     hooks: Hooks | None = None,
+    paired: Callable[[list[Example]], Pairs] = make_pairs,
 ) -> Progressed:
     """Divide epochs and evaluations among `rounds` trainings, each with its own rise and fall of the rate.
 
     The first trains on `pairs`; before each other one `mine` gives new rows, found with the best weights so far (after
     ANCE, arXiv:2007.00808, which mines while it trains). A round that ends below the best before it is undone. Each
     round keeps its state in a folder below `work`, so a killed run repeats no finished round and no mining, and ends as
-    an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`.
+    an undisturbed one. Leaves the best weights in the encoder; `key` and errors as in `train`. `paired` numbers the
+    texts of new rows.
     """
     if rounds == 1:
         return train(encoder, pairs, recipe, development, work, key, hooks)
@@ -47,10 +49,11 @@ def train_in_rounds(
     for number in range(1, rounds + 1):
         folder = work / f"round-{number}"
         if number > 1:
-            pairs = make_pairs(read_examples(_mined(encoder, best, folder, key, number, mine)))
+            pairs = paired(read_examples(_mined(encoder, best, folder, key, number, mine)))
         settings = _share(recipe.settings, rounds, total.step)
         seeded = replace(recipe, settings=settings, seed=recipe.seed + number - 1)
-        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", hooks)
+        own = of_one(hooks or Hooks(), total.step, first=number == 1, round=number)
+        state = train(encoder, pairs, seeded, development, folder, f"{key}-{number}", own)
         better = number == 1 or development is None or state.best_score > total.best_score
         total = _together(total, state, number, better)
         if better:

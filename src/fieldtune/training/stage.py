@@ -27,17 +27,18 @@ from fieldtune.training.decide import decide
 from fieldtune.training.development import Development, dev_queries, development_sample
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
-from fieldtune.training.general import keep_share, pretrain_first, with_base_share, with_replay
-from fieldtune.training.loop import Hooks
+from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
+from fieldtune.training.loop import Hooks, of_one
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.methods import require_method
 from fieldtune.training.modes import set_up
+from fieldtune.training.near import with_near
 from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.reports import Report, both, reporting, require_reporters
+from fieldtune.training.reports import Report, both, counted, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
 from fieldtune.training.safety import Probe, require_change, save_checked, verdict
 from fieldtune.training.soup import train_seeds
@@ -81,49 +82,78 @@ def tune(
         require_m3(config)
     rows = read_examples(examples)
     replay = with_replay(config, rows, data)
-    pairs = make_pairs([*rows, *replay.examples])
+
+    def paired(some: list[Example]) -> tuple[Pairs, int]:
+        made = make_pairs(some)
+        return with_near(made, made.passages, config.negatives.near_duplicate, config.seed)
+
+    pairs, masked = paired([*rows, *replay.examples])
     recipe, notes = decide(config, pairs, encoder, examples, vectors)
+    require_replayed(replay, pairs, recipe)
     development = development_of(config, data, encoder, vectors)
     key = _key(config, encoder, pairs, recipe, development)
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
-    first = None
-    if settings.pretrain != "none":
-        states = pretrained or work / "training" / "state" / "pretrain"
-        first = pretrain_first(config, encoder, data, development, states)
-        key += f"-{first.key}"
-        recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
-        notes.append(first.note)
-    notes += [*replay.notes, *made_notes]
-    if freezes_embeddings(encoder.model, settings.freeze_embeddings):
-        notes.append("The word vectors were left as they are (training.freeze_embeddings).")
-    rounds = config.negatives.rounds
+    with reporting(settings.report_to, work, config, key) as report:
+        first = None
+        pretrained_steps = 0
+        if settings.pretrain != "none":
+            states = pretrained or work / "training" / "state" / "pretrain"
+            first = pretrain_first(config, encoder, data, development, states, report)
+            pretrained_steps = first.steps
+            key += f"-{first.key}"
+            recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
+            notes.append(first.note)
+        notes += [*replay.notes, *made_notes]
+        if masked:
+            notes.append(
+                f"{masked:,} queries have near-duplicates of their positives among the passages of other rows; in the "
+                "batch these are no negatives of theirs (negatives.near_duplicate)."
+            )
+        if freezes_embeddings(encoder.model, settings.freeze_embeddings):
+            notes.append("The word vectors were left as they are (training.freeze_embeddings).")
+        rounds = config.negatives.rounds
 
-    def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
-        rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
-        mined_anew.append({"round": number, **rows.counts})
-        return rows.examples
+        def mine(tuned: Encoder, number: int, folder: Path) -> list[Example]:
+            rows = training_rows(config, data, duplicates or {}, tuned, folder, examples.parent / "cache", work / PLACE)
+            mined_anew.append({"round": number, **rows.counts})
+            return [*rows.examples, *replay.examples]
 
-    mined_anew: list[dict[str, Any]] = []
-    details: dict[str, Any] = {}
-    prepared = prepare(encoder, settings, config.seed)
-    m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
-    key += f"-{m3.digest}" if m3 else ""
-    if settings.method != "query":
-        assign(config)
-        notes += said_of_devices()
-    if settings.anchor:
-        set_up(encoder.model, settings)  # frozen weights need no anchor
-    with reporting(settings.report_to, work, config) as report:
+        mined_anew: list[dict[str, Any]] = []
+        details: dict[str, Any] = {}
+        prepared = prepare(encoder, settings, config.seed)
+        m3 = put_in(encoder, settings) if settings.m3.train != "none" else None
+        key += f"-{m3.digest}" if m3 else ""
+        if settings.method != "query":
+            assign(config)
+            notes += said_of_devices()
+        if settings.anchor:
+            set_up(encoder.model, settings)  # frozen weights need no anchor
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
-        hooks = Hooks(penalty=penalty, report=both(report, watch))
+        told = counted(report, pretrained_steps)
+        hooks = Hooks(penalty=penalty, report=both(told, watch), restored=told)
         if m3 is not None:
             hooks = with_m3(hooks, m3, recipe)
+        taken: list[int] = []
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
             seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
-            return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine, hooks)
+            several = {"seed": number + 1} if settings.seeds > 1 else {}
+            done = train_in_rounds(
+                encoder,
+                pairs,
+                seeded,
+                development,
+                folder,
+                f"{key}{word}",
+                rounds,
+                mine,
+                of_one(hooks, sum(taken), first=not number, **several),
+                paired=lambda some: paired(some)[0],
+            )
+            taken.append(done.step)
+            return done
 
         states = work / "training" / "state"
         if settings.method == "query":
@@ -133,17 +163,21 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
-    if m3 is not None:
-        m3.take_out(encoder)
-    tuned = finish(encoder, prepared)
-    notes += state.notes + prepared.notes
-    if rounds > 1:
-        notes.append(
-            f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
-            "weights so far."
-        )
-    best_score = state.best_score
-    blended = keep_share(config, tuned, base, development, best_score)
+        if m3 is not None:
+            m3.take_out(encoder)
+        tuned = finish(encoder, prepared)
+        notes += state.notes + prepared.notes
+        if rounds > 1:
+            notes.append(
+                f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
+                "weights so far."
+            )
+        best_score = state.best_score
+        alone = state.base_score if first is None or first.dev is None else first.dev
+        blended = keep_share(config, tuned, base, development, (best_score, alone))
+        if report is not None and blended is not None:
+            for row in blended.told(pretrained_steps + state.step):
+                report(row)
     if blended is not None:
         best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
         notes += blended.notes
@@ -201,6 +235,10 @@ def tune(
     return Result("training", counts, replay.dropped, tuple(notes), details)
 
 
+# What does not decide the weights.
+_IDLE = {"checkpoint_seconds", "report_to", "patience", "share_curve"}
+
+
 def _key(config: Config, encoder: Encoder, pairs: Pairs, recipe: Recipe, development: Development | None) -> str:
     """Names everything that decides the weights: base, rows, the dev sample that
     the best are chosen on, settings, and the second model of the loss.
@@ -213,7 +251,8 @@ def _key(config: Config, encoder: Encoder, pairs: Pairs, recipe: Recipe, develop
         "dev data": "" if development is None else development.digest(),
         "seed": config.seed,
         "loss": recipe.loss,
-        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "report_to", "patience"}),
+        "training": config.training.model_dump(mode="json", exclude=_IDLE),
+        "near-duplicates": config.negatives.near_duplicate,
         "second models": [resolve_model(name).fingerprint for name in second_models(config.training)],
     }
     if config.negatives.rounds > 1:

@@ -60,7 +60,9 @@ def run_trial(
     from fieldtune.training import tune
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
-    plain: Settings = {"training.seeds": 1, "training.base_share": 0.0, "training.report_to": ()}
+    plain: Settings = {
+        "training.seeds": 1, "training.base_share": 0.0, "training.share_curve": False, "training.report_to": (),
+    }  # fmt: skip
     path = folder / "dev.json"
     scores = scores_so_far(path)
     resumed = scores[-1:]

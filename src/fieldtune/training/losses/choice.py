@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fieldtune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ OWN = ("triplet", "contrastive", "online_contrastive")
 TAUGHT = ("margin_mse", "kl")
 """They need a teacher's scores of several passages of a query."""
 LOSSES = (*IN_BATCH, *OWN, "cosine", "cosent", *TAUGHT, "vectors")
-SUMS = frozenset({"triplet", "contrastive", "cosine", "margin_mse"})
+SUMS = frozenset({"triplet", "contrastive", "cosine"})
 """Means of terms of which each is of one query: batches add up to a large one."""
 
 _BASE = "cosine of the base model"
@@ -112,8 +110,23 @@ def choose(wanted: str, shape: Shape) -> str:
     return loss
 
 
+def untaught(pairs: Pairs) -> int:
+    """Queries without scores: beside those that have some the losses of a teacher train them in the batch."""
+    asked = zip(pairs.query.tolist(), pairs.positive.tolist(), strict=True)
+    return len({query for query, positive in asked if not pairs.taught(query, positive)})
+
+
+def unused(loss: str, pairs: Pairs, uses_scores: bool) -> tuple[frozenset[int], str]:
+    """Queries that the loss learns nothing from, and what they lack."""
+    if loss == "triplet":
+        return frozenset(query for query, rows in enumerate(pairs.negatives) if not len(rows)), "hard negatives"
+    if loss in ("cosine", "cosent") and uses_scores:
+        return frozenset(query for query, found in enumerate(pairs.scores) if not found), "scores"
+    return frozenset(), ""
+
+
 def draws_scored(loss: str, uses_scores: bool) -> bool:
-    """Whether a query's scored passages are drawn, whatever they are, and not its hard negatives."""
+    """Whether of a query with scores those passages are drawn, whatever they are, and not its hard negatives."""
     return loss in TAUGHT or (uses_scores and loss in ("cosine", "cosent"))
 
 
@@ -124,9 +137,4 @@ def terms(loss: str, batch: Batch) -> int:
         return drawn
     if loss in ("contrastive", "online_contrastive", "cosine", "cosent"):
         return drawn + len(batch)
-    if loss == "margin_mse":
-        there = (batch.own >= 0) & ~np.isnan(batch.scores)
-        return int((there[:, :1] & there[:, 1:]).sum())
-    if loss == "kl":
-        return int((((batch.own >= 0) & ~np.isnan(batch.scores)).sum(axis=1) >= 2).sum())
     return len(batch)

@@ -19,12 +19,19 @@ def margin_mse(
     teacher_temperature: float,
 ) -> torch.Tensor:
     """Mean squared difference between the student's and the teacher's margin of positive over other passage
-    (arXiv:2010.02666); each side's margins are divided by its temperature, for cosines and logits differ in size."""
+    (arXiv:2010.02666); each side's margins are divided by its temperature, for cosines and logits differ in size.
+
+    The mean over queries of the mean over a query's margins: each query with one counts the same.
+    """
     student, there = _own_similarities(queries, passages, targets)
     ours = (student[:, :1] - student[:, 1:]) / student_temperature
     theirs = (targets.scores[:, :1] - targets.scores[:, 1:]) / teacher_temperature
     both = there[:, :1] & there[:, 1:]
-    return (ours - theirs)[both].pow(2).mean() if both.any() else queries.sum() * 0.0
+    count = both.sum(dim=1)
+    if not count.any():
+        return queries.sum() * 0.0
+    squares = (ours - theirs).masked_fill(~both, 0.0).pow(2).sum(dim=1)
+    return (squares[count > 0] / count[count > 0]).mean()
 
 
 def kl(

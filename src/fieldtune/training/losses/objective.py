@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fieldtune.training.fixed import FixedVectors
+from fieldtune.training.losses.choice import TAUGHT
 from fieldtune.training.losses.distillation import kl, margin_mse, vectors
 from fieldtune.training.losses.in_batch import gte, guided, mnrl, symmetric
 from fieldtune.training.losses.matryoshka import at_dimensions
@@ -17,7 +18,7 @@ from fieldtune.training.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
-    from fieldtune.training.losses.targets import Loss
+    from fieldtune.training.losses.targets import Loss, Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ def make_objective(recipe: Recipe, fixed: FixedVectors | None, dimension: int, d
         follow = partial(vectors, projection=None if module is None else module.weight)
         return Objective(_mixed(follow, in_batch, share), fixed, module)
     chosen: Loss = partial(at_all, one_loss(recipe))
-    if recipe.loss in ("kl", "margin_mse"):
-        chosen = _mixed(chosen, in_batch, share)
+    if recipe.loss in TAUGHT:
+        chosen = _where_taught(_mixed(chosen, in_batch, share), in_batch)
     return Objective(chosen, fixed)
 
 
@@ -70,6 +71,26 @@ def one_loss(recipe: Recipe) -> Loss:
         "kl": partial(kl, student_temperature=student, teacher_temperature=teacher),
     }
     return losses[recipe.loss]
+
+
+def _where_taught(taught: Loss, in_batch: Loss) -> Loss:
+    """The mean over the queries of the one loss, or, of those whose passages have no scores, of the other.
+
+    General rows that are replayed have none, nor do queries that a teacher gave no answer on.
+    """
+
+    def loss(queries: torch.Tensor, passages: torch.Tensor, targets: Targets) -> torch.Tensor:
+        some = targets.taught()
+        count, scored = len(some), int(some.sum())
+        if scored == count:
+            return taught(queries, passages, targets)
+        rest = in_batch(queries[~some], passages, targets.of(~some))
+        if not scored:
+            return rest
+        share = scored / count
+        return share * taught(queries[some], passages, targets.of(some)) + (1 - share) * rest
+
+    return loss
 
 
 def _mixed(first: Loss, second: Loss, share: float) -> Loss:

@@ -40,6 +40,23 @@ class Targets:
         same: torch.Tensor = known | (self.labels[:, None] == self.labels[None, :])
         return same
 
+    def taught(self) -> torch.Tensor:
+        """(b,) bool: whether the query's positive and another of its passages have scores."""
+        there = (self.own >= 0) & ~self.scores.isnan()
+        return there[:, 0] & there[:, 1:].any(dim=1)
+
+    def of(self, queries: torch.Tensor) -> Targets:
+        """Those of some of the queries, (b,) bool, over the same passages."""
+        guide = self.guide_queries
+        return Targets(
+            self.labels[queries],
+            self.masked[queries],
+            self.own[queries],
+            self.scores[queries],
+            None if guide is None else guide[queries],
+            self.guide_passages,
+        )
+
 
 def to_targets(
     batch: Batch,

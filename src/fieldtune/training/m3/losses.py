@@ -104,6 +104,11 @@ def teacher_weights(targets: Targets, temperature: float) -> torch.Tensor:
     return torch.softmax(given, dim=1).masked_fill(~there, 0.0)
 
 
+def scored_queries(targets: Targets) -> torch.Tensor:
+    """(b,) bool: those with a scored passage."""
+    return _scored(targets)[1]
+
+
 def _scored(targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
     """(b, k) which passages are there with a score, (b,) which queries have one."""
     there = (targets.own >= 0) & ~targets.scores.isnan()

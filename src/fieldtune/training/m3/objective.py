@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from fieldtune.encoding.m3 import Signals, scores
 from fieldtune.training.losses.targets import Targets
-from fieldtune.training.m3.losses import allowed_passages, contrastive, kl_div, m3_kd_loss, self_distillation
+from fieldtune.training.m3.losses import (
+    allowed_passages,
+    contrastive,
+    kl_div,
+    m3_kd_loss,
+    scored_queries,
+    self_distillation,
+)
 from fieldtune.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -66,10 +73,15 @@ class M3Objective:
             taught = kl_div(scaled, targets, teacher_temperature=self.teacher_temperature)
         else:
             taught = m3_kd_loss(scaled, targets, allowed, teacher_temperature=self.teacher_temperature)
-        if not self.contrastive_share:
-            return taught
-        plain = contrastive(scaled, targets.labels, allowed)
-        return (1 - self.contrastive_share) * taught + self.contrastive_share * plain
+        # Queries without scores have no teacher: the contrastive loss is all of theirs.
+        some = scored_queries(targets)
+        known = float(some.float().mean())
+        total = known * (1 - self.contrastive_share) * taught
+        if known and self.contrastive_share:
+            total += known * self.contrastive_share * contrastive(scaled[some], targets.labels[some], allowed[some])
+        if known < 1:
+            total += (1 - known) * contrastive(scaled[~some], targets.labels[~some], allowed[~some])
+        return total
 
     def _of_dense(
         self, queries: Signals, passages: Signals, targets: Targets, allowed: torch.Tensor, full: torch.Tensor
