@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, tokens
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.training import tune
 from fieldtune.training.checkpoint import Progressed
@@ -310,3 +310,22 @@ def test_scores_of_labels_reach_the_losses_that_compare_them(tiny_model: str, tm
         else:
             assert "no scores but the base model's own" in " ".join(notes) or recipe.loss == "mnrl"
             assert not recipe.uses_scores
+
+
+@pytest.mark.parametrize("pretrain", ["none", "tsdae"])
+def test_token_ids_are_mapped_while_training_and_gone_at_its_end(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrain: str
+) -> None:
+    monkeypatch.setattr(tokens, "_SMALL", 1)
+    seen: list[bool] = []
+
+    def watch(row: dict[str, float]) -> None:
+        seen.append(any((tmp_path / "run" / "training" / "state" / "tokens").iterdir()))
+
+    config = config_for(tiny_model, pretrain=pretrain)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    work = tmp_path / "run"
+    tune(config, field[0], field[1], encoder, work, work / "vectors", watch=watch)
+    assert seen and all(seen)
+    assert (work / "training" / "state" / "checkpoint.pt").exists()
+    assert list((work / "training" / "state").rglob("*.ids")) == []

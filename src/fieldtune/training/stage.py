@@ -14,6 +14,7 @@ from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, corpus_vectors, settings_for
 from fieldtune.encoding.m3 import save_heads, token_size
+from fieldtune.encoding.token_files import forget_ids
 from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
@@ -115,7 +116,7 @@ def tune(
             hooks = with_m3(hooks, m3, recipe)
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
-            seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
+            seeded = replace(recipe, seed=recipe.seed + 1_000 * number, states=states)
             return train_in_rounds(encoder, pairs, seeded, development, folder, f"{key}{word}", rounds, mine, hooks)
 
         states = work / "training" / "state"
@@ -126,6 +127,8 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
+    for folder in (states, states / "pretrain"):  # not the pre-training that others share
+        forget_ids(folder)
     if m3 is not None:
         m3.take_out(encoder)
     tuned = finish(encoder, prepared)
