@@ -93,25 +93,30 @@ def test_vectors_of_two_ways_lie_apart_and_queries_are_the_models_own(
 def test_a_killed_encoding_goes_on_where_it_was(
     encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fieldtune.encoding.vectors._BLOCK", 100)
-    encoded: list[str] = []
+    monkeypatch.setattr("fieldtune.encoding.feeding.BLOCK", 100)
+    encoded: list[int] = []
+    sampled: list[bool] = []  # whether the sample of the check is through
+    check = corpus_module._require_same
+    monkeypatch.setattr(corpus_module, "_require_same", lambda *given: (check(*given), sampled.append(True)))
 
     @contextmanager
     def dying(encoder: Encoder, way: Way, *rest: Any) -> Iterator[Any]:
         with ways_module.opened(encoder, way, *rest) as fast:
-            plain = fast.encode
+            plain = fast.engine.forward
 
-            def encode(some: Any, side: Any, *, advance: Any = None) -> Any:
+            def forward(ids: Any, mask: Any) -> Any:
                 if len(encoded) == 200:
                     raise KeyboardInterrupt
-                encoded.extend(some if len(some) > 50 else [])  # not the sample of the check
-                return plain(some, side, advance=advance)
+                encoded.extend(range(len(ids)) if sampled else [])
+                return plain(ids, mask)
 
-            monkeypatch.setattr(fast, "encode", encode)
+            monkeypatch.setattr(fast.engine, "forward", forward)
+            monkeypatch.setattr(fast.engine, "workers", 1)
             yield fast
 
     once = list(dict.fromkeys(f"{text} {number}" for number, text in enumerate(texts)))
     whole = corpus_vectors(encoder, once, tmp_path / "whole", Encoding(backend="torch")).vectors
+    sampled.clear()
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "opened", dying)
         with pytest.raises(KeyboardInterrupt):

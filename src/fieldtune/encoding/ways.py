@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,16 @@ class Passages:
         self, texts: Sequence[str], side: Side, *, advance: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         """Unit vectors (len(texts), dimension)."""
-        by = self._encoder if side == "query" or self._fast is None else self._fast
-        return by.encode(texts, side, advance=advance)
+        return self._by(side).encode(texts, side, advance=advance)
+
+    def stream(
+        self, texts: Iterable[str], side: Side, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """The same, block by block."""
+        return self._by(side).stream(texts, side, advance=advance)
+
+    def _by(self, side: Side) -> Encodes:
+        return self._encoder if side == "query" or self._fast is None else self._fast
 
 
 def known_as(encoder: Encoder, way: Way, calibration: Sequence[str] = (), fast: Encodes | None = None) -> Encodes:
