@@ -16,7 +16,7 @@ from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Format
 from fieldtune.encoding.exported import calibration_texts
 from fieldtune.encoding.fast import Encodes, with_torch
-from fieldtune.encoding.speed import by_speed
+from fieldtune.encoding.speed import by_speed, first_line
 from fieldtune.encoding.vectors import cached_vectors, is_cached
 from fieldtune.encoding.ways import Passages, Way, known_as, opened, ways_of, why_plain
 from fieldtune.errors import ModelError
@@ -86,11 +86,11 @@ def corpus_vectors(
                     _require_same(encoder, way, fast, texts)
                 made = known_as(encoder, way, calibration, fast)
                 return Encoded(cached_vectors(made, texts, "passage", folder, label=label), way.name, tuple(notes))
-        except (ModelError, RuntimeError) as error:  # an engine's own are RuntimeErrors
+        except (ModelError, RuntimeError, OSError, ImportError) as error:  # an engine's own are RuntimeErrors
             if way.precision == "int8":
                 raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            notes.append(f"Passages were to be encoded by {way.name}, then by {ways[place + 1].name}: {first}")
+            then = ways[place + 1].name
+            notes.append(f"Passages were to be encoded by {way.name}, then by {then}: {first_line(error)}")
             log.warning(notes[-1])
     raise AssertionError("the model itself is the last way")
 
@@ -118,8 +118,8 @@ def _ways(
         named = settings.backend != "auto" or settings.precision not in ("auto", encoder.precision)
         asked = f"encoding.backend={settings.backend} with precision {settings.precision}"
         return (plain,), [f"{encoder.name} encoded its passages itself, without {asked}: {why}."] if named else []
-    ranked = by_speed(encoder, ways_of(settings, encoder), texts, folder)
-    return (*(way for way in ranked if way != plain), plain) if ranked[0] != plain else (plain,), []
+    ranked, notes = by_speed(encoder, ways_of(settings, encoder), texts, folder)
+    return (*(way for way in ranked if way != plain), plain) if ranked[0] != plain else (plain,), notes
 
 
 def _every(encoder: Encoder, settings: Encoding | None) -> list[Way]:
