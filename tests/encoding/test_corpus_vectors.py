@@ -15,7 +15,7 @@ import pytest
 from fieldtune import config as settings
 from fieldtune.beir import load_beir
 from fieldtune.config import Config, Encoding
-from fieldtune.encoding import Encoder, cached_vectors, corpus_is_cached, corpus_vectors, settings_for
+from fieldtune.encoding import Encoder, cached_vectors, conversions, corpus_is_cached, corpus_vectors, settings_for
 from fieldtune.encoding import corpus as corpus_module
 from fieldtune.encoding import speed as speed_module
 from fieldtune.encoding import ways as ways_module
@@ -254,7 +254,7 @@ def test_what_openvino_cannot_do_the_next_way_does(
     def broken(*_: object) -> None:
         raise ModelError("no such operation in the graph")
 
-    monkeypatch.setattr(ways_module, "write_export", broken)
+    monkeypatch.setattr(conversions, "write_export", broken)
     timed(monkeypatch, {"model fp32": 10.0, "torch fp32": 20.0, "openvino fp32": 40.0})
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "ways_of", lambda *_: (PLAIN, TORCH, GRAPH))

@@ -60,7 +60,10 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = Tokens.of(model) if takes_token_ids(model) else None
-        how = [self.precision, int(model.max_seq_length or 0), self.device.split(":")[0]]
+        limit = int(model.max_seq_length or 0)
+        self.source = digest([fingerprint, self.prompts, limit]) if fingerprint else ""
+        """Of the model alone, whatever it computes on and in; empty where nobody said what it is."""
+        how = [self.precision, limit, self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
         self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
         """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding.conversions import conversion
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Backend, Format, installed, require
 from fieldtune.encoding.exported import load_export, write_export
@@ -114,7 +115,9 @@ def ways_of(settings: Encoding, encoder: Encoder) -> tuple[Way, ...]:
 
 @contextmanager
 def opened(encoder: Encoder, way: Way, folder: Path, calibration: Sequence[str] = ()) -> Iterator[Encodes]:
-    """The way set up with the model's weights of this moment; a converted graph lies in `folder` as long as it is used.
+    """The way set up with the model's weights. A converted graph is taken from the user's cache folder, or put there.
+
+    Of a model without a fingerprint it lies in `folder` as long as it is used.
 
     Raises ModelError for a model that the backend cannot run, MissingExtraError where it is not installed.
     """
@@ -126,6 +129,8 @@ def opened(encoder: Encoder, way: Way, folder: Path, calibration: Sequence[str] 
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             raise ModelError(f"{encoder.name} cannot be cast to {way.precision}: {error}", "take fp32") from error
         yield made
+    elif (kept := conversion(encoder, way.backend, way.precision, calibration)) is not None:
+        yield kept
     else:
         folder.mkdir(parents=True, exist_ok=True)
         # Named as what a killed run leaves and the next one takes away.
