@@ -125,10 +125,13 @@ def require_fit(config: Config) -> None:
     """Raise ConfigError or ModelError, before any work, for settings that ask for more than the base model or this
     machine has."""
     from fieldtune.encoding.engine import require
+    from fieldtune.encoding.exported import require_export
     from fieldtune.training.devices.requirements import require_devices
     from fieldtune.training.reports import require_reporters
 
     require_reporters(config.training.report_to)
+    if config.encoding.export:
+        require_export(config.encoding.export, config.encoding.max_loss)
     if config.encoding.backend != "auto":
         require(config.encoding.backend, config.encoding.precision)
     require_devices(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.config import Encoding
-from fieldtune.encoding import Encoder, conversions, corpus_vectors, ways
+from fieldtune.config import Config, Encoding, load_config
+from fieldtune.encoding import Encoder, conversions, corpus_is_cached, corpus_vectors, ways
 from fieldtune.encoding.conversions import conversion
 from fieldtune.encoding.exported import RECORD, write_export
+from fieldtune.encoding.fast import FastEncoder
+from fieldtune.errors import FieldtuneError, InputError, ModelError
+from fieldtune.pipeline import require_fit
+from fieldtune.stages.inputs import format_of_vectors
 
 pytest.importorskip("openvino")
 
@@ -124,3 +129,64 @@ def test_without_a_fingerprint_or_a_folder_nothing_is_kept(
     place.write_text("a file")
     made = corpus_vectors(encoder, TEXTS, tmp_path / "v", Encoding(backend="openvino", precision="fp32"))
     assert made.made_by == "openvino fp32" and "is not kept" in caplog.text
+
+
+def test_an_export_encodes_the_model_that_it_is_of(
+    encoder: Encoder, graph: Path, tiny_model: str, tmp_path: Path, place: Path, written: list[str]
+) -> None:
+    asked = Encoding(export=str(graph))
+    assert not corpus_is_cached(encoder, TEXTS, tmp_path / "v", asked)
+    half = Encoder.load(tiny_model, precision="bf16")
+    for one in (encoder, half):  # what a run computes in elsewhere does not matter
+        made = corpus_vectors(one, TEXTS, tmp_path / "v", asked)
+        assert made.made_by == "openvino fp32 (exported)" and made.notes == ()
+        np.testing.assert_allclose(made.vectors, encoder.encode(TEXTS, "passage"), atol=1e-4)
+        assert corpus_is_cached(one, TEXTS, tmp_path / "v", asked)
+    assert written == [] and not place.exists()
+    other = Encoder(encoder.model, name="tuned", fingerprint="of other weights", precision="fp32")
+    made = corpus_vectors(other, TEXTS, tmp_path / "v", asked)
+    assert made.made_by == "model fp32"
+    assert "fieldtune export tuned" in made.notes[0] and tiny_model in made.notes[0]
+
+
+def test_an_export_with_other_weights_than_it_says_is_refused(
+    encoder: Encoder, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        FastEncoder, "encode", lambda self, texts, side, **_: np.roll(encoder.encode(texts, side), 1, axis=1)
+    )
+    with pytest.raises(ModelError, match="its vectors are not those"):
+        corpus_vectors(encoder, TEXTS, tmp_path / "v", Encoding(export=str(graph)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"format": 0}, InputError, "not an exported model"),
+        ({"source": ""}, InputError, "which model it was made from"),
+        ({"files": {"model.bin": "0" * 64}}, InputError, "not what was exported"),
+        ({"precision": "int8"}, ModelError, "not compared with its model"),
+        ({"check": {"queries": 9, "ndcg_before": 0.5, "ndcg_after": 0.49}}, ModelError, "loses 1.00 points"),
+    ],
+)
+def test_an_export_that_cannot_be_trusted_is_refused_with_a_cure(
+    encoder: Encoder, graph: Path, tmp_path: Path, change: dict[str, object], error: type[FieldtuneError], says: str
+) -> None:
+    shutil.copytree(graph, tmp_path / "export")
+    record = json.loads((tmp_path / "export" / RECORD).read_text())
+    (tmp_path / "export" / RECORD).write_text(json.dumps(record | change))
+    with pytest.raises(error, match=says) as raised:
+        corpus_vectors(encoder, TEXTS, tmp_path / "v", Encoding(export=str(tmp_path / "export")))
+    assert raised.value.hint and str(tmp_path) in raised.value.message
+
+
+def test_a_run_looks_at_the_export_before_any_work_and_takes_its_path_from_the_config(tmp_path: Path) -> None:
+    (tmp_path / "fieldtune.toml").write_text('[encoding]\nexport = "graphs/base"\n')
+    config = load_config(tmp_path / "fieldtune.toml")
+    assert config.encoding.export == str(tmp_path / "graphs" / "base")
+    with pytest.raises(InputError, match="not an exported model"):
+        require_fit(config)
+    before = format_of_vectors(config)
+    (tmp_path / "graphs" / "base").mkdir(parents=True)
+    (tmp_path / "graphs" / "base" / RECORD).write_text("{}")
+    assert before != format_of_vectors(config) != format_of_vectors(Config()) == []

@@ -128,6 +128,30 @@ def export_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def require_export(folder: str, max_loss: float) -> dict[str, Any]:
+    """The record of an export that may encode a corpus: of a version that says which model it is of, int8 compared.
+
+    Raises InputError for a folder that is no such thing, ModelError for int8 that nobody has compared on queries or
+    that lost more than `max_loss` points.
+    """
+    record = export_record(Path(folder))
+    if not record.get("source") or not record.get("files"):
+        raise InputError("does not say which model it was made from", "export the model again", path=folder)
+    check = record.get("check", {})
+    if record["precision"] == "int8" and not check.get("queries"):
+        raise ModelError(
+            f"the int8 export {folder} was not compared with its model on queries",
+            "export it again with --data, or take bf16 or fp32",
+        )
+    lost = 100 * (check.get("ndcg_before", 0.0) - check.get("ndcg_after", 0.0))
+    if lost > max_loss:
+        raise ModelError(
+            f"the export {folder} loses {lost:.2f} points of nDCG@10, allowed are {max_loss:g}",
+            "take a higher precision, or allow more with encoding.max_loss",
+        )
+    return record
+
+
 def _require_package(name: str) -> None:
     from importlib.util import find_spec
 
