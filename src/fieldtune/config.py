@@ -613,6 +613,11 @@ class Encoding(Section):
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """Number format of that. auto: what the model computes in, bf16 where the hardware has it, never int8. int8, with
     onnx or openvino, is calibrated on the passages and taken only if it keeps to max_loss on the dev queries."""
+    export: str = ""
+    """A folder that `fieldtune export` wrote: it encodes the passages of the model that it was made from, in its own
+    backend and precision, and nothing is measured or converted. Other models (a run has two, the base and the tuned
+    one) are encoded as the settings above say, and a note says so. int8 is taken if the export was compared on queries
+    (--data) and kept to max_loss."""
     max_loss: float = Field(0.3, ge=0)
     """Points of nDCG@10 that an exported model, or int8 here, may lose against the model itself in fp32."""
     check_queries: int = Field(300, ge=1)
@@ -923,6 +928,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
     general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
     if config.training.replay:
         followed["replay"] = absolute(config.training.replay, "training", "replay")
+    export = config.encoding.export and absolute(config.encoding.export, "encoding", "export")
     if config.training.deepspeed:
         followed["deepspeed"] = absolute(config.training.deepspeed, "training", "deepspeed")
     return config.model_copy(
@@ -936,6 +942,7 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
             "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
             "training": config.training.model_copy(update=followed),
             "serving": config.serving.model_copy(update={"adapters": adapters}),
+            "encoding": config.encoding.model_copy(update={"export": export}),
             "evaluation": config.evaluation.model_copy(update={"judgements": judgements, "general_data": general}),
         }
     )

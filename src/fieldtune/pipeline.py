@@ -127,8 +127,11 @@ def require_fit(config: Config, *, trains: bool = True) -> None:
     """Raise a FieldtuneError, before any work, for settings that contradict each other, or ask for more than the base
     model or this machine has; without `trains` the machine need not be able to train."""
     from fieldtune.encoding.engine import require
+    from fieldtune.encoding.exported import require_export
     from fieldtune.training.fit import require_training
 
+    if config.encoding.export:
+        require_export(config.encoding.export, config.encoding.max_loss)
     if config.encoding.backend != "auto":
         require(config.encoding.backend, config.encoding.precision)
     model = resolve_model(config.model.base)

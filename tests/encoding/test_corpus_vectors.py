@@ -15,12 +15,13 @@ import pytest
 from fieldtune import config as settings
 from fieldtune.beir import load_beir
 from fieldtune.config import Config, Encoding
-from fieldtune.encoding import Encoder, cached_vectors, corpus_is_cached, corpus_vectors, settings_for
+from fieldtune.encoding import Encoder, cached_vectors, conversions, corpus_is_cached, corpus_vectors, settings_for
 from fieldtune.encoding import corpus as corpus_module
 from fieldtune.encoding import speed as speed_module
 from fieldtune.encoding import ways as ways_module
 from fieldtune.encoding.exported import calibration_texts
-from fieldtune.encoding.speed import Speed, by_speed, recalled
+from fieldtune.encoding.fast import with_torch
+from fieldtune.encoding.speed import Failure, Speed, by_speed, recalled
 from fieldtune.encoding.ways import Passages, Way, ways_of
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.evaluation import line_up
@@ -93,25 +94,30 @@ def test_vectors_of_two_ways_lie_apart_and_queries_are_the_models_own(
 def test_a_killed_encoding_goes_on_where_it_was(
     encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fieldtune.encoding.vectors._BLOCK", 100)
-    encoded: list[str] = []
+    monkeypatch.setattr("fieldtune.encoding.feeding.BLOCK", 100)
+    encoded: list[int] = []
+    sampled: list[bool] = []  # whether the sample of the check is through
+    check = corpus_module._require_same
+    monkeypatch.setattr(corpus_module, "_require_same", lambda *given: (check(*given), sampled.append(True)))
 
     @contextmanager
     def dying(encoder: Encoder, way: Way, *rest: Any) -> Iterator[Any]:
         with ways_module.opened(encoder, way, *rest) as fast:
-            plain = fast.encode
+            plain = fast.engine.forward
 
-            def encode(some: Any, side: Any, *, advance: Any = None) -> Any:
+            def forward(ids: Any, mask: Any) -> Any:
                 if len(encoded) == 200:
                     raise KeyboardInterrupt
-                encoded.extend(some if len(some) > 50 else [])  # not the sample of the check
-                return plain(some, side, advance=advance)
+                encoded.extend(range(len(ids)) if sampled else [])
+                return plain(ids, mask)
 
-            monkeypatch.setattr(fast, "encode", encode)
+            monkeypatch.setattr(fast.engine, "forward", forward)
+            monkeypatch.setattr(fast.engine, "workers", 1)
             yield fast
 
     once = list(dict.fromkeys(f"{text} {number}" for number, text in enumerate(texts)))
     whole = corpus_vectors(encoder, once, tmp_path / "whole", Encoding(backend="torch")).vectors
+    sampled.clear()
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "opened", dying)
         with pytest.raises(KeyboardInterrupt):
@@ -128,15 +134,15 @@ def test_the_choice_is_remembered_and_read_back(
 ) -> None:
     asked = timed(monkeypatch, {"model fp32": 10.0, "torch fp32": 20.0, "openvino fp32": 40.0})
     ways = (PLAIN, TORCH, GRAPH)
-    assert by_speed(encoder, ways, texts, tmp_path) == (GRAPH, TORCH, PLAIN)
+    assert by_speed(encoder, ways, texts, tmp_path)[0] == (GRAPH, TORCH, PLAIN)
     assert asked == [["model fp32"], ["model fp32", "torch fp32", "openvino fp32"]]
-    assert by_speed(encoder, ways, texts, tmp_path) == (GRAPH, TORCH, PLAIN)
+    assert by_speed(encoder, ways, texts, tmp_path)[0] == (GRAPH, TORCH, PLAIN)
     assert len(asked) == 2  # nothing is measured again
     (path,) = memory.iterdir()
     assert recalled(path)["openvino fp32"] == Speed(40.0, 5.0)
     # The weights do not matter, the shapes do: a tuned model has the speed of its base.
     other = Encoder(encoder.model, name="tuned", fingerprint="other", precision="fp32")
-    assert by_speed(other, ways, texts, tmp_path)[0] == GRAPH
+    assert by_speed(other, ways, texts, tmp_path)[0][0] == GRAPH
     assert len(asked) == 2
 
 
@@ -144,9 +150,9 @@ DAMAGED = [
     "",
     "{",
     "[]",
-    '{"format": 1, "ways": {"model fp32": {"tokens": "x"}}}',
-    '{"format": 1, "ways": {"model fp32": {"tokens": 0, "setup": 0}}}',
-    '{"format": 1, "ways": {"model fp32": {"tokens": NaN, "setup": 0}}}',
+    '{"format": 2, "failed": {}, "ways": {"model fp32": {"tokens": "x"}}}',
+    '{"format": 2, "failed": {}, "ways": {"model fp32": {"tokens": 0, "setup": 0}}}',
+    '{"format": 2, "failed": {}, "ways": {"model fp32": {"tokens": NaN, "setup": 0}}}',
     "\xff",
 ]
 
@@ -159,18 +165,18 @@ def test_a_damaged_memory_is_measured_anew(
     by_speed(encoder, (PLAIN, TORCH), texts, tmp_path)
     (path,) = memory.iterdir()
     path.write_bytes(damage.encode("latin-1"))
-    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path) == (TORCH, PLAIN)
+    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path)[0] == (TORCH, PLAIN)
     assert len(asked) == 4
-    assert recalled(path)["torch fp32"].tokens == 20.0
+    assert recalled(path)["torch fp32"] == Speed(20.0, 5.0)
 
 
 def test_a_corpus_that_is_soon_encoded_stays_with_the_model(
     encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = timed(monkeypatch, {"model fp32": 1e6, "torch fp32": 1e7})
-    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path) == (PLAIN,)
+    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path)[0] == (PLAIN,)
     assert asked == [["model fp32"]]
-    assert by_speed(encoder, (PLAIN, TORCH), texts[:100], tmp_path) == (PLAIN,)
+    assert by_speed(encoder, (PLAIN, TORCH), texts[:100], tmp_path)[0] == (PLAIN,)
     made = corpus_vectors(encoder, texts, tmp_path / "v", Encoding())
     assert made.made_by == "model fp32"
     np.testing.assert_array_equal(made.vectors[:8], encoder.encode(texts, "passage")[:8])
@@ -183,17 +189,61 @@ def test_setting_up_counts_against_the_seconds_that_are_left(
     assert store is not None
     total = float(store.lengths.mean()) * len(texts)
     timed(monkeypatch, {"model fp32": total / 61, "torch fp32": total / 57})
-    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path)[0] == PLAIN  # 61 s, and 57 s with 5 s before
+    assert by_speed(encoder, (PLAIN, TORCH), texts, tmp_path)[0][0] == PLAIN  # 61 s, and 57 s with 5 s before
 
 
 def test_the_measurement_is_of_real_texts_and_names_what_fails(
-    encoder: Encoder, texts: list[str], tmp_path: Path
+    encoder: Encoder, texts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = speed_module._measured(encoder, [PLAIN, TORCH, Way("onnx", "bf16")], texts[:64], tmp_path)
-    assert found["model fp32"].tokens > 0 and found["torch fp32"].tokens > 0
-    assert found["onnx bf16"] == Speed(0.0)  # ONNX Runtime has no such format
-    assert found["model fp32"].setup == 0.0 < found["torch fp32"].setup
+    plain, torch, none = found["model fp32"], found["torch fp32"], found["onnx bf16"]
+    assert isinstance(plain, Speed) and isinstance(torch, Speed) and isinstance(none, Failure)
+    assert plain.tokens > 0 and torch.tokens > 0
+    assert "no bf16" in none.why and "no bf16" in caplog.text  # ONNX Runtime has no such format
+    assert plain.setup == 0.0 < torch.setup
     assert list(tmp_path.glob(".engine*")) == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), ImportError("half installed"), RuntimeError("a broken pass")]
+)
+def test_a_way_that_fails_once_is_named_and_tried_again_later(
+    encoder: Encoder,
+    texts: list[str],
+    tmp_path: Path,
+    memory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(speed_module, "_PAYS", 0.0)
+    monkeypatch.setattr(corpus_module, "ways_of", lambda *_: (PLAIN, TORCH))
+    tried: list[str] = []
+    broken = True
+
+    def trying(*_: Any) -> Any:
+        tried.append("torch")
+        if broken:
+            raise error
+        return with_torch(encoder, "fp32")
+
+    monkeypatch.setattr(ways_module, "with_torch", trying)
+    made = corpus_vectors(encoder, texts, tmp_path / "v", Encoding())
+    assert made.made_by == "model fp32" and len(tried) == 1
+    assert "torch fp32" in made.notes[0] and str(error)[:20] in made.notes[0]
+    assert any(row.levelname == "WARNING" and "torch fp32" in row.getMessage() for row in caplog.records)
+    broken = False
+    again = corpus_vectors(encoder, texts[1:], tmp_path / "v", Encoding())
+    assert len(tried) == 1 and again.notes == made.notes  # the next stage says so too, and does not try in vain
+    (path,) = memory.iterdir()
+    saved = json.loads(path.read_text())
+    assert list(saved["ways"]) == ["model fp32"] and list(saved["failed"]) == ["torch fp32"]
+    saved["failed"]["torch fp32"]["until"] -= 3_601
+    path.write_text(json.dumps(saved))
+    third = corpus_vectors(encoder, texts[2:], tmp_path / "v", Encoding())
+    assert len(tried) >= 2 and third.notes == ()
+    assert set(recalled(path)) == {"model fp32", "torch fp32"}
+    assert isinstance(recalled(path)["torch fp32"], Speed)
 
 
 def test_what_openvino_cannot_do_the_next_way_does(
@@ -204,7 +254,7 @@ def test_what_openvino_cannot_do_the_next_way_does(
     def broken(*_: object) -> None:
         raise ModelError("no such operation in the graph")
 
-    monkeypatch.setattr(ways_module, "write_export", broken)
+    monkeypatch.setattr(conversions, "write_export", broken)
     timed(monkeypatch, {"model fp32": 10.0, "torch fp32": 20.0, "openvino fp32": 40.0})
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "ways_of", lambda *_: (PLAIN, TORCH, GRAPH))

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.encoding import Encoder, cached_vectors
-from fieldtune.encoding import vectors as vectors_module
+from fieldtune.encoding import Encoder, cached_vectors, feeding
+from fieldtune.encoding.fast import with_torch
 from fieldtune.encoding.lane import aside
-from fieldtune.encoding.tokens import budgeted
+from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.errors import ModelError
+from fieldtune.types import Side
 
 TEXTS = ["lease ends", "rent", "fever requires insulin when cough starts", "", "lease ends", "bond " * 100, "?!"]
 
@@ -64,27 +68,28 @@ def test_every_text_is_in_one_batch_within_the_budget(lengths: list[int], budget
 def test_cached_vectors_are_computed_once_and_resumed(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors_module, "_BLOCK", 2)
+    monkeypatch.setattr(feeding, "BLOCK", 2)
     encoder = Encoder.load(tiny_model, precision="fp32")
     texts = [f"lease {number}" for number in range(7)]
     seen: list[str] = []
-    real = Encoder.encode
+    real = Encoder.forward
 
-    def watched(self: Encoder, block: list[str], side: str, *, advance: object = None) -> np.ndarray:
+    def watched(self: Encoder, store: TokenStore, rows: np.ndarray, side: Side) -> np.ndarray:
         if len(seen) == 4:
             seen.append("killed")
             raise KeyboardInterrupt
-        seen.extend(block)
-        return real(self, block, side)
+        seen.extend(str(store.ids[store.starts[row] + 2]) for row in rows)  # the number, which is one token
+        return real(self, store, rows, side)
 
-    monkeypatch.setattr(Encoder, "encode", watched)
+    monkeypatch.setattr(Encoder, "forward", watched)
     with pytest.raises(KeyboardInterrupt):
         cached_vectors(encoder, texts, "passage", tmp_path)
     again = cached_vectors(encoder, texts, "passage", tmp_path)
-    assert [text for text in seen if text != "killed"] == texts  # nothing twice
+    done = [text for text in seen if text != "killed"]
+    assert len(done) == len(set(done)) == 7  # nothing twice
     cached_vectors(encoder, texts, "passage", tmp_path)
     assert len(seen) == 8
-    monkeypatch.setattr(Encoder, "encode", real)
+    monkeypatch.setattr(Encoder, "forward", real)
     np.testing.assert_allclose(again, encoder.encode(texts, "passage"), atol=1e-6)
     other = cached_vectors(encoder, texts, "query", tmp_path)
     assert not np.allclose(other, again)
@@ -93,18 +98,16 @@ def test_cached_vectors_are_computed_once_and_resumed(
 def test_one_text_has_one_vector_wherever_it_stands(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fieldtune.encoding import vectors
-
     encoder = Encoder.load(tiny_model)
     texts = ["the lease ends", "rent", "a breach of contract and damages for it", "rent", "the lease ends", "rent"]
     shift = iter(range(100))
 
-    def encode(some, side, advance):
-        advance(len(some))
-        return np.full((len(some), encoder.dimension), next(shift), np.float32)
-
-    monkeypatch.setattr(vectors, "_BLOCK", 2)
-    monkeypatch.setattr(Encoder, "encode", lambda self, *words, **named: encode(*words, **named))
+    monkeypatch.setattr(feeding, "BLOCK", 2)
+    monkeypatch.setattr(
+        Encoder,
+        "forward",
+        lambda self, store, rows, side: np.full((len(rows), encoder.dimension), next(shift), np.float32),
+    )
     found = cached_vectors(encoder, texts, "passage", tmp_path)
     assert found[:, 0].tolist() == [0, 0, 1, 0, 0, 0]
 
@@ -124,3 +127,83 @@ def test_a_forked_child_gets_a_thread_of_its_own():
     if child == 0:
         os._exit(aside(lambda: 7))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("engine", ["model", "torch"])
+@pytest.mark.parametrize("whole", [True, False], ids=["encode", "cached_vectors"])
+def test_the_next_texts_are_tokenised_while_the_model_works(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, whole: bool
+) -> None:
+    monkeypatch.setattr(feeding, "BLOCK", 10)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    by = encoder if engine == "model" else with_torch(encoder, "fp32")
+    texts = [f"lease {number}" for number in range(35)]
+    tokenised = [threading.Event() for _ in range(5)]
+    tokenised[4].set()  # after the last block there is none
+    stored: list[int] = []
+    passed: list[tuple[int, bool]] = []
+    real = Tokens.store
+
+    def store(self: Tokens, some: list[str], *rest: Any, **more: Any) -> TokenStore:
+        made = real(self, some, *rest, **more)
+        stored.append(len(some))
+        tokenised[len(stored) - 1].set()
+        return made
+
+    def waits(forward: Any) -> Any:
+        def passing(*words: Any) -> Any:
+            block = sum(count for count, _ in passed) // 10
+            vectors = forward(*words)
+            # A pass that waits for the next block's tokens ends only if something else makes them meanwhile.
+            passed.append((len(vectors), tokenised[block + 1].wait(20)))
+            return vectors
+
+        return passing
+
+    monkeypatch.setattr(Tokens, "store", store)
+    if engine == "model":
+        monkeypatch.setattr(encoder, "forward", waits(encoder.forward))
+    else:
+        monkeypatch.setattr(by.engine, "forward", waits(by.engine.forward))  # type: ignore[union-attr]
+    found = by.encode(texts, "passage") if whole else cached_vectors(by, texts, "passage", tmp_path)
+    assert stored == [10, 10, 10, 5]
+    assert [there for _, there in passed] == [True] * 4
+    monkeypatch.undo()
+    np.testing.assert_allclose(found, encoder.encode(texts, "passage"), atol=1e-5)
+
+
+def test_memory_of_a_stream_does_not_grow_with_it(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    monkeypatch.setattr(feeding, "BLOCK", 500)
+    monkeypatch.setattr(encoder, "forward", lambda store, rows, side: np.ones((len(rows), 32), np.float32))
+
+    def texts(count: int) -> Iterator[str]:
+        for number in range(count):
+            yield f"{number} " + "rent ends " * 12
+
+    peaks = []
+    for count in (2_000, 20_000):
+        tracemalloc.start()
+        assert sum(map(len, encoder.stream(texts(count), "passage"))) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+    given = list(texts(20_000))
+    tracemalloc.start()
+    vectors = encoder.encode(given, "passage")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert vectors.nbytes < peak < vectors.nbytes + 4e6  # the ids alone would take 2.1 MB twice, and an array each
+
+
+def test_passes_of_a_model_that_takes_whole_texts_come_in_blocks(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    expected = encoder.encode(TEXTS, "passage")
+    encoder.tokens = None
+    monkeypatch.setattr("fieldtune.encoding.encoder._WHOLE", 3)
+    counted: list[int] = []
+    parts = list(encoder.stream(iter(TEXTS), "passage", advance=counted.append))
+    assert [len(part) for part in parts] == counted == [3, 3, 1]
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)

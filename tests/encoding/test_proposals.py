@@ -54,3 +54,47 @@ def test_small_corpora_are_searched_exactly() -> None:
     passages, queries = drawn(300, 1), drawn(10, 2)
     for ours, exact in zip(nearest(passages, 5)(queries), top_k(queries, passages, 5), strict=True):
         assert np.array_equal(ours, exact)
+
+
+@pytest.mark.parametrize("part", [65_536, 8_192])
+@pytest.mark.parametrize("distinct", [1, 40])
+def test_of_equal_passages_the_first_are_found_and_no_more_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, part: int, distinct: int
+) -> None:
+    monkeypatch.setattr(proposals, "_multiplies_bytes", lambda: True)
+    monkeypatch.setattr(proposals, "_PART", part)
+    k, queries = 20, drawn(300, 2)
+    passages = np.tile(drawn(distinct, 1), (20_000 // distinct, 1))
+    looked: list[int] = []
+    rescored: list[tuple[int, ...]] = []
+    reaching, again = proposals._reaching, proposals._rescored
+
+    def counted(scores: torch.Tensor, reached: torch.Tensor, *rest: object) -> tuple[torch.Tensor, torch.Tensor]:
+        looked.append(int(reached.sum()) * proposals._GROUP)
+        values, rows = reaching(scores, reached, *rest)  # type: ignore[arg-type]
+        assert values.shape == rows.shape and rows.shape[1] <= k + 16
+        return values, rows
+
+    def gathered(asked: np.ndarray, all_of: np.ndarray, rows: np.ndarray, piece: slice) -> np.ndarray:
+        rescored.append((*rows[piece].shape, asked.shape[1]))
+        return again(asked, all_of, rows, piece)
+
+    monkeypatch.setattr(proposals, "_reaching", counted)
+    monkeypatch.setattr(proposals, "_rescored", gathered)
+    scores, rows = nearest(passages, k)(queries)
+    exact_scores, exact_rows = top_k(queries, passages, k)
+    # Of two kinds of passages that bytes cannot tell apart the wrong one may be taken, but then its first ones.
+    assert (rows == exact_rows).all(axis=1).mean() > (0.95 if distinct > 1 else 0.999)
+    np.testing.assert_allclose(scores, exact_scores, atol=1e-2)
+    assert (rows == rows[:, :1] + distinct * np.arange(k)).all() and (rows[:, 0] < distinct).all()
+    assert max(looked) <= proposals._LOOKED_UP
+    assert max(width for _, width, _ in rescored) == k + 16
+    assert sum(count for count, _, _ in rescored) == 300
+
+
+def test_vectors_are_brought_together_for_few_queries_where_each_has_many_candidates() -> None:
+    rows = np.zeros((100, 2_000), np.int64)
+    pieces = proposals._pieces(np.zeros((100, 500), np.float32), rows)
+    assert [piece.stop - piece.start for piece in pieces] == [4] * 25
+    assert proposals._pieces(np.zeros((1, 5_000), np.float32), rows[:1]) == [slice(0, 1)]
+    assert len(proposals._pieces(np.zeros((100, 48), np.float32), rows[:, :40])) == 2

@@ -11,6 +11,7 @@ import pytest
 
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.single import SingleEncoder, agrees
+from fieldtune.index import model as index_model
 
 TEXTS = ["what ends the lease?", "rent", "", "  deposit 7, tenant! ", "lease " * 100, "ärzte 合同 ½"]
 
@@ -80,3 +81,18 @@ def test_it_loads_neither_transformers_nor_its_trainers(tiny_model: str) -> None
     )
     done = subprocess.run([sys.executable, "-c", code, tiny_model], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_search_that_goes_the_slow_way_says_so_and_what_it_costs(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(folder: Path) -> None:
+        raise KeyError("embeddings.word_embeddings.weight\nin line 3")
+
+    monkeypatch.setattr(index_model, "SingleEncoder", broken)
+    found = index_model.IndexModel(tiny_model, None, once=True).encoder({"single": True})
+    assert isinstance(found, Encoder)
+    (said,) = [row for row in caplog.records if row.name == index_model.__name__]
+    assert said.levelname == "WARNING"
+    assert "word_embeddings" in said.getMessage() and "seconds more" in said.getMessage()
+    assert "fieldtune index" in said.getMessage()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,14 +42,15 @@ def cross_encoder(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> 
 def counted(model: str, log: list[int]) -> Encoder:
     """An encoder that notes how many passages it encodes."""
     encoder = Encoder.load(model, precision="fp32")
-    encode = encoder.encode
+    stream = encoder.stream
 
-    def noted(texts: list[str], side: str, **more: object) -> object:
+    def noted(texts: Iterable[str], side: str, **more: object) -> object:
+        given = list(texts)
         if side == "passage":
-            log.append(len(texts))
-        return encode(texts, side, **more)  # type: ignore[arg-type]
+            log.append(len(given))
+        return stream(given, side, **more)  # type: ignore[arg-type]
 
-    encoder.encode = noted  # type: ignore[method-assign,assignment]
+    encoder.stream = noted  # type: ignore[method-assign,assignment]
     return encoder
 
 

@@ -53,13 +53,13 @@ def test_all_modes_stand_in_the_line_up(
     data: RetrievalData, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(m3=True, bootstrap=100, permutations=100, m3_tokens="int8", m3_pool=2)
-    encode = Encoder.encode
+    stream = Encoder.stream
 
     def queries_alone(self: Encoder, texts: Any, side: Any, **more: Any) -> Any:
         assert side == "query"  # passages go through the model once, for all three kinds
-        return encode(self, texts, side, **more)
+        return stream(self, texts, side, **more)
 
-    monkeypatch.setattr(Encoder, "encode", queries_alone)
+    monkeypatch.setattr(Encoder, "stream", queries_alone)
     lineup = line_up(
         data, "test", [("m", lambda: Encoder.load(model, precision="fp32"))], tmp_path, settings, bm25=True
     )

@@ -342,7 +342,9 @@ def test_only_what_is_new_is_encoded_and_what_went_is_gone(
 
     monkeypatch.setattr(cached, "encode_m3", noticed)
     monkeypatch.setattr(
-        Encoder, "encode", lambda self, texts, side, **_: pytest.fail(f"a second pass over {len(texts)} {side} texts")
+        Encoder,
+        "stream",
+        lambda self, texts, side, **_: pytest.fail(f"a second pass over {len([*texts])} {side} texts"),
     )
     (docs / "dose.md").unlink()
     (docs / "fee.md").write_text("# fee\n\ncourt damages 9 deposit 11.\n")

@@ -41,13 +41,14 @@ def setting(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     result = reindex(config, [str(docs)], add=False)
     assert (result.counts["new"], result.counts["deleted"]) == (3, 1)
     encoded: list[str] = []
-    real = Encoder.encode
+    real = Encoder.stream
 
     def noticed(self, texts, side, **rest):
-        encoded.extend(texts)
-        return real(self, texts, side, **rest)
+        given = list(texts)
+        encoded.extend(given)
+        return real(self, given, side, **rest)
 
-    monkeypatch.setattr(Encoder, "encode", noticed)
+    monkeypatch.setattr(Encoder, "stream", noticed)
     return config, docs, encoded
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +11,13 @@ import torch
 from fieldtune.beir import load_beir
 from fieldtune.config import M3, Training, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, tokens
 from fieldtune.training import loop, rounds, tune
 from fieldtune.training.development import Development
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.rounds import train_in_rounds
+from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example
 
 TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
@@ -142,3 +145,31 @@ def test_the_stage_mines_anew_with_the_tuned_model(tiny_model: str, tiny_beir: P
     assert changed > len(before) / 4
     assert result.details["mined anew"][0]["round"] == 2
     assert "ran in 2 rounds" in " ".join(result.notes)
+
+
+def test_texts_are_tokenised_once_for_seeds_rounds_and_a_killed_run(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_SMALL", 1)
+    written: list[str] = []
+    real = tokens.write_ids
+
+    def counted(path: Path, blocks: Any) -> None:
+        written.append(path.parent.name)
+        real(path, blocks)
+
+    monkeypatch.setattr(tokens, "write_ids", counted)
+    same = [Example(row.query, row.pos, row.neg) for row in ROWS]
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    recipe = Recipe(SETTINGS.model_copy(update={"epochs": 2, "evaluations": 2}), 20.0, (32,), 5, states=tmp_path)
+
+    def train_one(number: int, folder: Path, word: str) -> loop.Progressed:
+        seeded = replace(recipe, seed=5 + number)
+        return train_in_rounds(encoder, make_pairs(ROWS), seeded, DEVELOPMENT, folder, word, 2, lambda *_: same)
+
+    train_seeds(encoder, DEVELOPMENT, tmp_path, 2, train_one)
+    assert written == ["tokens", "tokens"]  # queries and passages
+    train_seeds(Encoder.load(tiny_model, precision="fp32"), DEVELOPMENT, tmp_path, 2, train_one)  # all is done: resumed
+    assert len(written) == len(list((tmp_path / "tokens").iterdir())) == 2
+    loop.train(encoder, make_pairs(ROWS), replace(recipe, states=None), DEVELOPMENT, tmp_path / "own", "k")
+    assert len(list((tmp_path / "own" / "tokens").iterdir())) == 2

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, tokens
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.training import loop, tune
 from fieldtune.training.checkpoint import Progressed
@@ -430,3 +430,22 @@ def test_sizes_that_a_teachers_vectors_do_not_train_are_said(
     made, notes = decide(config, pairs, encoder, tmp_path / "none", tmp_path)
     assert made.dimensions == sizes
     assert any("full size alone is trained" in note for note in notes) == (share == 0)
+
+
+@pytest.mark.parametrize("pretrain", ["none", "tsdae"])
+def test_token_ids_are_mapped_while_training_and_gone_at_its_end(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrain: str
+) -> None:
+    monkeypatch.setattr(tokens, "_SMALL", 1)
+    seen: list[bool] = []
+
+    def watch(row: dict[str, float]) -> None:
+        seen.append(any((tmp_path / "run" / "training" / "state" / "tokens").iterdir()))
+
+    config = config_for(tiny_model, pretrain=pretrain)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    work = tmp_path / "run"
+    tune(config, field[0], field[1], encoder, work, work / "vectors", watch=watch)
+    assert seen and all(seen)
+    assert (work / "training" / "state" / "checkpoint.pt").exists()
+    assert list((work / "training" / "state").rglob("*.ids")) == []

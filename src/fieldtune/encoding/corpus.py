@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from fieldtune.encoding.checking import check_retrieval, check_vectors, require_close
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Format
-from fieldtune.encoding.exported import calibration_texts
+from fieldtune.encoding.exported import calibration_texts, load_export, require_export
 from fieldtune.encoding.fast import Encodes, with_torch
-from fieldtune.encoding.speed import by_speed
+from fieldtune.encoding.speed import by_speed, first_line
 from fieldtune.encoding.vectors import cached_vectors, is_cached
 from fieldtune.encoding.ways import Passages, Way, known_as, opened, ways_of, why_plain
 from fieldtune.errors import ModelError
+from fieldtune.workspace import digest
 
 if TYPE_CHECKING:
     from fieldtune.beir import RetrievalData
@@ -66,11 +67,18 @@ def corpus_vectors(
     """Unit vectors of passages, kept in `folder` as `cached_vectors` keeps them, by the best way that is sound.
 
     A way whose vectors differ from the model's own on a sample of the texts gives its place to the next best, and a
-    note says so. int8 is calibrated on the texts and measured on the dev split of `dev`. Raises ModelError where int8
-    loses more than `settings.max_loss` or cannot be measured, MissingExtraError where a named backend is not installed,
-    and what the model itself raises.
+    note says so. `settings.export` comes first where it was made from this model. int8 is calibrated on the texts and
+    measured on the dev split of `dev`. Raises ModelError where int8 loses more than `settings.max_loss` or cannot be
+    measured, InputError or ModelError for an export that is not sound, MissingExtraError where a named backend is not
+    installed, and what the model itself raises.
     """
+    other = ""
+    if settings is not None and settings.export and texts:
+        made, other = _by_export(encoder, texts, folder, settings, label)
+        if made is not None:
+            return made
     ways, notes = _ways(encoder, texts, folder, settings)
+    notes += [other] if other else []
     for place, way in enumerate(ways):
         calibration = calibration_texts(texts) if way.precision == "int8" else ()
         known = known_as(encoder, way, calibration)
@@ -84,13 +92,13 @@ def corpus_vectors(
                     _require_ranking(encoder, way, fast, settings, judged)
                 else:
                     _require_same(encoder, way, fast, texts)
-                made = known_as(encoder, way, calibration, fast)
-                return Encoded(cached_vectors(made, texts, "passage", folder, label=label), way.name, tuple(notes))
-        except (ModelError, RuntimeError) as error:  # an engine's own are RuntimeErrors
+                by = known_as(encoder, way, calibration, fast)
+                return Encoded(cached_vectors(by, texts, "passage", folder, label=label), way.name, tuple(notes))
+        except (ModelError, RuntimeError, OSError, ImportError) as error:  # an engine's own are RuntimeErrors
             if way.precision == "int8":
                 raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            notes.append(f"Passages were to be encoded by {way.name}, then by {ways[place + 1].name}: {first}")
+            then = ways[place + 1].name
+            notes.append(f"Passages were to be encoded by {way.name}, then by {then}: {first_line(error)}")
             log.warning(notes[-1])
     raise AssertionError("the model itself is the last way")
 
@@ -99,7 +107,41 @@ def corpus_is_cached(encoder: Encoder, texts: Sequence[str], folder: Path, setti
     """Whether `corpus_vectors` has made them all in one of its ways."""
     ways = [Way("model", _own(encoder)), *_every(encoder, settings)]
     calibration = calibration_texts(texts)
+    if settings is not None and settings.export:
+        record = require_export(settings.export, settings.max_loss)
+        known = known_as(encoder, Way(record["backend"], record["precision"]), [digest(record["files"])])
+        if record["source"] == encoder.source and is_cached(known, texts, "passage", folder):
+            return True
     return any(is_cached(known_as(encoder, way, calibration), texts, "passage", folder) for way in ways)
+
+
+def _by_export(
+    encoder: Encoder, texts: Sequence[str], folder: Path, settings: Encoding, label: str
+) -> tuple[Encoded | None, str]:
+    """The vectors by `settings.export`, or why not: it is of another model.
+
+    Raises InputError or ModelError for an export that cannot be taken for any model, or gives other vectors than its.
+    """
+    record, place = require_export(settings.export, settings.max_loss), Path(settings.export)
+    if record["source"] != encoder.source:
+        said = (
+            f"The passages of {encoder.name} were not encoded by {place}, which was made from {record['model']} with "
+            f"its prompts and length: fieldtune export {encoder.name} --out DIR makes one of it."
+        )
+        log.warning(said)
+        return None, said
+    way = Way(record["backend"], record["precision"])
+    graph = digest(record["files"]) if way.precision == "int8" else ""
+    known = known_as(encoder, way, [graph])
+    if not is_cached(known, texts, "passage", folder):
+        fast = load_export(place)
+        known = known_as(encoder, way, [graph], fast)
+        if way.precision == "int8":  # what it loses was measured when it was written
+            check = check_vectors(encoder, fast, texts)
+            require_close(check, way.precision, settings.max_loss, str(place))
+        else:
+            _require_same(encoder, way, fast, texts, "export it again, or leave encoding.export empty")
+    return Encoded(cached_vectors(known, texts, "passage", folder, label=label), f"{way.name} (exported)"), ""
 
 
 def _ways(
@@ -118,8 +160,8 @@ def _ways(
         named = settings.backend != "auto" or settings.precision not in ("auto", encoder.precision)
         asked = f"encoding.backend={settings.backend} with precision {settings.precision}"
         return (plain,), [f"{encoder.name} encoded its passages itself, without {asked}: {why}."] if named else []
-    ranked = by_speed(encoder, ways_of(settings, encoder), texts, folder)
-    return (*(way for way in ranked if way != plain), plain) if ranked[0] != plain else (plain,), []
+    ranked, notes = by_speed(encoder, ways_of(settings, encoder), texts, folder)
+    return (*(way for way in ranked if way != plain), plain) if ranked[0] != plain else (plain,), notes
 
 
 def _every(encoder: Encoder, settings: Encoding | None) -> list[Way]:
@@ -139,7 +181,9 @@ def _own(encoder: Encoder) -> Format:
     return encoder.precision  # type: ignore[return-value]  # fp16, on a GPU, is only named
 
 
-def _require_same(encoder: Encoder, way: Way, fast: Encodes, texts: Sequence[str]) -> None:
+def _require_same(
+    encoder: Encoder, way: Way, fast: Encodes, texts: Sequence[str], cure: str = "take encoding.backend=torch"
+) -> None:
     sample = texts[:: max(1, len(texts) // _CHECKED)][:_CHECKED]
     check = check_vectors(encoder, fast, sample)
     log.info("%s of %s: lowest cosine with its own vectors %.5f", way.name, encoder.name, check.lowest_cosine)
@@ -147,7 +191,7 @@ def _require_same(encoder: Encoder, way: Way, fast: Encodes, texts: Sequence[str
         raise ModelError(
             f"its vectors are not those of {encoder.name} (lowest cosine {check.lowest_cosine:.4f}, at least "
             f"{LEAST_COSINE} is needed)",
-            "take encoding.backend=torch",
+            cure,
         )
 
 

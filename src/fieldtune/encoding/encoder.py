@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.adapter_folder import read_record
+from fieldtune.encoding.feeding import all_of, in_blocks, tokenised
 from fieldtune.encoding.lane import aside
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Padded tokens per forward pass. On a processor a small batch stays in its cache (measured with MiniLM: 2,048 tokens
 # are 1.2 times as fast as 4,096 and 1.8 times as fast as 16,384); a GPU wants to be filled.
 _BUDGET = {"cpu": 2_048, "cuda": 65_536}
+_WHOLE = 1_000  # texts at once for a model that does its own tokenising
 
 
 class Encoder:
@@ -60,8 +62,11 @@ class Encoder:
         }
         # Only a plain encoder with a fast tokenizer takes ready-made token ids; others go through model.encode.
         self.tokens = (tokens or Tokens.of(model)) if takes_token_ids(model) else None
-        limit = model.max_seq_length or 0  # infinite in static models
-        how = [self.precision, int(limit) if math.isfinite(limit) else 0, self.device.split(":")[0]]
+        longest = model.max_seq_length or 0  # infinite in static models
+        limit = int(longest) if math.isfinite(longest) else 0
+        self.source = digest([fingerprint, self.prompts, limit]) if fingerprint else ""
+        """Of the model alone, whatever it computes on and in; empty where nobody said what it is."""
+        how = [self.precision, limit, self.device.split(":")[0]]
         self.fingerprint = digest([fingerprint, self.prompts, *how])
         self.passage_fingerprint = digest([passage_fingerprint or fingerprint, self.prompts["passage"], *how])
         """As `fingerprint`, of the vectors of passages: the base's, where an adapter changes queries alone."""
@@ -96,29 +101,40 @@ class Encoder:
 
         Raises ModelError if the model returns numbers that are not finite.
         """
-        distinct = list(dict.fromkeys(texts))
-        vectors = np.zeros((len(distinct), self.dimension), np.float32)
+        return all_of(partial(self.stream, side=side), texts, self.dimension, advance)
+
+    def stream(
+        self, texts: Iterable[str], side: Side, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Unit vectors of however many texts, block by block in their order; memory does not grow with their number.
+
+        While the model works on one block, the next is tokenised.
+        """
         if self.tokens is None:
-            self._encode_whole(distinct, side, vectors, advance if len(distinct) == len(texts) else None)
-        else:
-            store = self.tokens.store(distinct, self.prompts[side])
-            for rows in budgeted(store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
-                vectors[rows] = self._pass(partial(self.forward, store, rows, side))
-                if advance is not None and len(distinct) == len(texts):
-                    advance(len(rows))
+            for some in in_blocks(texts, _WHOLE):
+                vectors = self._encode_whole(some, side)
+                self._require_finite(vectors, some, side)
+                if advance is not None:
+                    advance(len(some))
+                yield vectors
+            return
+        for block in tokenised(self.tokens, texts, self.prompts[side]):
+            vectors, several = np.zeros((len(block.store), self.dimension), np.float32), block.several
+            for rows in budgeted(block.store.lengths, _BUDGET["cuda" if self.device.startswith("cuda") else "cpu"]):
+                vectors[rows] = self._pass(partial(self.forward, block.store, rows, side))
+                if advance is not None:
+                    advance(int(several[rows].sum()))
+            self._require_finite(vectors, block.texts, side)
+            yield vectors[block.where]
+
+    def _require_finite(self, vectors: NDArray[np.float32], texts: Sequence[str], side: Side) -> None:
         damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(damaged):
-            text = distinct[int(damaged[0])]
+            text = texts[int(damaged[0])]
             raise ModelError(
                 f"{self.name}: the model returned a vector with NaN for the {side} {text[:80]!r}",
                 "its weights are damaged, or it computes in too small a format: train again, or use fp32",
             )
-        if len(distinct) == len(texts):
-            return vectors
-        if advance is not None:
-            advance(len(texts))
-        place = {text: row for row, text in enumerate(distinct)}
-        return vectors[[place[text] for text in texts]]
 
     def _pass(self, forward: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         return aside(forward) if self.device.startswith("cpu") else forward()
@@ -133,16 +149,9 @@ class Encoder:
         unit = torch.nn.functional.normalize(output.float(), dim=-1)
         return np.asarray(unit.cpu().numpy(), np.float32)
 
-    def _encode_whole(
-        self, texts: list[str], side: Side, out: NDArray[np.float32], advance: Callable[[int], None] | None
-    ) -> None:
+    def _encode_whole(self, texts: list[str], side: Side) -> NDArray[np.float32]:
         encode = self.model.encode_query if side == "query" else self.model.encode_document
-        for begin in range(0, len(texts), 1_000):
-            block = texts[begin : begin + 1_000]
-            vectors = encode(block, normalize_embeddings=True, show_progress_bar=False)
-            out[begin : begin + len(block)] = vectors
-            if advance is not None:
-                advance(len(block))
+        return np.asarray(encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
 
 
 def embed(

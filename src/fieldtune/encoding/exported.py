@@ -20,7 +20,7 @@ from fieldtune.encoding.engine import Backend, Engine, Format, Ids, require
 from fieldtune.encoding.fast import FastEncoder
 from fieldtune.encoding.tokens import Tokens, budgeted
 from fieldtune.errors import InputError, ModelError
-from fieldtune.workspace import digest, read_json, write_json
+from fieldtune.workspace import digest, file_digest, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -58,20 +58,27 @@ def write_export(
             f"{encoder.name} cannot be exported for {backend}: {first}", "the torch backend runs every model"
         ) from error
     (folder / "tokenizer.json").write_text(encoder.tokens.serialized(), "utf-8")
-    packages = ("fieldtune", "torch", "openvino", "nncf") if backend == "openvino" else ("fieldtune", "torch", "onnx")
     record = {
         "format": FORMAT,
         "backend": backend,
         "precision": precision,
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
+        "source": encoder.source,
         "prompts": encoder.prompts,
         "max_tokens": encoder.tokens.limit,
         "pad": encoder.tokens.pad,
         "dimension": encoder.dimension,
-        "made_with": {name: version for name in packages if (version := _version(name))},
+        "made_with": made_with(backend),
+        "files": {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != RECORD},
     }
     write_json(folder / RECORD, record)
+
+
+def made_with(backend: Backend) -> dict[str, str]:
+    """The versions of what converts a model."""
+    packages = ("fieldtune", "torch", "openvino", "nncf") if backend == "openvino" else ("fieldtune", "torch", "onnx")
+    return {name: version for name in packages if (version := _version(name))}
 
 
 def calibration_texts(passages: Sequence[str]) -> list[str]:
@@ -82,11 +89,13 @@ def calibration_texts(passages: Sequence[str]) -> list[str]:
 def load_export(folder: Path) -> FastEncoder:
     """An encoder over an exported folder; imports no torch.
 
-    Raises InputError for a folder that is none, MissingExtraError where its backend is not installed.
+    Raises InputError for a folder that is none or of which a file has changed, MissingExtraError where its backend is
+    not installed.
     """
-    record = read_json(folder / RECORD) if (folder / RECORD).exists() else None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError("not an exported model that this version reads", "fieldtune export writes one", path=folder)
+    record = export_record(folder)
+    for name, sha in record.get("files", {}).items():
+        if not (folder / name).is_file() or remembered_digest(folder / name) != sha:
+            raise InputError(f"{name} is not what was exported", "fieldtune export writes it again", path=folder)
     backend: Backend = record["backend"]
     precision: Format = record["precision"]
     for package in ("openvino",) if backend == "openvino" else ("onnxruntime",):
@@ -109,6 +118,38 @@ def load_export(folder: Path) -> FastEncoder:
         fingerprint=digest(own),
         dimension=int(record["dimension"]),
     )
+
+
+def export_record(folder: Path) -> dict[str, Any]:
+    """What an exported folder says of itself. Raises InputError for a folder that is none."""
+    record = read_json(folder / RECORD) if (folder / RECORD).exists() else None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError("not an exported model that this version reads", "fieldtune export writes one", path=folder)
+    return record
+
+
+def require_export(folder: str, max_loss: float) -> dict[str, Any]:
+    """The record of an export that may encode a corpus: of a version that says which model it is of, int8 compared.
+
+    Raises InputError for a folder that is no such thing, ModelError for int8 that nobody has compared on queries or
+    that lost more than `max_loss` points.
+    """
+    record = export_record(Path(folder))
+    if not record.get("source") or not record.get("files"):
+        raise InputError("does not say which model it was made from", "export the model again", path=folder)
+    check = record.get("check", {})
+    if record["precision"] == "int8" and not check.get("queries"):
+        raise ModelError(
+            f"the int8 export {folder} was not compared with its model on queries",
+            "export it again with --data, or take bf16 or fp32",
+        )
+    lost = 100 * (check.get("ndcg_before", 0.0) - check.get("ndcg_after", 0.0))
+    if lost > max_loss:
+        raise ModelError(
+            f"the export {folder} loses {lost:.2f} points of nDCG@10, allowed are {max_loss:g}",
+            "take a higher precision, or allow more with encoding.max_loss",
+        )
+    return record
 
 
 def _require_package(name: str) -> None:

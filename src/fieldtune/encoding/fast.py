@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import Engine, FormatSetting, require
-from fieldtune.encoding.feeding import feed
+from fieldtune.encoding.feeding import all_of, feed
 from fieldtune.encoding.tokens import Tokens
 from fieldtune.encoding.torch_engine import TorchEngine
 from fieldtune.errors import ModelError
 from fieldtune.types import Side
-from fieldtune.workspace import atomic_file, digest
+from fieldtune.workspace import digest
 
 
 class Encodes(Protocol):
@@ -30,6 +30,11 @@ class Encodes(Protocol):
     def encode(
         self, texts: Sequence[str], side: Side, *, advance: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]: ...
+
+    def stream(
+        self, texts: Iterable[str], side: Side, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """The vectors block by block: the next texts are read while the vectors of those before are made."""
 
 
 class FastEncoder:
@@ -60,40 +65,12 @@ class FastEncoder:
 
         Raises ModelError if the model returns numbers that are not finite.
         """
-        distinct = list(dict.fromkeys(texts))
-        vectors = np.zeros((len(distinct), self.dimension), np.float32)
-        same = len(distinct) == len(texts)
-        begin = 0
-        for part in self._parts(distinct, side, advance if same else None):
-            vectors[begin : begin + len(part)] = part
-            begin += len(part)
-        if same:
-            return vectors
-        if advance is not None:
-            advance(len(texts))
-        place = {text: row for row, text in enumerate(distinct)}
-        return vectors[[place[text] for text in texts]]
+        return all_of(partial(self.stream, side=side), texts, self.dimension, advance)
 
     def stream(
-        self, texts: Iterable[str], side: Side, path: Path, *, advance: Callable[[int], None] | None = None
-    ) -> int:
-        """Write the vectors of however many texts to a .npy file, float32 (n, dimension); returns n.
-
-        Memory does not grow with n. The file is whole or not there.
-        """
-        count = 0
-        with atomic_file(path, "wb") as out:
-            self._header(out, 0)
-            for part in self._parts(texts, side, advance):
-                out.write(part.tobytes())
-                count += len(part)
-            out.seek(0)
-            self._header(out, count)  # numpy leaves room for the number of rows to grow
-        return count
-
-    def _parts(
-        self, texts: Iterable[str], side: Side, advance: Callable[[int], None] | None
-    ) -> Iterable[NDArray[np.float32]]:
+        self, texts: Iterable[str], side: Side, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Unit vectors of however many texts, block by block in their order; memory does not grow with their number."""
         begin = 0
         for part in feed(self.engine, self.tokens, texts, self.prompts[side], advance=advance):
             damaged = np.flatnonzero(~np.isfinite(part).all(axis=1))
@@ -105,10 +82,6 @@ class FastEncoder:
                 )
             begin += len(part)
             yield part
-
-    def _header(self, out: object, count: int) -> None:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, self.dimension)}
-        np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
 
 
 def with_torch(encoder: Encoder, precision: FormatSetting = "auto") -> FastEncoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -16,6 +17,50 @@ BLOCK = 4_096
 """Texts sorted by length together: as good as sorting all, and what bounds the memory of a stream."""
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some texts of a stream, tokenised; equal ones stand in it once."""
+
+    texts: Sequence[str]
+    """The distinct ones."""
+    store: TokenStore
+    """Of these."""
+    where: NDArray[np.int64]
+    """For each text that was given, its place among them."""
+
+    @property
+    def several(self) -> NDArray[np.int64]:
+        """How many of the given texts each distinct one stands for: a progress bar counts all."""
+        return np.bincount(self.where, minlength=len(self.store))
+
+
+def tokenised(tokens: Tokens, texts: Iterable[str], prompt: str = "") -> Iterator[Block]:
+    """The texts block by block, in order; while one block is used, a thread tokenises the next.
+
+    At most two blocks are in memory, however long the stream is.
+    """
+    blocks = in_blocks(texts, BLOCK)
+
+    def made() -> Block | None:
+        chosen = next(blocks, None)
+        if chosen is None:
+            return None
+        place: dict[str, int] = {}
+        where = np.array([place.setdefault(text, len(place)) for text in chosen], np.int64)
+        return Block(list(place), tokens.store(list(place), prompt), where)
+
+    first = made()
+    if first is None or len(first.where) < BLOCK:  # nothing follows: no thread for a query or two
+        yield from () if first is None else (first,)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        ready: Block | None = first
+        while ready is not None:
+            coming = ahead.submit(made)
+            yield ready
+            ready = coming.result()
+
+
 def feed(
     engine: Engine,
     tokens: Tokens,
@@ -23,41 +68,51 @@ def feed(
     prompt: str = "",
     *,
     advance: Callable[[int], None] | None = None,
-    block: int = BLOCK,
 ) -> Iterator[Floats]:
-    """Unit vectors of the texts block by block, (up to `block`, dimension), in their order.
+    """Unit vectors of the texts block by block, (up to `BLOCK`, dimension), in their order, tokenised ahead."""
+    with engine.threads() as workers:
+        for block in tokenised(tokens, texts, prompt):
+            yield _computed(engine, tokens.pad, block, workers, advance)[block.where]
 
-    While the threads compute one block, the next is tokenised; at most two blocks are in memory, however long the
-    stream is. Within a block equal texts are computed once.
-    """
-    blocks = _blocks(iter(texts), block)
-    with ThreadPoolExecutor(1) as ahead, engine.threads() as workers:
 
-        def tokenised() -> tuple[TokenStore, NDArray[np.int64]] | None:
-            chosen = next(blocks, None)
-            if chosen is None:
-                return None
-            place: dict[str, int] = {}
-            where = np.array([place.setdefault(text, len(place)) for text in chosen], np.int64)
-            return tokens.store(list(place), prompt), where
+def all_of(
+    stream: Callable[..., Iterator[Floats]],
+    texts: Sequence[str],
+    dimension: int,
+    advance: Callable[[int], None] | None,
+) -> Floats:
+    """(len(texts), dimension) what `stream` gives of the texts; equal texts go through it once, wherever they stand."""
+    distinct = list(dict.fromkeys(texts))
+    vectors = np.zeros((len(distinct), dimension), np.float32)
+    same = len(distinct) == len(texts)
+    begin = 0
+    for part in stream(distinct, advance=advance if same else None):
+        vectors[begin : begin + len(part)] = part
+        begin += len(part)
+    if same:
+        return vectors
+    if advance is not None:
+        advance(len(texts))
+    place = {text: row for row, text in enumerate(distinct)}
+    return vectors[[place[text] for text in texts]]
 
-        coming = ahead.submit(tokenised)
-        while (ready := coming.result()) is not None:
-            coming = ahead.submit(tokenised)
-            store, where = ready
-            # A progress bar counts the texts that were given, also those that stand for several.
-            several = np.bincount(where, minlength=len(store))
-            yield _computed(engine, tokens.pad, store, workers, several, advance)[where]
+
+def in_blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    left = iter(texts)
+    while block := list(islice(left, size)):
+        yield block
 
 
 def _computed(
     engine: Engine,
     pad: int,
-    store: TokenStore,
+    block: Block,
     workers: Executor,
-    several: NDArray[np.int64],
     advance: Callable[[int], None] | None,
 ) -> Floats:
+    """Vectors of the block's distinct texts."""
+    store, several = block.store, block.several
+
     def one(rows: NDArray[np.int64]) -> Floats:
         ids, mask = store.padded_arrays(rows, pad)
         return engine.forward(ids, mask)
@@ -79,8 +134,3 @@ def _computed(
             future.cancel()
     assert out is not None  # a block has at least one text
     return out
-
-
-def _blocks(texts: Iterator[str], size: int) -> Iterator[Sequence[str]]:
-    while block := list(islice(texts, size)):
-        yield block

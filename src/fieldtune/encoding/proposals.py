@@ -25,7 +25,8 @@ _SLAB = 4_096  # passages of one product
 _PART = 65_536  # passages whose scores are in memory together
 _SAMPLED = 4_096
 _QUERIES = 512
-_RESCORED = 64  # queries whose candidates' vectors are brought together at once
+_RESCORED, _NUMBERS = 64, 4_000_000  # queries whose candidates' vectors are brought together, and numbers of these
+_LOOKED_UP = 1 << 18  # scores that are looked through at once for the highest ones
 _KEPT = 600_000_000  # numbers of passages that are kept as bytes from one call to the next
 _NONE = -(2**31)
 
@@ -35,8 +36,9 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
 
     As `top_k`, which also says what a score is, but a passage whose score is within about 0.003 of the k-th may be
     missing; several times as fast where the processor multiplies bytes, and `top_k` itself elsewhere. Both sides may be
-    memory-mapped; the scores of 512 queries with 65,536 passages are in memory at once (134 MB), and of the passages a
-    byte for each number.
+    memory-mapped; the scores of 512 queries with 65,536 passages are in memory at once (134 MB), of the passages a byte
+    for each number, and beside these some tens of MB, also where most passages are the same. Of passages with equal
+    scores the first are taken.
     """
     if len(passages) < 2 * _SAMPLED or k > len(passages) // 64 or not _multiplies_bytes():
         return lambda queries: top_k(queries, passages, k)
@@ -50,8 +52,7 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
             for begin in range(0, len(queries), _QUERIES):
                 block = np.ascontiguousarray(queries[begin : begin + _QUERIES], np.float32)
                 found = _proposed(_coded(block, np.abs(block).max(axis=1, keepdims=True)), codes, k, pool, room)
-                pieces = [slice(at, at + _RESCORED) for at in range(0, len(block), _RESCORED)]
-                exact = list(pool.map(partial(_rescored, block, passages, found), pieces))
+                exact = list(pool.map(partial(_rescored, block, passages, found), _pieces(block, found)))
                 best, order = in_order(np.concatenate(exact), found, k)
                 scores[begin : begin + len(block)], rows[begin : begin + len(block)] = best, order
         rooms.append(room)
@@ -66,8 +67,8 @@ def cosines(queries: Floats, passages: Blocks, rows: Rows) -> Floats:
     -inf for rows below 0.
     """
     out = np.empty(rows.shape, np.float32)
-    for begin in range(0, len(queries), _RESCORED):
-        out[begin : begin + _RESCORED] = _rescored(queries, passages, rows, slice(begin, begin + _RESCORED))
+    for piece in _pieces(queries, rows):
+        out[piece] = _rescored(queries, passages, rows, piece)
     return out
 
 
@@ -119,6 +120,12 @@ def _coded(vectors: Floats, largest: Any) -> torch.Tensor:
     return torch.from_numpy(np.clip(np.rint(scaled), -127, 127).astype(np.int8))
 
 
+def _pieces(queries: Floats, rows: Rows) -> list[slice]:
+    """Queries whose candidates' vectors are few enough to be in memory together, or single ones."""
+    step = min(_RESCORED, max(1, _NUMBERS // max(1, rows.shape[1] * queries.shape[1])))
+    return [slice(at, at + step) for at in range(0, len(queries), step)]
+
+
 def _rescored(queries: Floats, passages: Blocks, rows: Rows, part: slice) -> NDArray[np.float64]:
     wanted = rows[part]
     vectors = np.asarray(passages[np.maximum(wanted.ravel(), 0)], np.float32).reshape(*wanted.shape, -1)
@@ -128,7 +135,7 @@ def _rescored(queries: Floats, passages: Blocks, rows: Rows, part: slice) -> NDA
 
 
 def _proposed(asked: torch.Tensor, codes: _Codes, k: int, pool: ThreadPoolExecutor, room: _Room) -> Rows:
-    """Rows of the passages that score highest, somewhat more than k of them, in no order; -1 for none."""
+    """Rows of the passages that score highest, somewhat more than k of them, the first of equals; -1 for none."""
     import torch
 
     wanted, count = k + max(16, k // 4), len(codes)
@@ -145,9 +152,11 @@ def _proposed(asked: torch.Tensor, codes: _Codes, k: int, pool: ThreadPoolExecut
         values, rows = (_beside([one[side] for one in chosen], none) for side, none in ((0, _NONE), (1, -1)))
         best = torch.cat([best, values], dim=1)
         found = torch.cat([found, torch.where(rows < 0, rows, rows + begin)], dim=1)
-        if size < count:
-            best, kept = best.topk(min(wanted, best.shape[1]), dim=1)
-            found, least = found.gather(1, kept), best[:, -1]
+        if best.shape[1] > wanted:
+            best, order = best.sort(dim=1, descending=True, stable=True)  # of equal scores the earlier part's first
+            best, found = best[:, :wanted], found.gather(1, order[:, :wanted])
+        if best.shape[1] == wanted:
+            least = best[:, -1]
     return np.asarray(found.numpy(), np.int64)
 
 
@@ -166,10 +175,10 @@ def _multiply(
 def _choose(
     scores: torch.Tensor, highest: torch.Tensor, wanted: int, least: torch.Tensor, columns: slice
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `wanted` highest scores of some queries and a few more, those over `least`: padded, with their rows.
+    """The `wanted` highest scores of some queries, those of at least `least`: best first, padded, with their rows.
 
     The `wanted`-th best of the groups' best scores, or of the best of several groups, is a score that so many passages
-    reach. Whatever reaches it is then looked up, without putting anything in order.
+    reach. Whatever reaches it is then looked up, and of that the best is taken, of equal scores the first rows.
     """
     import torch
 
@@ -180,17 +189,44 @@ def _choose(
     if len(coarse) >= wanted:  # of fewer, what is left over at the end, any may be among the best
         ordered = np.partition(np.ascontiguousarray(coarse.numpy().T), len(coarse) - wanted, axis=1)
         enough = enough.maximum(torch.from_numpy(ordered[:, len(coarse) - wanted].copy()))
-    group, query = (best >= enough).nonzero().unbind(1)
-    values = scores.view(-1, _GROUP, scores.shape[1])[group, :, query + (columns.start or 0)]
+    reached, tied = best > enough, best == enough
+    if int(tied.sum(dim=0).max()) > wanted:  # many passages score the same: the first of their groups are enough
+        tied &= tied.cumsum(dim=0, dtype=torch.int32) <= wanted
+    reached |= tied
+    reach = reached.sum(dim=0).cumsum(0) * _GROUP
+    parts, begin = [], 0
+    while begin < len(enough):
+        before = int(reach[begin - 1]) if begin else 0
+        end = max(begin + 1, int(torch.searchsorted(reach, before + _LOOKED_UP, right=True)))
+        first = (columns.start or 0) + begin
+        parts.append(_reaching(scores, reached[:, begin:end], enough[begin:end], wanted, first))
+        begin = end
+    return _beside([values for values, _ in parts], _NONE), _beside([rows for _, rows in parts], -1)
+
+
+def _reaching(
+    scores: torch.Tensor, reached: torch.Tensor, enough: torch.Tensor, wanted: int, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Up to `wanted` scores of at least `enough`, and their rows, for the queries from column `first` on.
+
+    `reached` (groups, queries) says in which groups they are.
+    """
+    import torch
+
+    group, query = reached.nonzero().unbind(1)
+    values = scores.view(-1, _GROUP, scores.shape[1])[group, :, query + first]
     place, member = ((values >= enough[query, None]) & (values > _NONE)).nonzero().unbind(1)
     query, values, rows = query[place], values[place, member], group[place] * _GROUP + member
-    order = query.argsort(stable=True)
+    order = values.argsort(descending=True, stable=True)  # rows rise already
+    order = order[query[order].argsort(stable=True)]
     query, values, rows = query[order], values[order], rows[order]
     counts = torch.bincount(query, minlength=len(enough))
     column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
-    shape = (len(enough), int(counts.max()))
+    kept = column < wanted
+    query, column = query[kept], column[kept]
+    shape = (len(enough), min(wanted, int(counts.max())))
     out = torch.full(shape, _NONE, dtype=torch.int32), torch.full(shape, -1)
-    out[0][query, column], out[1][query, column] = values, rows
+    out[0][query, column], out[1][query, column] = values[kept], rows[kept]
     return out
 
 

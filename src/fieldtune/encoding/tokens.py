@@ -1,20 +1,29 @@
-"""Texts tokenised once into one flat array, truncated but never padded."""
+"""Texts tokenised once into one flat array, in memory or mapped from a file, truncated but never padded."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding.token_files import mapped_ids, write_ids
+
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+log = logging.getLogger(__name__)
+
+_SMALL = 1_000_000  # characters that are tokenised as fast as a file of them is looked after
 _BLOCK = 2_000  # texts handed to the tokenizer at once; it spreads them over threads
 
 
@@ -88,21 +97,57 @@ class Tokens:
             self._tokenizer.enable_truncation(self.limit)
             return str(self._tokenizer.to_str())
 
-    def store(self, texts: Sequence[str], prompt: str = "", limit: int = 0) -> TokenStore:
-        """Tokenise prompt + text, cut at the model's limit as the model itself would, or at a lower `limit`."""
-        pieces: list[NDArray[np.int32]] = []
-        lengths = np.zeros(len(texts) + 1, np.int64)
+    def store(
+        self, texts: Sequence[str], prompt: str = "", limit: int = 0, *, folder: Path | None = None
+    ) -> TokenStore:
+        """Tokenise prompt + text, cut at the model's limit as the model itself would, or at a lower `limit`.
+
+        With a `folder`, many ids go to a file there as they are made and are mapped from it, and the same texts are not
+        tokenised again by a later call; a folder that cannot be written costs memory, nothing else.
+        """
+        limit = min(limit, self.limit) if limit else self.limit
+        if folder is not None and sum(map(len, texts)) >= _SMALL:
+            path = folder / f"{self._key(texts, prompt, limit)}.ids"
+            found = mapped_ids(path)
+            if found is None:
+                try:
+                    write_ids(path, self._blocks(texts, prompt, limit))
+                    found = mapped_ids(path)
+                except OSError as error:
+                    log.warning("token ids of %d texts stay in memory: %s", len(texts), error)
+            if found is not None:
+                return TokenStore(*found)
+        flat, lengths = bytearray(), [np.zeros(1, np.int64)]
+        for ids, several in self._blocks(texts, prompt, limit):
+            flat += ids.tobytes()
+            lengths.append(several)
+        return TokenStore(np.frombuffer(flat, np.int32), np.cumsum(np.concatenate(lengths)))
+
+    def _blocks(
+        self, texts: Sequence[str], prompt: str, limit: int
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """Ids of some texts after the other, end to end, and how many each text has."""
         for begin in range(0, len(texts), _BLOCK):
             block = [prompt + text.strip() for text in texts[begin : begin + _BLOCK]]
             with self._lock:
-                self._tokenizer.enable_truncation(min(limit, self.limit) if limit else self.limit)
+                self._tokenizer.enable_truncation(limit)
                 encodings = self._tokenizer.encode_batch_fast(block)
-            for offset, encoding in enumerate(encodings):
-                ids = np.asarray(encoding.ids, np.int32)
-                pieces.append(ids)
-                lengths[begin + offset + 1] = len(ids)
-        flat = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-        return TokenStore(flat, np.cumsum(lengths))
+            each = [encoding.ids for encoding in encodings]
+            lengths = np.fromiter(map(len, each), np.int64, len(each))
+            yield np.fromiter(chain.from_iterable(each), np.int32, int(lengths.sum())), lengths
+
+    def _key(self, texts: Sequence[str], prompt: str, limit: int) -> str:
+        """Of all that decides the ids: the tokenizer with its limit of the moment, its version, prompt and texts."""
+        import tokenizers
+
+        with self._lock:
+            self._tokenizer.enable_truncation(limit)
+            tokenizer = self._tokenizer.to_str()
+        sha = hashlib.sha256(f"{tokenizers.__version__}\0{tokenizer}\0{prompt}\0".encode())
+        for text in texts:
+            data = text.encode("utf-8", "surrogatepass")
+            sha.update(len(data).to_bytes(8, "little") + data)
+        return sha.hexdigest()[:32]
 
 
 def no_words(tokenizer: Any) -> tuple[int, NDArray[np.int64]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,16 @@ from fieldtune.types import Side
 from fieldtune.vector_uses import note_use
 from fieldtune.workspace import read_json, write_json
 
-# Texts between two marks of progress on disk: a kill costs at most the encoding of these, and sorting by length within
-# them is as good as sorting everything.
-_BLOCK = 4_096
+_COPIED = 4_096  # vectors at a time
 
 
 def cached_vectors(
     encoder: Encodes, texts: Sequence[str], side: Side, folder: Path, *, label: str = ""
 ) -> NDArray[np.float32]:
-    """Unit vectors (len(texts), dimension) as a read-only memory map; what an earlier run computed is not repeated."""
+    """Unit vectors (len(texts), dimension) as a read-only memory map; what an earlier run computed is not repeated.
+
+    A kill costs at most the encoding of one block of the encoder's stream.
+    """
     key = _key(encoder, texts, side)
     path, mark = folder / f"{key}.npy", folder / f"{key}.json"
     done = int(read_json(mark)["done"]) if mark.exists() and path.exists() else 0
@@ -38,18 +40,34 @@ def cached_vectors(
         place: dict[str, int] = {}
         for row in range(done):
             place.setdefault(texts[row], row)
+        waiting: deque[int] = deque()  # rows whose texts are on their way through the encoder
+        begin = done
+
+        def fresh() -> Iterator[str]:
+            for row in range(begin, len(texts)):
+                if place.setdefault(texts[row], row) == row:
+                    waiting.append(row)
+                    yield texts[row]
+
         with Progress(label or f"encoding {side} texts", len(texts), unit="texts") as progress:
             progress.resume(done)
-            for begin in range(done, len(texts), _BLOCK):
-                block = range(begin, min(begin + _BLOCK, len(texts)))
-                fresh = [row for row in block if place.setdefault(texts[row], row) == row]
-                if fresh:
-                    out[fresh] = encoder.encode([texts[row] for row in fresh], side, advance=progress.advance)
-                again = sorted({*block}.difference(fresh))
+
+            def finish(rows: list[int], end: int) -> None:
+                """Of the texts up to `end`, `rows` were just encoded; the others have a vector further up."""
+                again = sorted({*range(done, end)}.difference(rows))
                 out[again] = out[[place[texts[row]] for row in again]]
                 progress.advance(len(again))
                 out.flush()  # before the mark, which vouches for it
-                write_json(mark, {"done": block.stop, "model": encoder.name, "side": side})
+                write_json(mark, {"done": end, "model": encoder.name, "side": side})
+
+            # In one stream: the encoder reads ahead, so the next texts are tokenised while these are computed.
+            for part in encoder.stream(fresh(), side, advance=progress.advance):
+                rows = [waiting.popleft() for _ in part]
+                out[rows] = part
+                finish(rows, rows[-1] + 1)
+                done = rows[-1] + 1
+            if done < len(texts):
+                finish([], len(texts))
         del out
     vectors: NDArray[np.float32] = np.load(path, mmap_mode="r")
     return vectors
@@ -63,8 +81,8 @@ def keep_vectors(
     folder.mkdir(parents=True, exist_ok=True)
     note_use(folder, key)
     out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float32, (len(texts), encoder.dimension))
-    for begin in range(0, len(texts), _BLOCK):
-        out[begin : begin + _BLOCK] = vectors[begin : begin + _BLOCK]
+    for begin in range(0, len(texts), _COPIED):
+        out[begin : begin + _COPIED] = vectors[begin : begin + _COPIED]
     out.flush()  # before the mark, which vouches for it
     write_json(folder / f"{key}.json", {"done": len(texts), "model": encoder.name, "side": side})
 

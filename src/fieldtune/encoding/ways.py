@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding.conversions import conversion
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Backend, Format, installed, require
 from fieldtune.encoding.exported import load_export, write_export
@@ -59,8 +60,16 @@ class Passages:
         self, texts: Sequence[str], side: Side, *, advance: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         """Unit vectors (len(texts), dimension)."""
-        by = self._encoder if side == "query" or self._fast is None else self._fast
-        return by.encode(texts, side, advance=advance)
+        return self._by(side).encode(texts, side, advance=advance)
+
+    def stream(
+        self, texts: Iterable[str], side: Side, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """The same, block by block."""
+        return self._by(side).stream(texts, side, advance=advance)
+
+    def _by(self, side: Side) -> Encodes:
+        return self._encoder if side == "query" or self._fast is None else self._fast
 
 
 def known_as(encoder: Encoder, way: Way, calibration: Sequence[str] = (), fast: Encodes | None = None) -> Encodes:
@@ -106,7 +115,9 @@ def ways_of(settings: Encoding, encoder: Encoder) -> tuple[Way, ...]:
 
 @contextmanager
 def opened(encoder: Encoder, way: Way, folder: Path, calibration: Sequence[str] = ()) -> Iterator[Encodes]:
-    """The way set up with the model's weights of this moment; a converted graph lies in `folder` as long as it is used.
+    """The way set up with the model's weights. A converted graph is taken from the user's cache folder, or put there.
+
+    Of a model without a fingerprint it lies in `folder` as long as it is used.
 
     Raises ModelError for a model that the backend cannot run, MissingExtraError where it is not installed.
     """
@@ -118,6 +129,8 @@ def opened(encoder: Encoder, way: Way, folder: Path, calibration: Sequence[str] 
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             raise ModelError(f"{encoder.name} cannot be cast to {way.precision}: {error}", "take fp32") from error
         yield made
+    elif (kept := conversion(encoder, way.backend, way.precision, calibration)) is not None:
+        yield kept
     else:
         folder.mkdir(parents=True, exist_ok=True)
         # Named as what a killed run leaves and the next one takes away.

@@ -59,7 +59,12 @@ class IndexModel:
             with one_thread():
                 return SingleEncoder(Path(self.name))
         except Exception as error:  # a GPU came, a library changed: the usual way is there
-            log.info("%s is loaded with the library (%s)", self.name, error)
+            log.warning(
+                "%s cannot be loaded the quick way that its index was made for (%s): sentence-transformers loads it, "
+                "some seconds more for each cold search, with the same results; fieldtune index looks anew for the way",
+                self.name,
+                (str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            )
             return None
 
 

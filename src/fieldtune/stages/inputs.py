@@ -21,7 +21,10 @@ def format_of_vectors(config: Config) -> list[str]:
 
     Backends differ in speed, and in the last bits alone; so do the formats that `auto` chooses among.
     """
-    return [] if config.encoding.precision == "auto" else [config.encoding.precision]
+    named: list[str] = [] if config.encoding.precision == "auto" else [config.encoding.precision]
+    # int8 is calibrated, and so no format alone; which model an export is of, its record says.
+    record = Path(config.encoding.export) / "fieldtune-export.json"
+    return [*named, digest_or_cause(record)] if config.encoding.export else [*named]
 
 
 def content(labels: str) -> list[Any]:

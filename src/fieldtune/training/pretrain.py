@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fieldtune.config import Training
 from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
+from fieldtune.encoding.token_files import FOLDER
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write, save_checkpoint
@@ -76,9 +77,10 @@ def pretrain(
 ) -> Pretrained:
     """Train the encoder's model in place on passages alone; a killed run goes on where it was.
 
-    `folder` is where the base model's first module lies, for its head; `work` keeps the checkpoint, `key` names model
-    and texts. `report` is told each row of the log, those of a checkpoint first. Weights that do not require a gradient
-    stay. Raises ModelError when there is nothing to train on, mlm has no mask token, or the loss is no longer a number.
+    `folder` is where the base model's first module lies, for its head; `work` keeps the checkpoint and the token ids
+    (`forget_ids` removes these), `key` names model and texts. `report` is told each row of the log, those of a
+    checkpoint first. Weights that do not require a gradient stay. Raises ModelError when there is nothing to train on,
+    mlm has no mask token, or the loss is no longer a number.
     """
     import torch
 
@@ -86,7 +88,8 @@ def pretrain(
     distinct = list(dict.fromkeys(passages))
     order = np.random.default_rng((seed, 21)).permutation(len(distinct))
     held = np.sort(order[: min(_MOST_HELD, math.ceil(_HELD * len(distinct)))])
-    store = encoder.tokens.store(distinct, encoder.prompts["passage"], settings.passage_tokens)
+    limit = settings.passage_tokens
+    store = encoder.tokens.store(distinct, encoder.prompts["passage"], limit, folder=work / FOLDER)
     steps = _plan(np.setdiff1d(order, held), store.lengths, settings, seed)
     if not steps:
         raise ModelError("there are too few passages to pre-train on", "set training.pretrain = none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fieldtune.config import Training
 from fieldtune.training.fixed import FixedVectors
@@ -33,3 +34,5 @@ class Recipe:
     """Whether the rows' scores are targets; else a positive is 1 and a negative 0."""
     fixed: Callable[[Pairs], FixedVectors] | None = None
     """Vectors of a guide or teacher for the texts of these pairs, for the losses that need them."""
+    states: Path | None = None
+    """The folder above those of several trainings' states, rounds or seeds; token ids are kept once for all."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.encoding import Encoder
+from fieldtune.encoding.token_files import FOLDER
 from fieldtune.encoding.tokens import TokenStore
 from fieldtune.training.checkpoint import State
 from fieldtune.training.devices.replicated import Replicated
 from fieldtune.training.devices.stepper import Stepper, make_stepper
+from fieldtune.training.devices.world import current
 from fieldtune.training.losses import Objective, make_objective
 from fieldtune.training.modes import set_up
 from fieldtune.training.pairs import Pairs
@@ -50,7 +52,8 @@ class Session:
 def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe, work: Path) -> Session:
     """Seed, freeze and tokenise; the encoder's model is set up for training, its weights are not changed.
 
-    `work` is the folder of the training's state.
+    `work` is the folder of the training's state, with the token ids of long texts in it unless the recipe says where
+    several trainings share them. The processes of one training map the file that the first one has written.
     """
     import torch
 
@@ -60,12 +63,17 @@ def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe, work: Path) -> 
     set_up(model, settings)
     fixed = None if recipe.fixed is None else recipe.fixed(pairs)
     objective = make_objective(recipe, fixed, encoder.dimension, model.device)
+    world = current()
+    kept = (recipe.states or work) / FOLDER
+    # On another machine, whose disk is not the first one's, nobody would remove the file.
+    elsewhere = world is not None and world.rank > 0 and not kept.is_dir()
+    folder = None if elsewhere else kept
     return Session(
         encoder,
         pairs,
         recipe,
-        tokens.store(pairs.queries, encoder.prompts["query"], settings.query_tokens),
-        tokens.store(pairs.passages, encoder.prompts["passage"], settings.passage_tokens),
+        tokens.store(pairs.queries, encoder.prompts["query"], settings.query_tokens, folder=folder),
+        tokens.store(pairs.passages, encoder.prompts["passage"], settings.passage_tokens, folder=folder),
         objective,
         make_stepper(encoder, recipe, objective, work),
     )

@@ -14,6 +14,7 @@ from fieldtune.config import Config, second_models
 from fieldtune.dataset import read_examples, training_rows
 from fieldtune.encoding import Encoder, corpus_vectors, settings_for
 from fieldtune.encoding.m3 import save_heads, token_size
+from fieldtune.encoding.token_files import forget_ids
 from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
@@ -138,7 +139,7 @@ def tune(
         taken: list[int] = []
 
         def train_one(number: int, folder: Path, word: str) -> Progressed:
-            seeded = replace(recipe, seed=recipe.seed + 1_000 * number)
+            seeded = replace(recipe, seed=recipe.seed + 1_000 * number, states=states)
             several = {"seed": number + 1} if settings.seeds > 1 else {}
             done = train_in_rounds(
                 encoder,
@@ -163,6 +164,8 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
+        for folder in (states, states / "pretrain"):  # not the pre-training that others share
+            forget_ids(folder)
         if m3 is not None:
             m3.take_out(encoder)
         tuned = finish(encoder, prepared)

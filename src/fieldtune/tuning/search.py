@@ -48,6 +48,7 @@ def search_settings(
     """
     from fieldtune.corpus import load_duplicates
     from fieldtune.encoding import Encoder
+    from fieldtune.encoding.token_files import forget_ids
     from fieldtune.pipeline import require_fit, run_pipeline
 
     if trials <= 0 and minutes <= 0:
@@ -75,6 +76,7 @@ def search_settings(
         if not space:
             raise ConfigError("nothing is left to search over", "fix fewer settings with --set")
         done = _all_trials(config, inputs, out, space, encoder.fingerprint, trials, minutes)
+        forget_ids(inputs.pretrained)
         best = max((one for one in done if one.state == "done"), key=lambda one: (one.dev or 0.0, -one.number))
         model = _folder(out, best.number) / "model"
         changed = {name: value for name, value in best.settings.items() if value != _own(space)[name]}
