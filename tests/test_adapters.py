@@ -408,7 +408,7 @@ def test_training_on_vectors_from_files_reports_its_log(
     sent: list[tuple[int, str]] = []
 
     @contextmanager
-    def tensorboard(folder: Path, config: Any) -> Any:
+    def tensorboard(folder: Path, config: Any, run: Any) -> Any:
         assert folder.name == "out"
         (folder / "training" / "tensorboard").mkdir(parents=True)
         yield lambda values, step: sent.extend((step, name) for name in values)

@@ -717,9 +717,9 @@ class Serving(Section):
     refresh_seconds: float = Field(2, gt=0)
     """How often the server looks whether the index was rebuilt."""
     adapters: dict[str, Annotated[str, Field(min_length=1)]] = {}
-    """Adapters served beside the index's model, such as {law = "runs/law", medicine = "runs/medicine"}: names for
-    clients, and folders of adapters, tuned models or runs. All stand on one base, which is in memory once: the index's
-    model, or the one that it was trained from (model.base)."""
+    """Adapters served beside the index's model: names for clients, such as law, and folders of adapters, tuned models
+    or runs. All stand on one base, which is in memory once: the index's model, or the one that it was trained from
+    (model.base)."""
     rerank: str = ""
     """A cross-encoder (hub id or folder) for /v1/rerank and for searches that ask for it; empty takes the index's."""
     answer_passages: int = Field(6, ge=1, le=50)

@@ -41,9 +41,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = Tokens._blocks
 
-    def counted(self: Tokens, texts: Any, prompt: str) -> Any:
+    def counted(self: Tokens, texts: Any, prompt: str, limit: int) -> Any:
         counts.append(len(texts))
-        return real(self, texts, prompt)
+        return real(self, texts, prompt, limit)
 
     monkeypatch.setattr(Tokens, "_blocks", counted)
     return counts
@@ -127,8 +127,8 @@ def test_a_killed_tokenising_leaves_no_file(
 ) -> None:
     real = Tokens._blocks
 
-    def dying(self: Tokens, texts: Any, prompt: str) -> Any:
-        for number, block in enumerate(real(self, texts, prompt)):
+    def dying(self: Tokens, texts: Any, prompt: str, limit: int) -> Any:
+        for number, block in enumerate(real(self, texts, prompt, limit)):
             if number:
                 raise KeyboardInterrupt
             yield block
@@ -154,8 +154,7 @@ def test_texts_without_any_token_have_a_file_too(tokens: Tokens, tmp_path: Path)
 
     bare = Tokenizer.from_str(tokens.serialized())
     bare.post_processor = None  # type: ignore[assignment]
-    none = Tokens.__new__(Tokens)
-    none.limit, none.pad, none._tokenizer = 8, 0, bare
+    none = Tokens(bare.to_str(), 8, 0)
     for _ in range(2):
         store = none.store([" " * 200, " " * 200], folder=tmp_path)
         assert len(store.ids) == 0 and store.lengths.tolist() == [0, 0]

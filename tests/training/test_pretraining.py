@@ -296,8 +296,8 @@ def test_passages_are_cut_as_in_training(masking_model: str, tmp_path: Path, mon
     widths = []
     real = Tokens.store
 
-    def store(self: Tokens, *arguments: object) -> TokenStore:
-        made = real(self, *arguments)  # type: ignore[arg-type]
+    def store(self: Tokens, *arguments: object, **named: object) -> TokenStore:
+        made = real(self, *arguments, **named)  # type: ignore[arg-type]
         widths.append(int(made.lengths.max()))
         return made
 

@@ -554,7 +554,7 @@ def test_a_tracker_has_the_rows_of_all_trainings_in_the_order_of_their_steps(
     config = make_config({
         "model": {"base": tiny_model}, "negatives": {"per_query": 2, "depth": 30, "rounds": 2},
         "training": {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 2, "precision": "fp32",
-                     "seeds": 2, "pretrain": "mlm", "base_share": "auto", "report_to": ["wandb"]},
+                     "seeds": 2, "pretrain": "tsdae", "base_share": "auto", "report_to": ["wandb"]},
     })  # fmt: skip
     encoder = Encoder.load(tiny_model, precision="fp32")
     build_dataset(config, load_beir(tiny_beir), {}, encoder, tmp_path / "data", tmp_path / "vectors")
