@@ -11,7 +11,7 @@ time of training and the peak memory of its process, or of the GPU. Ways that fo
 same for all methods. Each result is one line of --out, which a later call does not make again; rows are made once and
 kept in --work. The table is appended to benchmarks/RESULTS.md.
 
-A way is a name and the settings it changes; add yours to METHODS.
+A way is a name and the settings it changes, whatever --set says of them; add yours to METHODS.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
         settings["teacher"] = {"model": given.teacher}
     if method.needs == "vector_teacher":
         settings["training"] = {"vector_teacher": given.vector_teacher}
-    return make_config(merge(merge(settings, method.settings), parse_overrides(given.overrides)))
+    return make_config(merge(merge(settings, parse_overrides(given.overrides)), method.settings))
 
 
 @cache
