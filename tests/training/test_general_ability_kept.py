@@ -284,6 +284,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return kept_weights(Encoder.load(str(folder), precision="fp32").model)
 
 
+def test_the_weights_of_a_soup_are_counted_as_those_of_one_seed(
+    tiny_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    counts = [
+        stage(tiny_model, tiny_beir, tmp_path / str(seeds), seeds=seeds, freeze_layers=1, epochs=1).counts
+        for seeds in (1, 2)
+    ]
+    every = sum(weight.numel() for weight in Encoder.load(tiny_model).model.parameters())
+    assert counts[0]["trainable parameters"] == counts[1]["trainable parameters"] < every
+
+
 def test_weights_that_were_not_trained_stay(tiny_model: str) -> None:
     model = Encoder.load(tiny_model).model
     base = kept_weights(model)
