@@ -45,8 +45,8 @@ def build_corpus(config: Corpus, documents: Iterable[Document], count_tokens: Co
     """Cut documents into passages and write `output/corpus.jsonl` (BEIR) and `output/duplicates.jsonl`.
 
     `count_tokens` gives the tokens of each text, special tokens included if the model sees them; it is called with
-    thousands of texts at once. Documents are read once and let go, and passages wait in a file: a million of them take
-    some 0.6 GB of memory. Documents with `metadata["ready"]` become one
+    thousands of texts at once. Documents are read once and let go, and passages wait in a file: under
+    a kilobyte of each stays in memory. Documents with `metadata["ready"]` become one
     passage each under their own id and are kept even when duplicate, for labels may point at them.
     Raises InputError where no passage comes out.
     """
