@@ -18,6 +18,7 @@ from fieldtune.config import Config, load_config, make_config, merge, parse_over
 from fieldtune.encoding import Encoder, SingleEncoder
 from fieldtune.errors import BusyError, ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
+from fieldtune.index import Index
 from fieldtune.pipeline import NAMES, STAGES, outlook, run_pipeline
 from fieldtune.stages.record import learning_curve, recorded_config
 from fieldtune.stages.reindex import reindex
@@ -505,5 +506,10 @@ def test_a_base_with_code_of_its_own_is_tuned_measured_and_indexed_where_that_is
     changed = tmp_path / "corpus.jsonl"
     changed.write_text("".join((tiny_beir / "corpus.jsonl").read_text().splitlines(keepends=True)[:50]))
     assert reindex(trusting, [str(changed)], add=False).counts["passages"] == 50
-    with pytest.raises(ModelError):  # whoever gets the model decides anew
+    with pytest.raises(ModelError) as caught:  # whoever gets the model decides anew
         Encoder.load(str(tmp_path / "run" / "model"))
+    assert "FIELDTUNE_TRUST_REMOTE_CODE=1" in caught.value.hint
+    with pytest.raises(ModelError):
+        Index.open(tmp_path / "run").search("rent", k=3, mode="dense")
+    monkeypatch.setenv("FIELDTUNE_TRUST_REMOTE_CODE", "1")  # for search, serve, export and compare
+    assert len(Index.open(tmp_path / "run").search("rent", k=3, mode="dense")) == 3

@@ -268,7 +268,8 @@ class Model(Section):
     passage_prompt: str | None = None
     """Put before each passage; None keeps the model's own."""
     trust_remote_code: bool = False
-    """Run Python code that the model's folder brings along."""
+    """Run Python code that the model's folder brings along. For search, serve, export and others that take no
+    settings: FIELDTUNE_TRUST_REMOTE_CODE=1 in the environment."""
 
 
 class Lora(Section):

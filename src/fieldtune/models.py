@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from fieldtune.config import Model
 
+TRUST = "FIELDTUNE_TRUST_REMOTE_CODE"
+"""Of the environment: whether code that a model's folder brings along may run."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -94,7 +97,7 @@ def load_model(model: Model | str) -> SentenceTransformer:
                 found.path_or_id,
                 # Always written out: encode_query and encode_document, also after saving, then use just these.
                 prompts={"query": query, "document": passage},
-                trust_remote_code=settings.trust_remote_code or has_own_code_alone(found.folder),
+                trust_remote_code=settings.trust_remote_code or trusted() or has_own_code_alone(found.folder),
                 local_files_only=True,
             )
         except Exception as error:  # whatever a library or a model's own code raises on a folder that does not fit
@@ -102,6 +105,14 @@ def load_model(model: Model | str) -> SentenceTransformer:
     if settings.max_tokens:
         loaded.max_seq_length = settings.max_tokens
     return loaded
+
+
+def trusted() -> bool:
+    """Whether the environment allows code of model folders: for search, serve, export, which take no settings.
+
+    An index or adapter that came from elsewhere cannot allow it for itself.
+    """
+    return os.environ.get(TRUST, "") not in ("", "0")
 
 
 def require_length(settings: Model, found: ResolvedModel) -> None:
@@ -155,7 +166,10 @@ def _suggestion(name: str) -> str:
 
 def _load_hint(error: Exception) -> str:
     if "trust_remote_code" in str(error):
-        return "its code must be run to load it: set model.trust_remote_code = true if you trust it"
+        return (
+            "its code must be run to load it: if you trust it set model.trust_remote_code = true, or where a command "
+            f"takes no settings, {TRUST}=1 in the environment"
+        )
     return "check that plain SentenceTransformer(folder) loads it"
 
 

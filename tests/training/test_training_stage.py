@@ -159,6 +159,15 @@ def test_the_rows_decide_on_the_loss(wanted: str, rows: list[Example], kind: str
     assert choose(wanted, shape_of(make_pairs(rows), kind)) == chosen
 
 
+def test_replayed_rows_do_not_decide_on_the_loss() -> None:
+    """However many general rows without scores are replayed, a field's scored rows are trained by their scores."""
+    replayed = [Example(f"general {number}", (f"answer {number}",)) for number in range(5 * len(TAUGHT))]
+    pairs = make_pairs([*TAUGHT, *replayed])
+    own = len({row.query for row in TAUGHT})
+    assert choose("auto", shape_of(pairs, "cross-encoder")) == "mnrl"
+    assert choose("auto", shape_of(pairs, "cross-encoder", own)) == "kl"
+
+
 @pytest.mark.parametrize(
     ("loss", "rows", "kind", "lacks"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.adapter_folder import read_record
+from fieldtune.encoding import packed
 from fieldtune.encoding.feeding import all_of, in_blocks, tokenised
 from fieldtune.encoding.lane import aside
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
@@ -162,10 +163,8 @@ def embed(
     `side` chooses the way through a model that has one for queries and one for passages.
     """
     ids, mask = store.padded(rows, pad)
-    features = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
     route = {} if side is None else {"task": "query" if side == "query" else "document"}
-    output: torch.Tensor = model(features, **route)["sentence_embedding"]
-    return output
+    return packed.vectors(model, ids, mask, **route)
 
 
 def has_query_route(model: SentenceTransformer) -> bool:

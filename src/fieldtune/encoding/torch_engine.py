@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from fieldtune.encoding import packed
 from fieldtune.encoding.engine import Backend, Floats, Format, Ids, processors
 from fieldtune.encoding.threads import single_threaded
 
@@ -40,11 +41,7 @@ class TorchEngine:
     def forward(self, ids: Ids, mask: Ids) -> Floats:
         import torch
 
-        features = {
-            "input_ids": torch.from_numpy(ids).to(self.device),
-            "attention_mask": torch.from_numpy(mask).to(self.device),
-        }
         with torch.inference_mode():
-            output = self.model(features)["sentence_embedding"].float()
+            output = packed.vectors(self.model, torch.from_numpy(ids), torch.from_numpy(mask)).float()
             unit = torch.nn.functional.normalize(output, dim=-1)
         return cast(Floats, np.asarray(unit.cpu().numpy(), np.float32))

@@ -22,8 +22,12 @@ from fieldtune.training.teachers import guide_vectors, teacher_vectors
 from fieldtune.workspace import read_json
 
 
-def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vectors: Path) -> tuple[Recipe, list[str]]:
+def decide(
+    config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vectors: Path, own: int | None = None
+) -> tuple[Recipe, list[str]]:
     """The recipe for these rows and this base model, and what there is to say about it.
+
+    The first `own` queries are the field's, the others replayed; None: all are the field's.
 
     `examples` is the file of the rows, with teacher.json beside it where the dataset stage wrote it; a guide's or
     teacher's vectors are kept in `vectors`. Raises ConfigError for a loss that the rows do not fit, and for sizes
@@ -32,7 +36,7 @@ def decide(config: Config, pairs: Pairs, encoder: Encoder, examples: Path, vecto
     settings, notes = config.training, []
     require_sizes(settings, encoder.name, encoder.dimension)
     require_lengths(settings, encoder.name, encoder.tokens.limit if encoder.tokens else None)
-    shape = shape_of(pairs, scores_kind(examples, pairs))
+    shape = shape_of(pairs, scores_kind(examples, pairs), own)
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:

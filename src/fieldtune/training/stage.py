@@ -89,7 +89,8 @@ def tune(
         return with_near(made, made.passages, config.negatives.near_duplicate, config.seed)
 
     pairs, masked = paired([*rows, *replay.examples])
-    recipe, notes = decide(config, pairs, encoder, examples, vectors)
+    own = len({example.query for example in rows})
+    recipe, notes = decide(config, pairs, encoder, examples, vectors, own)
     require_replayed(replay, pairs, recipe)
     development = development_of(config, data, encoder, vectors)
     key = _key(config, encoder, pairs, recipe, development)
@@ -104,7 +105,7 @@ def tune(
             first = pretrain_first(config, encoder, data, development, states, report)
             pretrained_steps = first.steps
             key += f"-{first.key}"
-            recipe, notes = decide(config, pairs, encoder, examples, vectors)  # with the similarities of now
+            recipe, notes = decide(config, pairs, encoder, examples, vectors, own)  # with the similarities of now
             notes.append(first.note)
         notes += [*replay.notes, *made_notes]
         if masked:

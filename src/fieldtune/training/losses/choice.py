@@ -35,6 +35,8 @@ class Shape:
     """Queries with a hard negative."""
     scored: int
     """Queries with scores of two passages or more, by a teacher or given."""
+    mostly_scored: bool
+    """More than half of the field's own queries have such scores."""
     scores: int
     """Pairs with such a score."""
     lowest: float
@@ -51,17 +53,22 @@ class Shape:
         return said + f", {self.scores:,} scores from {self.lowest:g} to {self.highest:g} ({self.kind})"
 
 
-def shape_of(pairs: Pairs, kind: str) -> Shape:
-    """`kind` says what the scores in the rows are; those of the base model itself do not count."""
+def shape_of(pairs: Pairs, kind: str, own: int | None = None) -> Shape:
+    """`kind` says what the scores in the rows are; those of the base model itself do not count.
+
+    `own` of the queries, the first ones, are the field's; the others are replayed and do not decide the loss.
+    """
     counted = [] if kind == _BASE else [found for found in pairs.scores if found]
     positives = frozenset(pairs.positive.tolist())
     values = [score for found in counted for score in found.values()]
+    of_own = [] if kind == _BASE else pairs.scores[:own]
     return Shape(
         queries=len(pairs.queries),
         pairs=len(pairs),
         apart=any(not positives <= known for known in pairs.known),
         with_negatives=sum(len(rows) > 0 for rows in pairs.negatives),
         scored=sum(len(found) >= 2 for found in counted),
+        mostly_scored=sum(len(found) >= 2 for found in of_own) > len(pairs.scores[:own]) / 2,
         scores=len(values),
         lowest=min(values, default=0.0),
         highest=max(values, default=0.0),
@@ -96,7 +103,7 @@ def choose(wanted: str, shape: Shape) -> str:
     """
     if wanted == "auto":
         # Scores given with the labels may be a person's grades: a distribution over them is not meant.
-        taught = shape.kind in ("cross-encoder", "llm", "fused") and shape.scored > shape.queries / 2
+        taught = shape.kind in ("cross-encoder", "llm", "fused") and shape.mostly_scored
         loss = "kl" if taught else "mnrl"
     else:
         loss = "mnrl" if wanted == "cached" else wanted
