@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fieldtune.training.attention import products_backward
+from fieldtune.training import attention as ways
+from fieldtune.training.attention import plain_products
 
 attention = torch.nn.functional.scaled_dot_product_attention
 
@@ -27,37 +28,75 @@ def gradients(parts: list[torch.Tensor], out: torch.Tensor, gradient: torch.Tens
     return [found.double() for found in torch.autograd.grad(out, parts, gradient.to(out.dtype))]
 
 
-@pytest.mark.parametrize("length", [1, 7, 40])
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("scale", [None, 0.5])
-def test_in_full_precision_it_is_the_same(length: int, masked: bool, scale: float | None) -> None:
+def plainly(parts: list[torch.Tensor], mask: torch.Tensor | None, scale: float | None = None) -> torch.Tensor:
+    """Whatever the format: calls in 32 bits take torch's own way otherwise, and show best what is right."""
+    added = ways._added(mask, parts[0].dtype)
+    found: torch.Tensor = ways._step().apply(*parts, added, scale or parts[0].shape[-1] ** -0.5)
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 7, 40, 64])
+@pytest.mark.parametrize("masked", ["", "ends", "ends, not expanded", "each row", "each head"])
+@pytest.mark.parametrize("together", [1, 5_000, 1 << 19])
+@pytest.mark.parametrize("kept", [0, 256])
+def test_in_full_precision_it_is_the_same(
+    length: int, masked: str, together: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many heads are computed together, whatever the mask, weights kept or computed again."""
+    monkeypatch.setattr(ways, "_TOGETHER", together)
+    monkeypatch.setattr(ways, "_KEPT_TO", kept)
     parts, mask, gradient = inputs(length, torch.float32)
-    settings = {"attn_mask": mask if masked else None, "scale": scale}
-    right = attention(*parts, **settings)
-    with products_backward():
-        found = attention(*parts, **settings)
-    assert ours(found)
-    torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(gradients(parts, found, gradient), gradients(parts, right, gradient), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+    if masked == "ends, not expanded":
+        mask = mask.contiguous()
+    if masked in ("each row", "each head"):  # a window around each token; of each head another one
+        apart = (torch.arange(length)[:, None] - torch.arange(length)).abs()
+        widths = torch.arange(1, 5 if masked == "each head" else 2)[:, None, None]
+        mask = mask & (apart < 3 * widths)[None] | torch.eye(length, dtype=torch.bool)
+    given = mask if masked else None
+    for scale in (None, 0.5):
+        right = attention(*parts, attn_mask=given, scale=scale)
+        found = plainly(parts, given, scale)
+        assert ours(found)
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+        for mine, theirs in zip(gradients(parts, found, gradient), gradients(parts, right, gradient), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_numbers_to_add_are_a_mask_too() -> None:
+    parts, mask, _ = inputs(9, torch.float32)
+    numbers = torch.zeros(mask.shape).masked_fill_(~mask, -1e4)
+    torch.testing.assert_close(plainly(parts, numbers), attention(*parts, attn_mask=mask), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [12, 90, 300])
-def test_in_16_bits_it_is_as_near_to_the_truth_as_torchs_own(length: int) -> None:
+def test_in_16_bits_it_is_nearly_as_near_to_the_truth_as_torchs_own(length: int) -> None:
+    """Similarities are rounded to 16 bits here, and up to 16 in these texts: an error of up to 3% in a weight."""
     parts, mask, gradient = inputs(length, torch.bfloat16)
     exact = [part.detach().double().requires_grad_() for part in parts]
     truth = gradients(exact, attention(*exact, attn_mask=mask), gradient)
     own = gradients(parts, attention(*parts, attn_mask=mask), gradient)
-    with products_backward():
-        found = gradients(parts, attention(*parts, attn_mask=mask), gradient)
+    with plain_products():
+        out = attention(*parts, attn_mask=mask)
+        found = gradients(parts, out, gradient)
+    assert ours(out)
     for mine, theirs, right in zip(found, own, truth, strict=True):
-        assert (mine - right).norm() <= 2 * (theirs - right).norm() + 1e-3 * right.norm()
+        assert (mine - right).norm() <= 4 * (theirs - right).norm() + 1e-3 * right.norm()
         assert (mine - right).norm() <= 0.03 * right.norm()
+
+
+@pytest.mark.parametrize("length", [40, 300])
+def test_weights_computed_again_are_the_same_to_the_last_bit(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, mask, gradient = inputs(length, torch.bfloat16)
+    found = []
+    for kept in (0, 1_000):
+        monkeypatch.setattr(ways, "_KEPT_TO", kept)
+        found.append(gradients(parts, plainly(parts, mask), gradient))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_under_autocast_it_computes_in_16_bits() -> None:
     parts, mask, _ = inputs(9, torch.float32)
-    with products_backward(), torch.autocast("cpu", torch.bfloat16):
+    with plain_products(), torch.autocast("cpu", torch.bfloat16):
         found = attention(*parts, attn_mask=mask)
     assert found.dtype == torch.bfloat16
     assert torch.autograd.grad(found.float().sum(), parts)[0].dtype == torch.float32
@@ -69,7 +108,7 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
     torch.manual_seed(3)
     right = attention(*parts, **settings)
     torch.manual_seed(3)
-    with products_backward():
+    with plain_products():
         found = attention(*parts, **settings)
     assert torch.equal(found, right)
     assert (
@@ -79,17 +118,21 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
         torch.testing.assert_close(mine, theirs)
 
 
-def test_without_gradients_and_outside_nothing_changes() -> None:
-    parts, mask, _ = inputs(11, torch.float32)
-    with products_backward(), torch.no_grad():
-        assert attention(*parts, attn_mask=mask).grad_fn is None
+def test_without_gradients_in_32_bits_and_outside_nothing_changes() -> None:
+    parts, mask, _ = inputs(11, torch.bfloat16)
+    with plain_products():
+        with torch.no_grad():
+            assert attention(*parts, attn_mask=mask).grad_fn is None
+        assert ours(attention(*parts, attn_mask=mask))
+        assert not ours(attention(*(part.float() for part in parts), attn_mask=mask))
     assert not ours(attention(*parts, attn_mask=mask))
 
 
 def test_a_text_of_padding_alone_gives_numbers() -> None:
-    parts, mask, gradient = inputs(8, torch.float32)
+    parts, mask, gradient = inputs(8, torch.bfloat16)
     mask = mask.clone()
     mask[2] = False
-    with products_backward():
+    with plain_products():
         found = attention(*parts, attn_mask=mask)
+    assert ours(found)
     assert all(torch.isfinite(part).all() for part in gradients(parts, found, gradient))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fieldtune.encoding.encoder import Encoder, embed
 from fieldtune.encoding.precision import autocast
 from fieldtune.encoding.tokens import TokenStore, budgeted
-from fieldtune.training.attention import products_backward
+from fieldtune.training.attention import plain_products
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 _BUDGET = {"cpu": 1_024, "cuda": 131_072}
 # With a gradient cache the activations of one pass are all there is in memory at a time.
 _CACHED_BUDGET = {"cpu": 1_024, "cuda": 32_768}
-# Where, in tokens, which attention is fastest forward and backward on a processor: plain products below, then the fused
-# kernel forward and products backward, and the fused kernel alone beyond. The fused kernel's own backward pass took 2.4
-# times the time of products at 64 tokens, 1.3 times at 256, and less at 1,024. A whole step of MiniLM became 1.23 times
-# as fast at 145 tokens and 1.17 times at 254.
-_PRODUCTS_TO, _FUSED_FROM = 96, 400
 
 
 def embed_rows(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -52,19 +47,12 @@ def sub_batches(
 def embed_part(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> torch.Tensor:
     """One forward pass in the encoder's precision, float32 out."""
     assert encoder.tokens is not None  # the training stage has checked
-    with autocast(encoder.precision, encoder.device), attention_for(encoder, int(store.lengths[rows].max())):
+    with autocast(encoder.precision, encoder.device), attention_for(encoder):
         return embed(encoder.model, store, rows, encoder.tokens.pad).float()
 
 
-def attention_for(encoder: Encoder, tokens: int) -> AbstractContextManager[Any]:
-    """The attention kernel that is fastest forward and backward for texts of this length."""
+def attention_for(encoder: Encoder) -> AbstractContextManager[Any]:
+    """The attention kernel that is fastest forward and backward on the encoder's device."""
     # Layers computed a second time in the backward pass must take the kernel that they took in the forward pass.
     again = getattr(encoder.model.transformers_model, "is_activation_checkpointing", False)
-    if again or not encoder.device.startswith("cpu") or tokens >= _FUSED_FROM:
-        return nullcontext()
-    if tokens >= _PRODUCTS_TO:
-        return products_backward()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    kernel: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
-    return kernel
+    return nullcontext() if again or not encoder.device.startswith("cpu") else plain_products()

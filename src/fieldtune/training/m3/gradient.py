@@ -134,7 +134,7 @@ class _Kept:
 
 def _batch_signals(encoder: Encoder, heads: ModuleDict, store: TokenStore, rows: NDArray[np.int64]) -> Signals:
     """Of one sub-batch, with the attention kernel that training takes."""
-    with attention_for(encoder, int(store.lengths[rows].max())):
+    with attention_for(encoder):
         return signals_of(encoder, heads, store, rows)
 
 
