@@ -139,13 +139,15 @@ def runnable(given: argparse.Namespace) -> list[str]:
 def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
     method = METHODS[name]
     settings: dict[str, Any] = {"seed": seed, "model": {"base": given.model}, "split": {"keep_given": True}}
+    settings["evaluation"] = {"general": False}  # time and memory are those of training alone
     if method.settings.get("training", {}).get("freeze_layers") == HALF:
         method = replace(method, settings={"training": {"freeze_layers": layers_of(given.model) // 2}})
     if method.needs == "teacher":
         settings["teacher"] = {"model": given.teacher}
     if method.needs == "vector_teacher":
         settings["training"] = {"vector_teacher": given.vector_teacher}
-    return make_config(merge(merge(settings, parse_overrides(given.overrides)), method.settings))
+    own = merge(merge(settings, parse_overrides(given.overrides)), method.settings)
+    return make_config(merge(own, {"training": {"share_curve": False}}))
 
 
 @cache
@@ -222,6 +224,8 @@ def run_one(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
                 "memory": round(peak_memory(), 2),
                 "notes": list(result.notes),
             }
+        # As it was saved: a query layer is a part of the saved model and not of the one that it was fitted on.
+        encoder = Encoder.load(str(work / "model"), precision=config.training.precision)
     for split in ("dev", "test"):
         if data.qrels.get(split):
             ranking = model_ranking(encoder, data, split, work / "vectors", label=name)
