@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import pytest
 import torch
 
 from fieldtune.training import attention as ways
-from fieldtune.training.attention import plain_products
+from fieldtune.training.processor import _mode
 
 attention = torch.nn.functional.scaled_dot_product_attention
+
+
+def fast() -> AbstractContextManager[Any]:
+    mode: AbstractContextManager[Any] = _mode()(True)
+    return mode
 
 
 def inputs(length: int, dtype: torch.dtype, seed: int = 1) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
@@ -75,7 +83,7 @@ def test_in_16_bits_it_is_nearly_as_near_to_the_truth_as_torchs_own(length: int)
     exact = [part.detach().double().requires_grad_() for part in parts]
     truth = gradients(exact, attention(*exact, attn_mask=mask), gradient)
     own = gradients(parts, attention(*parts, attn_mask=mask), gradient)
-    with plain_products():
+    with fast():
         out = attention(*parts, attn_mask=mask)
         found = gradients(parts, out, gradient)
     assert ours(out)
@@ -96,7 +104,7 @@ def test_weights_computed_again_are_the_same_to_the_last_bit(length: int, monkey
 
 def test_under_autocast_it_computes_in_16_bits() -> None:
     parts, mask, _ = inputs(9, torch.float32)
-    with plain_products(), torch.autocast("cpu", torch.bfloat16):
+    with fast(), torch.autocast("cpu", torch.bfloat16):
         found = attention(*parts, attn_mask=mask)
     assert found.dtype == torch.bfloat16
     assert torch.autograd.grad(found.float().sum(), parts)[0].dtype == torch.float32
@@ -108,7 +116,7 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
     torch.manual_seed(3)
     right = attention(*parts, **settings)
     torch.manual_seed(3)
-    with plain_products():
+    with fast():
         found = attention(*parts, **settings)
     assert torch.equal(found, right)
     assert (
@@ -120,7 +128,7 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
 
 def test_without_gradients_in_32_bits_and_outside_nothing_changes() -> None:
     parts, mask, _ = inputs(11, torch.bfloat16)
-    with plain_products():
+    with fast():
         with torch.no_grad():
             assert attention(*parts, attn_mask=mask).grad_fn is None
         assert ours(attention(*parts, attn_mask=mask))
@@ -132,7 +140,7 @@ def test_a_text_of_padding_alone_gives_numbers() -> None:
     parts, mask, gradient = inputs(8, torch.bfloat16)
     mask = mask.clone()
     mask[2] = False
-    with plain_products():
+    with fast():
         found = attention(*parts, attn_mask=mask)
     assert ours(found)
     assert all(torch.isfinite(part).all() for part in gradients(parts, found, gradient))

@@ -15,8 +15,7 @@ exact ones of the same inputs, those of the fused kernel 0.5 to 1%.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -31,35 +30,21 @@ _WHOLE = 32  # places in a row are a multiple of this: what is left of a softmax
 _KEPT_TO = 256
 
 
-def plain_products() -> AbstractContextManager[Any]:
-    """Within it, scaled_dot_product_attention of texts that learn is computed by plain matrix products in 16 bits.
+def attend(args: Sequence[Any], settings: dict[str, Any]) -> torch.Tensor | None:
+    """What scaled_dot_product_attention(*args, **settings) gives, for texts that learn, in 16 bits.
 
-    Calls in 32 bits, with dropout, a causal mask, grouped heads or without gradients take torch's own way.
+    None for calls that take torch's own way: in 32 bits, with dropout, a causal mask, grouped heads, without gradients.
     """
-    mode: AbstractContextManager[Any] = _mode()()
-    return mode
-
-
-@cache
-def _mode() -> Any:
-    """The class, made when torch is there."""
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    attention = torch.nn.functional.scaled_dot_product_attention
-    step = _step()
-
-    class PlainProducts(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if func is attention and len(args) == 3 and _fits(args[0], args[1], kwargs):
-                query, key, value = _of_one_kind(*args)
-                if query.dtype != torch.float32:
-                    mask, scale = _added(kwargs.get("attn_mask"), query.dtype), kwargs.get("scale")
-                    return step.apply(query, key, value, mask, scale or query.shape[-1] ** -0.5)
-            return func(*args, **kwargs)
-
-    return PlainProducts
+    if len(args) != 3 or not _fits(args[0], args[1], settings):
+        return None
+    query, key, value = _of_one_kind(*args)
+    if query.dtype == torch.float32:
+        return None
+    mask, scale = _added(settings.get("attn_mask"), query.dtype), settings.get("scale")
+    found: torch.Tensor = _step().apply(query, key, value, mask, scale or query.shape[-1] ** -0.5)
+    return found
 
 
 def _fits(query: torch.Tensor, key: torch.Tensor, settings: dict[str, Any]) -> bool:

@@ -1,9 +1,8 @@
-"""Vectors of a batch with gradients: sub-batches of like length, the attention kernel that suits them."""
+"""Vectors of a batch with gradients: sub-batches of like length, in the ways that suit the device."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from fieldtune.encoding.encoder import Encoder, embed
 from fieldtune.encoding.precision import autocast
 from fieldtune.encoding.tokens import TokenStore, budgeted
-from fieldtune.training.attention import plain_products
+from fieldtune.training.processor import fast_passes
 
 if TYPE_CHECKING:
     import torch
@@ -47,12 +46,5 @@ def sub_batches(
 def embed_part(encoder: Encoder, store: TokenStore, rows: NDArray[np.int64]) -> torch.Tensor:
     """One forward pass in the encoder's precision, float32 out."""
     assert encoder.tokens is not None  # the training stage has checked
-    with autocast(encoder.precision, encoder.device), attention_for(encoder):
+    with autocast(encoder.precision, encoder.device), fast_passes(encoder):
         return embed(encoder.model, store, rows, encoder.tokens.pad).float()
-
-
-def attention_for(encoder: Encoder) -> AbstractContextManager[Any]:
-    """The attention kernel that is fastest forward and backward on the encoder's device."""
-    # Layers computed a second time in the backward pass must take the kernel that they took in the forward pass.
-    again = getattr(encoder.model.transformers_model, "is_activation_checkpointing", False)
-    return nullcontext() if again or not encoder.device.startswith("cpu") else plain_products()

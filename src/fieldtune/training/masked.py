@@ -12,8 +12,8 @@ from fieldtune.encoding import Encoder
 from fieldtune.encoding.precision import autocast
 from fieldtune.encoding.tokens import TokenStore
 from fieldtune.errors import ModelError
-from fieldtune.training.forward import attention_for
 from fieldtune.training.masked_head import masked_head
+from fieldtune.training.processor import fast_passes
 from fieldtune.training.tokens_to_find import Task, find_loss, special_tokens
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def masked_task(encoder: Encoder, folder: Path, store: TokenStore, share: float)
         free = attention.numpy().astype(np.bool_) & ~np.isin(ids.numpy(), special)
         hidden, chosen = hide_tokens(ids.numpy(), free, share, mark, words, rng)
         places = torch.from_numpy(chosen)
-        with autocast(encoder.precision, encoder.device), attention_for(encoder):
+        with autocast(encoder.precision, encoder.device), fast_passes(encoder):
             output = inner(
                 input_ids=torch.from_numpy(hidden).to(model.device), attention_mask=attention.to(model.device)
             )

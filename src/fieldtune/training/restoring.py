@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.precision import autocast
 from fieldtune.encoding.tokens import TokenStore
-from fieldtune.training.forward import attention_for
+from fieldtune.training.processor import fast_passes
 from fieldtune.training.tokens_to_find import Task, find_loss, special_tokens
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def restoring_task(encoder: Encoder, store: TokenStore, share: float) -> Task:
         ids, attention = (part.to(model.device) for part in cut.padded(np.arange(len(left)), pad))
         full, there = (part.to(model.device) for part in store.padded(rows, pad))
         known = there[:, 1:].bool()
-        with autocast(encoder.precision, encoder.device), attention_for(encoder):
+        with autocast(encoder.precision, encoder.device), fast_passes(encoder):
             vectors = model({"input_ids": ids, "attention_mask": attention})["sentence_embedding"]
             states = decoder(full[:, :-1], vectors)
             return find_loss(states[known], full[:, 1:][known], decoder.output, len(words), rng)

@@ -14,9 +14,10 @@ from fieldtune.encoding.m3 import Signals, joined, signals_of, token_counts, tok
 from fieldtune.encoding.tokens import TokenStore
 from fieldtune.training.batches import Batch
 from fieldtune.training.devices.passes import ALONE, Passes
-from fieldtune.training.forward import attention_for, sub_batches
+from fieldtune.training.forward import sub_batches
 from fieldtune.training.losses.targets import to_targets
 from fieldtune.training.m3.objective import M3Objective
+from fieldtune.training.processor import fast_passes
 from fieldtune.training.step import RandomState, own_parts, scaled
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Kept:
 
 def _batch_signals(encoder: Encoder, heads: ModuleDict, store: TokenStore, rows: NDArray[np.int64]) -> Signals:
     """Of one sub-batch, with the attention kernel that training takes."""
-    with attention_for(encoder):
+    with fast_passes(encoder):
         return signals_of(encoder, heads, store, rows)
 
 
