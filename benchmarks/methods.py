@@ -79,6 +79,7 @@ METHODS: dict[str, Method] = {
     "cosent": loss("cosent"),
     "margin-mse": loss("margin_mse", "teacher"),
     "kl": loss("kl", "teacher"),
+    "kl-embedder": loss("kl", "vector_teacher"),
     "kl-fused": Method({"teacher": {"model": "fused"}, "training": {"loss": "kl"}}),
     "kl-fused-half": Method({"teacher": {"model": "fused"}, "training": {"loss": "kl", "contrastive_share": 0.5}}),
     "margin-mse-fused": Method({"teacher": {"model": "fused"}, "training": {"loss": "margin_mse"}}),
@@ -113,7 +114,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=0, help="queries of dev and of test; 0: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[13])
     parser.add_argument("--teacher", default="", help="cross-encoder for margin-mse and kl, or llm")
-    parser.add_argument("--vector-teacher", default="", help="larger embedding model for vectors")
+    parser.add_argument("--vector-teacher", default="", help="larger embedding model for vectors and kl-embedder")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "fieldtune-methods")
     parser.add_argument("--out", type=Path, help="a line per result; methods.jsonl in --work if not given")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -144,10 +145,15 @@ def config_of(given: argparse.Namespace, name: str, seed: int) -> Config:
         method = replace(method, settings={"training": {"freeze_layers": layers_of(given.model) // 2}})
     if method.needs == "teacher":
         settings["teacher"] = {"model": given.teacher}
-    if method.needs == "vector_teacher":
-        settings["training"] = {"vector_teacher": given.vector_teacher}
+    if method.needs == "vector_teacher":  # its vectors are followed, or its cosines
+        section, key = ("training", "vector_teacher") if of_vectors(method) else ("teacher", "model")
+        settings[section] = {key: given.vector_teacher}
     own = merge(merge(settings, parse_overrides(given.overrides)), method.settings)
     return make_config(merge(own, {"training": {"share_curve": False}}))
+
+
+def of_vectors(method: Method) -> bool:
+    return bool(method.settings["training"]["loss"] == "vectors")
 
 
 @cache

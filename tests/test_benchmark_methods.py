@@ -49,7 +49,8 @@ def test_every_method_is_a_config_of_its_own(
     assert given.methods == list(benchmark.METHODS)
     made: dict[str, Config] = {name: benchmark.config_of(given, name, 7) for name in given.methods}
     assert made["kl"].teacher.model == "t" and made["mnrl"].teacher.model == ""
-    assert made["vectors"].training.vector_teacher == "v"
+    assert made["vectors"].training.vector_teacher == "v" and made["vectors"].teacher.model == ""
+    assert made["kl-embedder"].teacher.model == "v" and made["kl-embedder"].training.vector_teacher == ""
     assert made["cached-256"].training.epochs == 1
     assert made["lower-half-frozen"].training.freeze_layers == 1  # of the tiny model's two
     assert made["lora"].training.learning_rate > made["mnrl"].training.learning_rate
@@ -58,7 +59,7 @@ def test_every_method_is_a_config_of_its_own(
     fewer = benchmark.arguments([*words(data, tiny_model, tmp_path), "--passages", "50"])
     assert benchmark.key_of(fewer, "mnrl", 7) != benchmark.key_of(given, "mnrl", 7)
     without = benchmark.arguments(words(data, "m", tmp_path))
-    assert not {"kl", "margin-mse", "vectors"} & set(without.methods)
+    assert not {"kl", "margin-mse", "vectors", "kl-embedder"} & set(without.methods)
 
 
 def test_a_smaller_set_keeps_every_labelled_passage(benchmark: ModuleType, data: Path) -> None:

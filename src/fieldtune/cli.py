@@ -204,7 +204,9 @@ def mine(
     model: Annotated[str, typer.Option(help="Hub id, folder or builtin:NAME.")] = "builtin:all-MiniLM-L6-v2",
     candidates: Annotated[str, typer.Option(help="Where they come from: model, bm25 or fused.")] = "",
     check: Annotated[str, typer.Option(help="A cross-encoder, or llm, that looks for answers among them.")] = "",
-    teacher: Annotated[str, typer.Option(help="A cross-encoder, or llm, whose scores are stored.")] = "",
+    teacher: Annotated[
+        str, typer.Option(help="A cross-encoder, a larger embedding model, fused or llm: its scores are stored.")
+    ] = "",
     set_: Set = None,
 ) -> None:
     """Mine hard negatives for a BEIR folder's train split from a model's own mistakes; check and score them."""

@@ -231,8 +231,9 @@ class Teacher(Section):
     """A stronger scorer, whose scores of positives and other passages are stored with the training data."""
 
     model: str = ""
-    """A cross-encoder (hub id or folder), "llm" for the endpoint under llm, or "fused" for BM25 and the base model
-    together, which needs no second model; empty: none."""
+    """A cross-encoder (hub id or folder), a larger embedding model (hub id, folder or builtin:NAME) whose cosines are
+    the scores, "llm" for the endpoint under llm, or "fused" for BM25 and the base model together, which needs no second
+    model; empty: none."""
     word_share: float = Field(0.5, ge=0, le=1)
     """Of BM25 in the scores of fused; the rest is the base model's cosine."""
     ranks: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50, 200)
@@ -241,7 +242,8 @@ class Teacher(Section):
     per_band: int = Field(2, ge=0)
     """Passages drawn from each band per query, beside positives and hard negatives."""
     max_tokens: int = Field(0, ge=0)
-    """Longest query and passage together, in tokens; 0 keeps the cross-encoder's own limit."""
+    """Longest query and passage together, in tokens, or of an embedding model each of them; 0 keeps the model's own
+    limit."""
     activation: Literal["none", "sigmoid"] = "none"
     """none keeps a cross-encoder's logits; sigmoid brings them between 0 and 1."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -396,7 +398,8 @@ class Training(Section):
     student_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Cosines are divided by this in kl and margin_mse; auto: 1/scale."""
     teacher_temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query."""
+    """A teacher's scores are divided by this in kl and margin_mse; auto: half the spread of its scores for a query, or
+    of an embedding model the temperature that fits its cosines between unrelated texts, as scale does for the base."""
     contrastive_share: float = Field(0.1, ge=0, lt=1)
     """Share of the in-batch loss in kl, margin_mse and vectors. In kl and margin_mse it is all of the loss for queries
     without scores, such as those of replay; in vectors it alone trains the sizes of matryoshka."""

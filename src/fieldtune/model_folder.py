@@ -88,6 +88,16 @@ def has_own_code_alone(folder: Path) -> bool:
     return not any("auto_map" in path.read_text("utf-8", "replace") for path in folder.rglob("*config*.json"))
 
 
+def is_embedding_model(folder: Path) -> bool:
+    """Whether the folder says that it makes vectors of texts: modules.json, and not those of a reranker or a sparse
+    encoder. The weights of a transformer alone say nothing of a vector."""
+    if not (folder / "modules.json").exists():
+        return False
+    path = folder / "config_sentence_transformers.json"
+    kind = _read(path).get("model_type") if path.exists() else None
+    return kind in (None, "SentenceTransformer")  # models saved by older versions do not say
+
+
 def saved_prompts(folder: Path) -> tuple[str, str]:
     path = folder / "config_sentence_transformers.json"
     prompts = _read(path).get("prompts") if path.exists() else None

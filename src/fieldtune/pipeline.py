@@ -126,6 +126,7 @@ def _release_memory() -> None:
 def require_fit(config: Config, *, trains: bool = True) -> None:
     """Raise a FieldtuneError, before any work, for settings that contradict each other, or ask for more than the base
     model or this machine has; without `trains` the machine need not be able to train."""
+    from fieldtune.dataset.embedder import require_embedder
     from fieldtune.encoding.engine import require
     from fieldtune.encoding.exported import require_export
     from fieldtune.training.fit import require_training
@@ -137,6 +138,7 @@ def require_fit(config: Config, *, trains: bool = True) -> None:
     model = resolve_model(config.model.base)
     require_training(config, model, here=trains)
     require_length(config.model, model)
+    require_embedder(config)
 
 
 def _position(name: str, default: int) -> int:

@@ -67,6 +67,7 @@ def compare(together: Path, model: str, work: Path, name: str, training: dict[st
     loss, alone = two.gradient(model, training, work)
     largest = max(float(part.abs().max()) for part in alone.values())
     assert largest > 1e-3
+    assert ("of the loss: weight" in alone) == (training.get("projection") == "learned")
     for rank in (0, 1):
         found_loss, found = torch.load(together / f"{name}-{rank}.pt")
         if not training.get("anchor"):  # whose value the first process alone knows

@@ -155,6 +155,50 @@ def test_lengths_apart_for_queries_and_passages(
     assert any("40 of 40 query texts fill the 5 tokens" in note for note in state.notes)
 
 
+@pytest.fixture
+def long_model(tiny_model: str, tmp_path: Path) -> str:
+    """A random model with 2,112 positions."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig.from_pretrained(tiny_model, max_position_embeddings=2112, num_hidden_layers=1)
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "encoder")
+    parts = [Transformer(str(tmp_path / "encoder"), max_seq_length=2112), Pooling(32, "mean"), Normalize()]
+    SentenceTransformer(modules=parts, device="cpu").save(str(tmp_path / "long"))
+    return str(tmp_path / "long")
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_cache": True}, {"gradient_checkpointing": True}])
+def test_queries_of_512_and_passages_of_2048_tokens_train(
+    long_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    rows = [
+        Example(f"what {n} " + "rent " * 700, (f"article {n} " + "lease " * 2500,), (f"{n} " + "fever " * 2100,))
+        for n in range(3)
+    ]
+    seen: dict[str, list[int]] = {}
+    real = loop.add_gradient
+
+    def looked(encoder: Encoder, batch: Any, queries: Any, passages: Any, *rest: Any, **named: Any) -> float:
+        seen.update(queries=queries.lengths.tolist(), passages=passages.lengths[batch.passages].tolist())
+        return real(encoder, batch, queries, passages, *rest, **named)
+
+    monkeypatch.setattr(loop, "add_gradient", looked)
+    encoder = Encoder.load(long_model, precision="fp32")
+    before = weights(encoder)
+    long = {"query_tokens": 512, "passage_tokens": 2048, "weight_decay": 0.0, "epochs": 1}
+    state = train(encoder, make_pairs(rows), recipe(**long, **changes), None, tmp_path / "work", "k")
+    assert state.step == 1 and np.isfinite(state.log[-1]["loss"])
+    assert seen == {"queries": [512] * 3, "passages": [2048] * 6}
+    (name,) = [name for name in before if name.endswith("position_embeddings.weight")]
+    moved = (weights(encoder)[name] - before[name]).abs().amax(dim=1) > 0
+    assert moved[:2048].all() and not moved[2048:].any()  # read to the last token, and no further
+    assert any("3 of 3 query texts fill the 512 tokens" in note for note in state.notes)
+
+
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(ModelError, match="needs a GPU"):
         resolve_precision("fp16", "cpu")

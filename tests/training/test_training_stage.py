@@ -146,6 +146,7 @@ TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
         ("auto", HARD, "none", "mnrl"),
         ("auto", TAUGHT, "cross-encoder", "kl"),
         ("auto", TAUGHT, "llm", "kl"),
+        ("auto", TAUGHT, "embedder", "kl"),
         ("auto", TAUGHT, "cosine of the base model", "mnrl"),
         ("auto", TAUGHT, "given with the labels", "mnrl"),
         ("cached", BARE, "none", "mnrl"),

@@ -23,10 +23,11 @@ from fieldtune.training.development import Development
 from fieldtune.training.devices.follow import follow
 from fieldtune.training.devices.orders import End, assign, tell
 from fieldtune.training.devices.world import current, join
+from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.loop import Hooks, train
 from fieldtune.training.m3.fitting import put_in
 from fieldtune.training.m3.hooks import with_m3
-from fieldtune.training.pairs import make_pairs
+from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.session import open_session
 from fieldtune.types import Example
@@ -60,6 +61,7 @@ def settings(**training: Any) -> dict[str, Any]:
 
 
 M3 = {"train": "both", "size": 16, "self_distillation_from": 0}
+LEARNED = {"loss": "vectors", "projection": "learned", "vector_teacher": "t", "contrastive_share": 0.1}
 CASES: dict[str, dict[str, Any]] = {
     "mnrl": {},
     "one text for a process": {"batch_size": 2},
@@ -70,6 +72,11 @@ CASES: dict[str, dict[str, Any]] = {
     "gte": {"loss": "gte"},
     "kl": {"loss": "kl"},
     "triplet": {"loss": "triplet"},
+    "cosent": {"loss": "cosent"},
+    "guided": {"loss": "guided"},
+    "guided, cached": {"loss": "guided", "gradient_cache": True},
+    "learned projection": LEARNED,
+    "learned projection, cached": LEARNED | {"gradient_cache": True},
     "lora": {"method": "lora", "lora": {"rank": 4}},
     "anchor": {"anchor": 1.0},
     "m3": {"m3": M3},
@@ -82,6 +89,7 @@ CUT: dict[str, dict[str, Any]] = {
     "fsdp, one text for a process": {"fsdp": True, "batch_size": 2},
     "fsdp, lora": {"fsdp": True, "method": "lora", "lora": {"rank": 4}},
     "fsdp, m3": {"fsdp": True, "m3": M3},
+    "fsdp, learned projection": {"fsdp": True, **LEARNED},
     "deepspeed 1": {"deepspeed": ZERO.format(1)},
     "deepspeed 2, accumulated": {"deepspeed": ZERO.format(2), "batch_size": 11, "accumulate": 2},
     "deepspeed 3": {"deepspeed": ZERO.format(3)},
@@ -103,7 +111,25 @@ def config_of(model: str, training: dict[str, Any]) -> Config:
 def recipe_of(config: Config) -> Recipe:
     chosen = config.training
     loss = "mnrl" if chosen.loss == "auto" else chosen.loss
-    return Recipe(chosen, 20.0, (32, 16), 5, loss=loss, cached=chosen.gradient_cache)
+    return Recipe(
+        chosen,
+        20.0,
+        (32, 16),
+        5,
+        loss=loss,
+        cached=chosen.gradient_cache,
+        uses_scores=loss == "cosent",
+        fixed=second_vectors if loss in ("guided", "vectors") else None,
+    )
+
+
+def second_vectors(pairs: Pairs) -> FixedVectors:
+    """As a second model's, of another size: those of a query's positive are the nearest for some, not for others."""
+    rng = np.random.default_rng(11)
+    queries, passages = (rng.normal(size=(len(texts), 48)) for texts in (pairs.queries, pairs.passages))
+    queries[pairs.query[::2]] += passages[pairs.positive[::2]]
+    unit = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (queries, passages))
+    return FixedVectors(*(side.astype(np.float32) for side in unit))
 
 
 def made(model: str, training: dict[str, Any]) -> tuple[Config, Encoder, Recipe, Hooks]:
@@ -134,6 +160,10 @@ def gradient(model: str, training: dict[str, Any], work: Path) -> tuple[float, d
     found: dict[str, torch.Tensor] = {}
 
     def look(*_: Any, **__: Any) -> None:
+        if session.objective.module is not None:
+            for name, weight in session.objective.module.named_parameters():
+                assert weight.grad is not None
+                found[f"of the loss: {name}"] = weight.grad.clone().view(-1)
         for name, weight in stepper.encoder.model.named_parameters():
             if stepper.__class__.__name__ == "Deep":
                 from deepspeed.utils import safe_get_full_grad

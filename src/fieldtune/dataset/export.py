@@ -25,7 +25,7 @@ _COLUMNS = {
     "triplets": "`anchor`, `positive`, `negative`, and where the rows are scored `score`: the two texts' scores",
     "tuples": "`anchor`, `positive`, `negative_1` and on, and where the rows are scored `score`: each text's, in order",
 }
-_TEACHERS = ("cross-encoder", "llm", "given with the labels")
+_TEACHERS = ("cross-encoder", "llm", "embedder", "given with the labels")
 
 
 def export_dataset(folder: Path, to: str, out: Path, *, negatives: int = 0) -> Result:

@@ -11,6 +11,7 @@ from fieldtune.beir import RetrievalData
 from fieldtune.config import Config
 from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.check import check_negatives
+from fieldtune.dataset.embedder import is_embedder, open_embedder, require_embedder
 from fieldtune.dataset.fused_teacher import NAME as FUSED
 from fieldtune.dataset.fused_teacher import fused_scores, labels_first
 from fieldtune.dataset.known import Known, known_rows
@@ -18,7 +19,17 @@ from fieldtune.dataset.mining import Mined, mine, nothing_mined
 from fieldtune.dataset.sampling import sample_bands
 from fieldtune.dataset.scorers import Pair, open_scorer
 from fieldtune.dataset.scoring import score_pairs
-from fieldtune.dataset.teacher import BASE, GIVEN, GRADED, NONE, given_scores, teach, without_teacher
+from fieldtune.dataset.teacher import (
+    BASE,
+    GIVEN,
+    GRADED,
+    NONE,
+    Taught,
+    given_scores,
+    teach,
+    teach_cosines,
+    without_teacher,
+)
 from fieldtune.encoding import Encoder, cached_vectors, corpus_vectors, settings_for
 from fieldtune.llm.answers import ANSWERS
 from fieldtune.types import Example, Passage, Query
@@ -58,6 +69,7 @@ def training_rows(
     known = known_rows(data, duplicates)
     settings = config.negatives
     fused = config.teacher.model == FUSED
+    require_embedder(config)
     notes: list[str] = []
     counts: dict[str, int | float] = {}
     details: dict[str, Any] = {}
@@ -103,15 +115,7 @@ def training_rows(
     record = without_teacher(kind, examples, encoder.name)
     dropped = {f"negative candidate: {reason}": count for reason, count in mined.skipped.items()}
     if config.teacher.model and not fused:
-        teacher = open_scorer(
-            config.teacher.model,
-            config.llm,
-            answers,
-            activation=config.teacher.activation,
-            max_tokens=config.teacher.max_tokens,
-            precision=config.teacher.precision,
-        )
-        taught = teach(examples, teacher, encoder.tokens.limit if encoder.tokens else 0, cache)
+        taught = _taught(config, examples, encoder.tokens.limit if encoder.tokens else 0, cache, answers)
         examples, record = taught.examples, taught.record
         dropped |= taught.dropped
         notes += taught.notes
@@ -128,6 +132,21 @@ def training_rows(
         known.query_ids[query]: [known.passage_ids[row] for row in rows] for query, rows in enumerate(confirmed) if rows
     }
     return TrainingRows(examples, found, record, counts, dropped, notes, details)
+
+
+def _taught(config: Config, examples: Sequence[Example], passage_limit: int, cache: Path, answers: Path) -> Taught:
+    settings = config.teacher
+    if is_embedder(settings.model):
+        return teach_cosines(examples, open_embedder(settings), passage_limit, cache / "teacher vectors", config.seed)
+    scorer = open_scorer(
+        settings.model,
+        config.llm,
+        answers,
+        activation=settings.activation,
+        max_tokens=settings.max_tokens,
+        precision=settings.precision,
+    )
+    return teach(examples, scorer, passage_limit, cache)
 
 
 def _examples(

@@ -189,7 +189,10 @@ def _load(folder: Path, name: str, max_tokens: int) -> Any:
     kinds = [str(kind) for kind in getattr(model.config, "architectures", None) or ()]
     if not any(kind.endswith(("ForSequenceClassification", "ForCausalLM")) for kind in kinds):
         # It would load, with a head of random numbers.
-        raise ModelError(f"{name} is no cross-encoder ({', '.join(kinds) or 'of unknown kind'})", "give a reranker")
+        raise ModelError(
+            f"{name} is no cross-encoder ({', '.join(kinds) or 'of unknown kind'})",
+            "give a reranker; teacher.model takes an embedding model too, if Sentence Transformers saved it",
+        )
     if model.num_labels != 1:
         raise ModelError(
             f"{name} gives {model.num_labels} numbers for a pair, not one score", "give a reranker, not a classifier"

@@ -11,6 +11,7 @@ from fieldtune.encoding.query_model import with_query_adapter
 from fieldtune.encoding.search import top_k
 from fieldtune.encoding.shorter import shortened
 from fieldtune.encoding.single import SingleEncoder, agrees
+from fieldtune.encoding.spread import paired, unrelated_spread
 from fieldtune.encoding.vectors import cached_vectors, is_cached, keep_vectors
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "keep_vectors",
     "load_adapters",
     "nearest",
+    "paired",
     "read_both",
     "resolve_precision",
     "settings_for",
     "shortened",
     "top_k",
+    "unrelated_spread",
     "with_query_adapter",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from fieldtune.beir import RetrievalData, read_corpus, read_qrels, read_queries
 from fieldtune.config import Config
 from fieldtune.llm.answers import PLACE
+from fieldtune.models import resolve_model
 from fieldtune.stages.inputs import format_of_vectors, settings_of
 from fieldtune.stages.run import Run
 from fieldtune.types import Result
@@ -39,6 +40,7 @@ def run(run: Run) -> Result:
 
 def depends(config: Config) -> Any:
     """The settings, with the content of the models that check and score."""
+    from fieldtune.dataset.embedder import is_embedder
     from fieldtune.dataset.fused_teacher import NAME as FUSED
     from fieldtune.dataset.pricing import asks_for_grades
     from fieldtune.dataset.scorers import scorer_fingerprint
@@ -47,9 +49,12 @@ def depends(config: Config) -> Any:
     card = [config.card.title, config.card.data_license]
     settings = [*settings_of(config, "split", "negatives", "teacher", "model"), card]
     checks = config.negatives.check if config.negatives.per_query else ""
-    names = [checks, "" if config.teacher.model == FUSED else config.teacher.model]
+    teacher = "" if config.teacher.model == FUSED else config.teacher.model
+    embeds = is_embedder(teacher)
+    names = [checks, "" if embeds else teacher]
     settings += ["grades"] if config.training.loss in GRADED else []
     # What a limit left without a score gets one when the limit is raised.
     limits = [config.llm.max_cost, config.llm.max_tokens] if asks_for_grades(config) else []
     scorers = [scorer_fingerprint(name, config.llm) for name in names if name]
+    scorers += [resolve_model(teacher).fingerprint] if embeds else []
     return [*settings, *scorers, *limits, *format_of_vectors(config)]

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from fieldtune.config import Config
+from fieldtune.dataset.embedder import KIND as EMBEDDER
+from fieldtune.dataset.embedder import SPREAD
 from fieldtune.dataset.teacher import GIVEN, NONE
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.precision import has_bf16
@@ -17,7 +19,7 @@ from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of, untaught, unused
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.scale import compared_vectors, fitting_scale
+from fieldtune.training.scale import compared_vectors, fitting_scale, scale_of_cosines
 from fieldtune.training.teachers import guide_vectors, teacher_vectors
 from fieldtune.workspace import read_json
 
@@ -51,7 +53,7 @@ def decide(
             "ones should be. training.contrastive_share above 0 trains them by the in-batch loss."
         )
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
-    teacher, said = _teacher_temperature(config, pairs, loss)
+    teacher, said = _teacher_temperature(config, pairs, loss, examples)
     notes += said
     fixed = None
     if loss == "guided":
@@ -126,7 +128,7 @@ def _dimensions(config: Config, encoder: Encoder) -> tuple[tuple[int, ...], tupl
     return dimensions, weights
 
 
-def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float, list[str]]:
+def _teacher_temperature(config: Config, pairs: Pairs, loss: str, examples: Path) -> tuple[float, list[str]]:
     wanted = config.training.teacher_temperature
     if wanted != "auto":
         return wanted, []
@@ -139,9 +141,23 @@ def _teacher_temperature(config: Config, pairs: Pairs, loss: str) -> tuple[float
             f"training.loss {loss}: the teacher gives all passages of a query the same score",
             "choose another teacher.model, or training.loss=mnrl",
         )
+    if apart := _spread_of_teacher(examples):
+        # A model says how sure it is by the temperature that it was trained at, as the student does by its own.
+        own = 1 / scale_of_cosines(apart)
+        return own, [
+            f"Teacher temperature {own:.3g}, chosen from the teacher: its cosines between unrelated texts spread by "
+            f"{apart:.3g}."
+        ]
     return middle / 2, [
         f"Teacher temperature {middle / 2:.3g}, half the middle spread ({middle:.3g}) of its scores for one query."
     ]
+
+
+def _spread_of_teacher(examples: Path) -> float:
+    """Of cosines between unrelated texts, where an embedding model scored the rows; else 0."""
+    path = examples.with_name("teacher.json")
+    record = read_json(path) if path.exists() else {}
+    return float(record.get(SPREAD) or 0) if record.get("kind") == EMBEDDER else 0.0
 
 
 def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str]:

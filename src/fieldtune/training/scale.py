@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Training
+from fieldtune.encoding.spread import unrelated_spread
 from fieldtune.types import Side
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ def fitting_scale(queries: NDArray[np.float32], passages: NDArray[np.float32], s
     `queries` (n, dim) and `passages` (m, dim) are vectors of the base model as the loss multiplies them; 20,000 random
     pairs are measured, of which hardly any is related.
     """
-    rng = np.random.default_rng(seed)
-    left = queries[rng.integers(len(queries), size=20_000)]
-    right = passages[rng.integers(len(passages), size=20_000)]
-    spread = float(np.einsum("ij,ij->i", left, right).std())
-    scale = _SPREAD / max(spread, 1e-6)
-    if all(np.allclose(np.linalg.norm(side, axis=1), 1, atol=0.01) for side in (left, right)):
-        return float(np.clip(round(scale), _LOWEST, _HIGHEST)), spread
-    return float(f"{scale:.3g}"), spread
+    spread = unrelated_spread(queries, passages, seed)
+    if all(np.allclose(np.linalg.norm(side, axis=1), 1, atol=0.01) for side in (queries, passages)):
+        return scale_of_cosines(spread), spread
+    return float(f"{_SPREAD / max(spread, 1e-6):.3g}"), spread
+
+
+def scale_of_cosines(spread: float) -> float:
+    """The scale that fits a model whose cosines between unrelated texts have this standard deviation."""
+    return float(np.clip(round(_SPREAD / max(spread, 1e-6)), _LOWEST, _HIGHEST))
 
 
 def compared_vectors(encoder: Encoder, texts: list[str], side: Side, settings: Training) -> NDArray[np.float32]:

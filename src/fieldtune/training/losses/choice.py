@@ -103,7 +103,7 @@ def choose(wanted: str, shape: Shape) -> str:
     """
     if wanted == "auto":
         # Scores given with the labels may be a person's grades: a distribution over them is not meant.
-        taught = shape.kind in ("cross-encoder", "llm", "fused") and shape.mostly_scored
+        taught = shape.kind in ("cross-encoder", "llm", "embedder", "fused") and shape.mostly_scored
         loss = "kl" if taught else "mnrl"
     else:
         loss = "mnrl" if wanted == "cached" else wanted
