@@ -21,7 +21,7 @@ from fieldtune.encoding import Encoder, packed
 from fieldtune.encoding.torch_engine import TorchEngine
 from fieldtune.training.forward import embed_rows
 
-TEXTS = ["lease ends", "rent", "fever requires insulin when cough starts", "bond " * 40, "the court of law"]
+TEXTS = ["lease ends", "rent", "fever requires insulin when cough starts", "bond " * 400, "the court of law"]
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
@@ -56,7 +56,7 @@ def model_of(architecture: str, tiny_model: str, pooling: str = "mean", **more: 
     kind = getattr(transformers, f"{architecture}Config")
     shape: dict[str, Any] = {**SIZES, "intermediate_size": 64, "max_position_embeddings": 300, "pad_token_id": 0}
     shape["initializer_range"] = 0.3  # attention counts
-    config = kind(**shape, **more)
+    config = kind(**shape | more)
     module = Transformer(str(folder), max_seq_length=250)
     module.model = getattr(transformers, f"{architecture}Model")(config).eval()
     return SentenceTransformer(modules=[module, Pooling(32, pooling), Normalize()], device="cpu").eval()
@@ -104,6 +104,48 @@ def test_places_begin_where_those_of_the_model_begin(tiny_model: str, seen: list
             found = packed.vectors(model, ids, mask)
             torch.testing.assert_close(found, padded(model, ids, mask), rtol=1e-4, atol=1e-4)
         assert packed._known()[model] == first
+
+
+@pytest.mark.parametrize(("architecture", "first"), [("Bert", 0), ("XLMRoberta", 1)])
+def test_a_text_may_be_as_long_as_the_table_of_places(
+    architecture: str, first: int, tiny_model: str, seen: list[tuple[int, ...]]
+) -> None:
+    """No number beyond the table is ever looked up, whether vectors agree or not: on a GPU none can be taken back."""
+    for fits in (True, False):
+        model = model_of(architecture, tiny_model, max_position_embeddings=250 + first)
+        looked_up = watched(model.transformers_model.embeddings.position_embeddings)
+        if not fits:
+            model.transformers_model.encoder.layer[1].attention.self.is_causal = True
+        ids, mask = tokens(model)
+        assert ids.shape[1] == 250
+        with torch.no_grad():
+            right = padded(model, ids, mask)
+            torch.testing.assert_close(packed.vectors(model, ids, mask), right, rtol=1e-5, atol=1e-5)
+        assert packed._known()[model] == (first if fits else None)
+        assert max(looked_up) == 249 + first
+
+
+def watched(table: torch.nn.Embedding) -> list[int]:
+    """The greatest number of each look-up that is asked of it, also of one that is stopped on the way."""
+    greatest: list[int] = []
+    table.register_forward_pre_hook(lambda _table, given: greatest.append(int(given[0].max())))
+    return greatest
+
+
+def test_a_model_that_counts_places_itself_is_padded(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
+    """It takes no numbers of places, and would count on from text to text, beyond its table."""
+    model = model_of("XLMRoberta", tiny_model)
+    model[0].model_forward_params = {"input_ids", "attention_mask"}
+    gone_through: list[int] = []
+    embeddings = model.transformers_model.embeddings
+    embeddings.position_embeddings.register_forward_hook(lambda *call: gone_through.append(int(call[1][0].max())))
+    ids, mask = tokens(model)
+    ids, mask = ids[[3, 0, 3]], mask[[3, 0, 3]]  # 504 tokens, in a table of 300
+    with torch.no_grad():
+        torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
+    assert packed._known()[model] is None
+    assert max(gone_through) == 250
+    assert not seen
 
 
 def test_gradients_are_those_of_padded_texts(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
