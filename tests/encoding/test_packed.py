@@ -6,8 +6,11 @@ is what runs on a GPU.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -146,6 +149,55 @@ def test_a_model_that_counts_places_itself_is_padded(tiny_model: str, seen: list
     assert packed._known()[model] is None
     assert max(gone_through) == 250
     assert not seen
+
+
+def test_passes_of_other_threads_are_left_alone(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]]
+) -> None:
+    kernel = packed._kernel(None)
+    # What is copied with a model is not put in twice.
+    model = tried(copy.deepcopy(tried(model_of("Bert", tiny_model))))
+    ids, mask = tokens(model)
+    with torch.no_grad():
+        right = padded(model, ids, mask)
+    first, second = [0, 1, 2], [3, 4]
+    both = Barrier(2, timeout=30)
+
+    def one_way(rows: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return packed.vectors(model, ids[rows], mask[rows])
+
+    def other_way() -> torch.Tensor:
+        with torch.no_grad():
+            return padded(model, ids, mask)
+
+    with ThreadPoolExecutor(2) as threads:
+
+        def at_once(*given: Any) -> Any:
+            both.wait()
+            return kernel(*given)
+
+        monkeypatch.setattr(packed, "_kernel", lambda model: at_once)
+        for found, rows in zip(threads.map(one_way, [first, second]), (first, second), strict=True):
+            torch.testing.assert_close(found, right[rows], rtol=1e-5, atol=1e-5)
+        beside: list[torch.Tensor] = []
+
+        def in_between(*given: Any) -> Any:
+            beside.append(threads.submit(other_way).result())
+            return kernel(*given)
+
+        monkeypatch.setattr(packed, "_kernel", lambda model: in_between)
+        torch.testing.assert_close(one_way(first), right[first], rtol=1e-5, atol=1e-5)
+        for found in beside:
+            torch.testing.assert_close(found, right)
+    assert len(beside) == SIZES["num_hidden_layers"]
+
+
+def tried(model: SentenceTransformer) -> SentenceTransformer:
+    with torch.no_grad():
+        packed.vectors(model, *tokens(model))
+    assert packed._known()[model] is not None
+    return model
 
 
 def test_gradients_are_those_of_padded_texts(tiny_model: str, seen: list[tuple[int, ...]]) -> None:

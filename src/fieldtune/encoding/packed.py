@@ -9,8 +9,10 @@ vectors agree is it used further on. https://docs.pytorch.org/docs/stable/nn.att
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOCK = Lock()
 _TRIED, _LEAST = 8, 0.999
 """Texts that go both ways, and the cosine between their vectors."""
 
@@ -72,15 +75,14 @@ def _packed(
     to = model.device
     where = kept.flatten().nonzero().squeeze(1).to(to)
 
-    def padded_again(_module: Any, _given: Any, features: dict[str, Any]) -> dict[str, Any]:
+    def padded_again(features: dict[str, Any]) -> dict[str, Any]:
         flat = features["token_embeddings"][0]
         rows = flat.new_zeros(kept.numel(), flat.shape[-1]).index_copy(0, where, flat)
         again = {"token_embeddings": rows.view(*ids.shape, -1), "input_ids": ids.to(to), "attention_mask": mask.to(to)}
         return features | again
 
-    # The modules behind the transformer (pooling and what follows) see what they would without packing; a hook, and not
-    # calls of one module after the other, for the model as a whole may be what gathers weights from other devices.
-    hook = model[0].register_forward_hook(padded_again)
+    _let_put_back(model[0])
+    behind = _BEHIND.set(padded_again)
     try:
         features = {"input_ids": ids[kept][None].to(to), "position_ids": places.to(to)}
         with mode()(starts.to(to), int(starts[-1]), int(lengths.max()), kernel, careful) as apart:
@@ -89,7 +91,27 @@ def _packed(
             raise CannotPackError("its attention is not PyTorch's own")
         return found
     finally:
-        hook.remove()
+        _BEHIND.reset(behind)
+
+
+_BEHIND: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("_BEHIND", default=None)
+"""What the transformer's output goes through in this thread's pass, so that the modules behind it see it padded."""
+
+
+def _let_put_back(transformer: Any) -> None:
+    """Hook what is in _BEHIND in between the transformer and the modules behind it, in passes of any thread.
+
+    A hook, and not calls of one module after the other, for the model as a whole may be what looks after weights and
+    number formats; one for good, for one that came and went with a pass would be met by passes of other threads.
+    """
+    with _LOCK:
+        if _put_back not in transformer._forward_hooks.values():  # a copy of a model has its hooks
+            transformer.register_forward_hook(_put_back)
+
+
+def _put_back(_transformer: Any, _given: Any, features: dict[str, Any]) -> dict[str, Any] | None:
+    behind = _BEHIND.get()
+    return None if behind is None else behind(features)
 
 
 def _first_place(
