@@ -257,12 +257,13 @@ def test_attention_of_another_kind_is_found_out(tiny_model: str, seen: list[tupl
     assert packed._known()[model] is None
 
 
+@pytest.mark.parametrize("factor", [-1, float("nan")])
 def test_a_kernel_that_computes_something_else_is_found_out(
-    tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]]
+    factor: float, tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]]
 ) -> None:
     def mixed_up(query: Any, key: Any, value: Any, starts: Any, longest: int, scale: float) -> torch.Tensor:
         whole = torch.nn.functional.softmax(torch.einsum("qhd,khd->hqk", query, key) * scale, -1)
-        return torch.einsum("hqk,khd->qhd", whole, -value)
+        return torch.einsum("hqk,khd->qhd", whole, value * factor)
 
     def here(model: Any) -> Any:
         return mixed_up

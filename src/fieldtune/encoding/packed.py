@@ -129,11 +129,10 @@ def _first_place(
             except (CannotPackError, RuntimeError, TypeError, ValueError, IndexError) as reason:
                 log.info("texts cannot go through the model without padding: %s", reason)
                 continue
-            if agreed < _LEAST:
-                log.info("texts cannot go through the model without padding: a vector has a cosine of %.4f", agreed)
-                continue
-            log.info("texts go through the model end to end, without padding")
-            return first
+            if agreed >= _LEAST:  # what is no number is not
+                log.info("texts go through the model end to end, without padding")
+                return first
+            log.info("texts cannot go through the model without padding: a vector has a cosine of %.4f", agreed)
     return None
 
 
