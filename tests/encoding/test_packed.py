@@ -257,6 +257,23 @@ def test_attention_of_another_kind_is_found_out(tiny_model: str, seen: list[tupl
     assert packed._known()[model] is None
 
 
+def test_code_of_a_model_may_break_in_its_own_way(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = model_of("Bert", tiny_model)
+    forward = model.transformers_model.forward
+
+    def of_a_folder(input_ids: Any, attention_mask: Any = None, position_ids: Any = None, **more: Any) -> Any:
+        return forward(input_ids, attention_mask.to(torch.int64), **more)
+
+    monkeypatch.setattr(model.transformers_model, "forward", of_a_folder)
+    ids, mask = tokens(model)
+    with torch.no_grad(), caplog.at_level("INFO", "fieldtune.encoding.packed"):
+        torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
+    assert packed._known()[model] is None
+    assert "AttributeError: 'NoneType' object has no attribute 'to'" in caplog.text
+
+
 @pytest.mark.parametrize("factor", [-1, float("nan")])
 def test_a_kernel_that_computes_something_else_is_found_out(
     factor: float, tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]]
