@@ -89,7 +89,7 @@ def test_vectors_are_those_of_padded_texts(
         torch.testing.assert_close(found, padded(model, ids, mask), rtol=1e-5, atol=1e-5)
     # MPNet adds a number for each distance between words to its attention: no kernel for texts end to end has that.
     fits = architecture != "MPNet"
-    assert (packed._known()[model] is not None) == fits
+    assert (known(model) is not None) == fits
     assert ((int(mask.sum()), len(TEXTS)) in seen) == fits
     again = len(seen)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_places_begin_where_those_of_the_model_begin(tiny_model: str, seen: list
             model.transformers_model.embeddings.position_embeddings.weight *= 50
             found = packed.vectors(model, ids, mask)
             torch.testing.assert_close(found, padded(model, ids, mask), rtol=1e-4, atol=1e-4)
-        assert packed._known()[model] == first
+        assert known(model) == first
 
 
 @pytest.mark.parametrize(("architecture", "first"), [("Bert", 0), ("XLMRoberta", 1)])
@@ -124,7 +124,7 @@ def test_a_text_may_be_as_long_as_the_table_of_places(
         with torch.no_grad():
             right = padded(model, ids, mask)
             torch.testing.assert_close(packed.vectors(model, ids, mask), right, rtol=1e-5, atol=1e-5)
-        assert packed._known()[model] == (first if fits else None)
+        assert known(model) == (first if fits else None)
         assert max(looked_up) == 249 + first
 
 
@@ -146,7 +146,7 @@ def test_a_model_that_counts_places_itself_is_padded(tiny_model: str, seen: list
     ids, mask = ids[[3, 0, 3]], mask[[3, 0, 3]]  # 504 tokens, in a table of 300
     with torch.no_grad():
         torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
-    assert packed._known()[model] is None
+    assert known(model) is None
     assert max(gone_through) == 250
     assert not seen
 
@@ -193,10 +193,14 @@ def test_passes_of_other_threads_are_left_alone(
     assert len(beside) == SIZES["num_hidden_layers"]
 
 
+def known(model: SentenceTransformer) -> int | None:
+    return packed._known()[model][packed._state(model)]
+
+
 def tried(model: SentenceTransformer) -> SentenceTransformer:
     with torch.no_grad():
         packed.vectors(model, *tokens(model))
-    assert packed._known()[model] is not None
+    assert known(model) is not None
     return model
 
 
@@ -229,23 +233,57 @@ def test_training_and_encoding_go_that_way(tiny_model: str, seen: list[tuple[int
     assert seen
 
 
-def test_what_does_not_fit_is_padded_as_before(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
+def test_what_drops_out_is_padded_and_drawn_as_ever(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
+    model = model_of("Bert", tiny_model)  # its config drops a tenth, of words and of attention
+    ids, mask = tokens(model)
+    for _ in range(2):  # the first time with the trial
+        with torch.no_grad():
+            model.train()
+            torch.manual_seed(1)
+            right = padded(model, ids, mask)
+            torch.manual_seed(1)
+            torch.testing.assert_close(packed.vectors(model, ids, mask), right)
+            assert not seen
+            model.eval()
+            right = padded(model, ids, mask)
+            torch.testing.assert_close(packed.vectors(model, ids, mask), right, rtol=1e-5, atol=1e-5)
+        assert seen  # which training with dropout does not decide
+        seen.clear()
+
+
+def test_dropout_of_a_part_of_the_model_is_dropout(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
+    """As that of low-rank changes, with which the rest of the model stays as in evaluation."""
+    model = tried(model_of("Bert", tiny_model))
+    ids, mask = tokens(model)
+    model.transformers_model.embeddings.dropout.train()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        right = padded(model, ids, mask)
+        torch.manual_seed(1)
+        torch.testing.assert_close(packed.vectors(model, ids, mask), right)
+
+
+def test_a_format_that_the_kernel_has_not_says_nothing_of_others(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, ...]]
+) -> None:
+    kernel = packed._kernel(None)
+
+    def of_16_bits(query: Any, *given: Any) -> Any:
+        if query.dtype == torch.float32:
+            raise packed.CannotPackError("the kernel computes in 16 bits")
+        return kernel(query, *given)
+
+    monkeypatch.setattr(packed, "_kernel", lambda model: of_16_bits)
     model = model_of("Bert", tiny_model)
     ids, mask = tokens(model)
     with torch.no_grad():
-        right = padded(model, ids, mask)
         packed.vectors(model, ids, mask)
-        for layer in model.transformers_model.encoder.layer:
-            layer.attention.self.dropout.p = 0.1
-        seen.clear()
-        model.train()
-        found = packed.vectors(model, ids, mask)  # dropout: at random, but padded
-        assert found.shape == right.shape
         assert not seen
-        assert packed._known()[model] is None
-        model.eval()
-        torch.testing.assert_close(packed.vectors(model, ids, mask), right)
-    assert not seen
+        with torch.autocast("cpu", torch.bfloat16):
+            packed.vectors(model, ids, mask)
+        assert len(seen) == 2 * SIZES["num_hidden_layers"]  # tried, and done
+        packed.vectors(model.to(torch.bfloat16), ids, mask)
+        assert len(seen) == 4 * SIZES["num_hidden_layers"]
 
 
 def test_attention_of_another_kind_is_found_out(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
@@ -254,7 +292,7 @@ def test_attention_of_another_kind_is_found_out(tiny_model: str, seen: list[tupl
     with torch.no_grad():
         torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
     assert not seen
-    assert packed._known()[model] is None
+    assert known(model) is None
 
 
 def test_code_of_a_model_may_break_in_its_own_way(
@@ -270,7 +308,7 @@ def test_code_of_a_model_may_break_in_its_own_way(
     ids, mask = tokens(model)
     with torch.no_grad(), caplog.at_level("INFO", "fieldtune.encoding.packed"):
         torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
-    assert packed._known()[model] is None
+    assert known(model) is None
     assert "AttributeError: 'NoneType' object has no attribute 'to'" in caplog.text
 
 
@@ -290,7 +328,7 @@ def test_a_kernel_that_computes_something_else_is_found_out(
     ids, mask = tokens(model)
     with torch.no_grad():
         torch.testing.assert_close(packed.vectors(model, ids, mask), padded(model, ids, mask))
-    assert packed._known()[model] is None
+    assert known(model) is None
 
 
 def test_texts_of_one_length_need_no_trial(tiny_model: str, seen: list[tuple[int, ...]]) -> None:

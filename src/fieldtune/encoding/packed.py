@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+State = tuple[bool, "torch.dtype", "torch.dtype | None"]
+"""Of a model: whether any of it is in training, the format of its weights, and the one that they are cast to."""
+
 _LOCK = Lock()
 _TRIED, _LEAST = 8, 0.999
 """Texts that go both ways, and the cosine between their vectors."""
@@ -30,20 +33,32 @@ _TRIED, _LEAST = 8, 0.999
 
 def vectors(model: Any, ids: torch.Tensor, mask: torch.Tensor, **route: Any) -> torch.Tensor:
     """The model's vectors (n, dimension) of padded token ids and their mask, both (n, longest) and on the CPU."""
-    kernel = _kernel(model)
-    if kernel is None or len(ids) == 1 or bool(mask.all()):
+    if len(ids) == 1 or bool(mask.all()):
         return _padded(model, ids, mask, route)
-    known = _known()
-    if model not in known:
-        known[model] = _first_place(model, ids[:_TRIED], mask[:_TRIED], route, kernel)
-    first = known[model]
+    kernel = _kernel(model)
+    if kernel is None:
+        return _padded(model, ids, mask, route)
+    known, state = _known().setdefault(model, {}), _state(model)
+    if state not in known:
+        known[state] = _first_place(model, ids[:_TRIED], mask[:_TRIED], route, kernel)
+    first = known[state]
     if first is not None:
         try:
             return _packed(model, ids, mask, route, kernel, first)
         except CannotPackError as reason:
             log.info("texts go through the model with padding: %s", reason)
-            known[model] = None
+            known[state] = None
     return _padded(model, ids, mask, route)
+
+
+def _state(model: Any) -> State:
+    """What else decides whether texts can go through a model end to end: a pass with dropout or in 32 bits cannot."""
+    import torch
+
+    kind = model.device.type
+    cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    # Some of its modules may be in training by themselves: the inputs of low-rank changes have a dropout of their own.
+    return any(one.training for one in model.modules()), model.dtype, cast
 
 
 def _padded(model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[str, Any]) -> torch.Tensor:
@@ -120,7 +135,10 @@ def _first_place(
     """With which number of the first place packed and padded texts have the same vectors; None: with none."""
     import torch
 
-    with torch.no_grad():
+    # What dropout draws here must not be missing from the passes that follow, which are gone through again from the
+    # same random state where gradients are cached.
+    device = model.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=_state(model)[0]):
         right = _padded(model, ids, mask, route).float()
         for first in _likely_places(model.transformers_model):
             try:
@@ -151,8 +169,8 @@ def _likely_places(transformer: torch.nn.Module) -> list[int]:
 
 
 @cache
-def _known() -> WeakKeyDictionary[Any, int | None]:
-    """Of each model: the number of the first place, or None where texts have to be padded."""
+def _known() -> WeakKeyDictionary[Any, dict[State, int | None]]:
+    """Of each model and its states: the number of the first place, or None where texts have to be padded."""
     return WeakKeyDictionary()
 
 
