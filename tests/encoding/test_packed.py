@@ -193,6 +193,35 @@ def test_passes_of_other_threads_are_left_alone(
     assert len(beside) == SIZES["num_hidden_layers"]
 
 
+class Engine(torch.nn.Module):
+    """What DeepSpeed's engine is to a pass: around the model, with its attributes, but not one of its kind."""
+
+    def __init__(self, module: SentenceTransformer) -> None:
+        super().__init__()
+        self.module, self.passes = module, 0
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+    def forward(self, *given: Any, **more: Any) -> Any:
+        self.passes += 1
+        return self.module(*given, **more)
+
+
+def test_a_model_within_an_engine(tiny_model: str, seen: list[tuple[int, ...]]) -> None:
+    model = model_of("Bert", tiny_model)
+    engine = Engine(model)
+    ids, mask = tokens(model)
+    with torch.no_grad():
+        right = padded(model, ids, mask)
+        torch.testing.assert_close(packed.vectors(engine, ids, mask), right, rtol=1e-5, atol=1e-5)
+    assert len(seen) == 2 * SIZES["num_hidden_layers"]
+    assert engine.passes == 3  # padded, packed, and the one that was asked for: none goes past it
+
+
 def known(model: SentenceTransformer) -> int | None:
     return packed._known()[model][packed._state(model)]
 

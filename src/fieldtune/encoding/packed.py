@@ -58,7 +58,12 @@ def _state(model: Any) -> State:
     kind = model.device.type
     cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     # Some of its modules may be in training by themselves: the inputs of low-rank changes have a dropout of their own.
-    return any(one.training for one in model.modules()), model.dtype, cast
+    return any(one.training for one in _plain(model).modules()), model.dtype, cast
+
+
+def _plain(model: Any) -> Any:
+    """The model within DeepSpeed's engine, which has its attributes, but neither its modules by number nor its mode."""
+    return getattr(model, "module", model)
 
 
 def _padded(model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[str, Any]) -> torch.Tensor:
@@ -80,7 +85,8 @@ def _packed(
     """`first` is the number of the first place in a text, which is not 0 in the family of RoBERTa."""
     import torch
 
-    if first and first + ids.shape[1] > (getattr(model[0].config, "max_position_embeddings", None) or 0):
+    transformer = _plain(model)[0]
+    if first and first + ids.shape[1] > (getattr(transformer.config, "max_position_embeddings", None) or 0):
         raise CannotPackError("a text is longer than its table of places")
 
     kept = mask.bool()
@@ -96,7 +102,7 @@ def _packed(
         again = {"token_embeddings": rows.view(*ids.shape, -1), "input_ids": ids.to(to), "attention_mask": mask.to(to)}
         return features | again
 
-    _let_put_back(model[0])
+    _let_put_back(transformer)
     behind = _BEHIND.set(padded_again)
     try:
         features = {"input_ids": ids[kept][None].to(to), "position_ids": places.to(to)}
