@@ -58,15 +58,17 @@ def model_of(architecture: str, tiny_model: str, pooling: str = "mean", **more: 
     folder = Path(tiny_model)
     kind = getattr(transformers, f"{architecture}Config")
     shape: dict[str, Any] = {**SIZES, "intermediate_size": 64, "max_position_embeddings": 300, "pad_token_id": 0}
-    shape["initializer_range"] = 0.3  # attention counts
-    config = kind(**shape | more)
+    shape |= {"initializer_range": 0.3} | more  # attention counts
+    config = kind(**shape)
     module = Transformer(str(folder), max_seq_length=250)
     module.model = getattr(transformers, f"{architecture}Model")(config).eval()
-    return SentenceTransformer(modules=[module, Pooling(32, pooling), Normalize()], device="cpu").eval()
+    wide = shape["hidden_size"]
+    return SentenceTransformer(modules=[module, Pooling(wide, pooling), Normalize()], device="cpu").eval()
 
 
 def padded(model: SentenceTransformer, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+    features = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    found: torch.Tensor = model(features)["sentence_embedding"]
     return found
 
 
@@ -371,3 +373,28 @@ def test_texts_of_one_length_need_no_trial(tiny_model: str, seen: list[tuple[int
 
 def test_a_processor_pads(tiny_model: str) -> None:
     assert packed._kernel(Encoder.load(tiny_model).model) is None
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0),
+    reason="PyTorch's kernel for texts end to end needs an NVIDIA GPU of compute capability 8.0 or higher",
+)
+@pytest.mark.parametrize(("architecture", "first"), [("Bert", 0), ("XLMRoberta", 1)])
+def test_the_kernel_of_a_gpu(architecture: str, first: int, tiny_model: str) -> None:
+    """Forward and backward in 16 bits, with a text as long as the table of places."""
+    shape = {"hidden_size": 128, "intermediate_size": 256, "max_position_embeddings": 250 + first}
+    model = model_of(architecture, tiny_model, initializer_range=0.1, **shape).to("cuda")
+    ids, mask = tokens(model)
+    assert ids.shape[1] == 250
+    weights = [weight for name, weight in model.named_parameters() if "pooler" not in name]
+    towards = torch.randn(len(TEXTS), 128, generator=torch.Generator().manual_seed(1)).cuda()
+    found = []
+    for way in (packed.vectors, padded):
+        with torch.autocast("cuda", torch.bfloat16):
+            vectors = way(model, ids, mask).float()
+        found.append((vectors, torch.autograd.grad((vectors * towards).sum(), weights)))
+    assert known(model) == first
+    (mine, changes), (theirs, right) = found
+    assert torch.nn.functional.cosine_similarity(mine, theirs).min() > 0.999
+    for change, other in zip(changes, right, strict=True):
+        assert (change - other).norm() <= 0.05 * other.norm() + 1e-3  # 16 bits, rounded in another order
