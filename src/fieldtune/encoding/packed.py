@@ -10,41 +10,60 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from fieldtune.encoding.apart import CannotPackError, Kernel, kernel_of_gpu, mode
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
 
+State = tuple[bool, "torch.dtype", "torch.dtype | None"]
+"""Of a model: whether any of it is in training, the format of its weights, and the one that they are cast to."""
+
+_LOCK = Lock()
 _TRIED, _LEAST = 8, 0.999
 """Texts that go both ways, and the cosine between their vectors."""
-
-Kernel = Callable[..., "torch.Tensor"]
-
-
-class CannotPackError(Exception):
-    """A call of attention that says something of other texts, or that the kernel has no way for."""
 
 
 def vectors(model: Any, ids: torch.Tensor, mask: torch.Tensor, **route: Any) -> torch.Tensor:
     """The model's vectors (n, dimension) of padded token ids and their mask, both (n, longest) and on the CPU."""
-    kernel = _kernel(model)
-    if kernel is None or len(ids) == 1 or bool(mask.all()):
+    if len(ids) == 1 or bool(mask.all()):
         return _padded(model, ids, mask, route)
-    known = _known()
-    if model not in known:
-        known[model] = _first_position(model, ids[:_TRIED], mask[:_TRIED], route, kernel)
-    first = known[model]
+    kernel = _kernel(model)
+    if kernel is None:
+        return _padded(model, ids, mask, route)
+    known, state = _known().setdefault(model, {}), _state(model)
+    if state not in known:
+        known[state] = _first_place(model, ids[:_TRIED], mask[:_TRIED], route, kernel)
+    first = known[state]
     if first is not None:
         try:
             return _packed(model, ids, mask, route, kernel, first)
         except CannotPackError as reason:
             log.info("texts go through the model with padding: %s", reason)
-            known[model] = None
+            known[state] = None
     return _padded(model, ids, mask, route)
+
+
+def _state(model: Any) -> State:
+    """What else decides whether texts can go through a model end to end: a pass with dropout or in 32 bits cannot."""
+    import torch
+
+    kind = model.device.type
+    cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    # Some of its modules may be in training by themselves: the inputs of low-rank changes have a dropout of their own.
+    return any(one.training for one in _plain(model).modules()), model.dtype, cast
+
+
+def _plain(model: Any) -> Any:
+    """The model within DeepSpeed's engine, which has its attributes, but neither its modules by number nor its mode."""
+    return getattr(model, "module", model)
 
 
 def _padded(model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[str, Any]) -> torch.Tensor:
@@ -54,10 +73,21 @@ def _padded(model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[st
 
 
 def _packed(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[str, Any], kernel: Kernel, first: int
+    model: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    route: Mapping[str, Any],
+    kernel: Kernel,
+    first: int,
+    *,
+    careful: bool = False,
 ) -> torch.Tensor:
     """`first` is the number of the first place in a text, which is not 0 in the family of RoBERTa."""
     import torch
+
+    transformer = _plain(model)[0]
+    if first and first + ids.shape[1] > (getattr(transformer.config, "max_position_embeddings", None) or 0):
+        raise CannotPackError("a text is longer than its table of places")
 
     kept = mask.bool()
     lengths = kept.sum(1)
@@ -66,54 +96,87 @@ def _packed(
     to = model.device
     where = kept.flatten().nonzero().squeeze(1).to(to)
 
-    def padded_again(_module: Any, _given: Any, features: dict[str, Any]) -> dict[str, Any]:
+    def padded_again(features: dict[str, Any]) -> dict[str, Any]:
         flat = features["token_embeddings"][0]
         rows = flat.new_zeros(kept.numel(), flat.shape[-1]).index_copy(0, where, flat)
         again = {"token_embeddings": rows.view(*ids.shape, -1), "input_ids": ids.to(to), "attention_mask": mask.to(to)}
         return features | again
 
-    # The modules behind the transformer (pooling and what follows) see what they would without packing; a hook, and not
-    # calls of one module after the other, for the model as a whole may be what gathers weights from other devices.
-    hook = model[0].register_forward_hook(padded_again)
+    _let_put_back(transformer)
+    behind = _BEHIND.set(padded_again)
     try:
         features = {"input_ids": ids[kept][None].to(to), "position_ids": places.to(to)}
-        with _mode()(starts.to(to), int(starts[-1]), int(lengths.max()), kernel) as apart:
+        with mode()(starts.to(to), int(starts[-1]), int(lengths.max()), kernel, careful) as apart:
             found: torch.Tensor = model(features, **route)["sentence_embedding"]
         if not apart.calls:
             raise CannotPackError("its attention is not PyTorch's own")
         return found
     finally:
-        hook.remove()
+        _BEHIND.reset(behind)
 
 
-def _first_position(
+_BEHIND: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("_BEHIND", default=None)
+"""What the transformer's output goes through in this thread's pass, so that the modules behind it see it padded."""
+
+
+def _let_put_back(transformer: Any) -> None:
+    """Hook what is in _BEHIND in between the transformer and the modules behind it, in passes of any thread.
+
+    A hook, and not calls of one module after the other, for the model as a whole may be what looks after weights and
+    number formats; one for good, for one that came and went with a pass would be met by passes of other threads.
+    """
+    with _LOCK:
+        if _put_back not in transformer._forward_hooks.values():  # a copy of a model has its hooks
+            transformer.register_forward_hook(_put_back)
+
+
+def _put_back(_transformer: Any, _given: Any, features: dict[str, Any]) -> dict[str, Any] | None:
+    behind = _BEHIND.get()
+    return None if behind is None else behind(features)
+
+
+def _first_place(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, route: Mapping[str, Any], kernel: Kernel
 ) -> int | None:
-    """With which number of the first place packed and padded texts have the same vectors; None: with neither."""
+    """With which number of the first place packed and padded texts have the same vectors; None: with none."""
     import torch
 
-    padding = getattr(getattr(model[0], "config", None), "pad_token_id", None) or 0
-    agreed: dict[int, float] = {}
-    with torch.no_grad():
+    # What dropout draws here must not be missing from the passes that follow, which are gone through again from the
+    # same random state where gradients are cached.
+    device = model.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=_state(model)[0]):
         right = _padded(model, ids, mask, route).float()
-        for first in {0, padding + 1}:
+        for first in _likely_places(model.transformers_model):
             try:
-                found = _packed(model, ids, mask, route, kernel, first).float()
-            except (CannotPackError, RuntimeError, TypeError, ValueError, IndexError) as reason:
-                log.info("texts cannot go through the model without padding: %s", reason)
-                return None
-            agreed[first] = float(torch.nn.functional.cosine_similarity(found, right).min())
-    best = max(agreed, key=agreed.__getitem__)
-    if agreed[best] < _LEAST:
-        log.info("texts go through the model with padding: without it a vector has a cosine of %.4f", agreed[best])
-        return None
-    log.info("texts go through the model end to end, without padding")
-    return best
+                found = _packed(model, ids, mask, route, kernel, first, careful=True).float()
+                agreed = float(torch.nn.functional.cosine_similarity(found, right).min())
+            except Exception as reason:  # code of the model's folder, say, that was not written for such input
+                log.info("texts cannot go through the model without padding: %s: %s", type(reason).__name__, reason)
+                continue
+            if agreed >= _LEAST:  # what is no number is not
+                log.info("texts go through the model end to end, without padding")
+                return first
+            log.info("texts cannot go through the model without padding: a vector has a cosine of %.4f", agreed)
+    return None
+
+
+def _likely_places(transformer: torch.nn.Module) -> list[int]:
+    """Numbers that the first place in a text may have, the likelier one first.
+
+    Places are counted from 0, but from after the padding's number in the family of RoBERTa: its table of places has a
+    row for padding, as a table of words has. In short texts places may count for so little that a wrong one agrees.
+    """
+    import torch
+
+    tables = [one for one in transformer.modules() if isinstance(one, torch.nn.Embedding)]
+    rows = [one.padding_idx for one in tables if one.padding_idx is not None]
+    after = rows[-1] + 1 if rows else 1
+    return [after, 0] if len(rows) > 1 else [0, after]
 
 
 @cache
-def _known() -> WeakKeyDictionary[Any, int | None]:
-    """Of each model: the number of the first place, or None where texts have to be padded."""
+def _known() -> WeakKeyDictionary[Any, dict[State, int | None]]:
+    """Of each model and its states: the number of the first place, or None where texts have to be padded."""
     return WeakKeyDictionary()
 
 
@@ -123,80 +186,4 @@ def _kernel(model: Any) -> Kernel | None:
         return None  # layers computed a second time would not know which texts lie where
     if any(hasattr(one, "ds_id") or hasattr(one, "placements") for one in model.parameters()):
         return None  # weights lie on several devices, which must all make as many passes: a trial on one would hang
-    return _on_gpu(model.device.index or 0)
-
-
-@cache
-def _on_gpu(index: int) -> Kernel | None:
-    import torch
-
-    if torch.version.cuda is None or torch.cuda.get_device_capability(index) < (8, 0):
-        return None
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-
-    def kernel(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, longest: int, scale: float
-    ) -> torch.Tensor:
-        if torch.is_autocast_enabled("cuda"):
-            query, key, value = (one.to(torch.get_autocast_dtype("cuda")) for one in (query, key, value))
-        if query.dtype == torch.float32:
-            raise CannotPackError("the kernel of the GPU computes in 16 bits")
-        with torch.autocast("cuda", enabled=False):
-            found = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scale)
-        assert isinstance(found, torch.Tensor)  # a pair only where more than the result is asked for
-        return found
-
-    return kernel
-
-
-@cache
-def _mode() -> Any:
-    """The class, made when torch is there.
-
-    Within it, attention of one row of tokens is of the texts that begin at `starts` (n + 1,), each by itself.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    attention = torch.nn.functional.scaled_dot_product_attention
-
-    class Apart(TorchFunctionMode):
-        def __init__(self, starts: torch.Tensor, tokens: int, longest: int, kernel: Kernel) -> None:
-            super().__init__()
-            self.starts, self.tokens, self.longest, self.kernel = starts, tokens, longest, kernel
-            self.calls = 0
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if func is not attention:
-                return func(*args, **kwargs)
-            return self.of_each(*args, **kwargs)
-
-        def of_each(
-            self,
-            query: torch.Tensor,
-            key: torch.Tensor,
-            value: torch.Tensor,
-            attn_mask: torch.Tensor | None = None,
-            dropout_p: float = 0.0,
-            is_causal: bool = False,
-            scale: float | None = None,
-            enable_gqa: bool = False,
-        ) -> torch.Tensor:
-            """From and to (1, heads, tokens, width)."""
-            if attn_mask is not None or is_causal:
-                raise CannotPackError("its attention has a mask of its own")
-            if dropout_p:
-                raise CannotPackError("its attention drops weights at random")
-            if enable_gqa or query.shape != key.shape or len(query) != 1 or query.shape[2] != self.tokens:
-                raise CannotPackError("its attention is not of the texts alone")
-            self.calls += 1
-            # To (tokens, heads, width), as the kernel takes them, and back.
-            rows = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
-            width = query.shape[-1] ** -0.5
-            return self.kernel(*rows, self.starts, self.longest, scale or width).transpose(0, 1)[None]
-
-    return Apart
+    return kernel_of_gpu(model.device.index or 0)
