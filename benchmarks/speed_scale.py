@@ -19,11 +19,11 @@ Memory is the most that the process holds, with the largest of its reading proce
 began. Texts and passages that the stage is given in memory are not counted, nor are pages of files mapped into memory:
 the system takes these back where others need room. Said is how much more a further passage costs at each size than at
 the one before (1 is linear; of the smallest size start-up counts too, of the others only what is added to the size
-before), and what memory each further passage takes at the last step: of mining where both sizes are above 65,536
-passages, for up to there it fills a buffer that grows no more.
+before), and what memory each further passage takes at the last step: of mining and index where both sizes are above
+65,536 passages, for up to there they fill buffers that grow no more (vectors; words that were seen, rows of the table).
 
-With --check: up to 30,000 passages, nothing is written, exit status 1 where a passage costs more than twice as much, or
-takes over 2 kB: a million passages are to fit in 2 GB.
+With --check: up to 30,000 passages, of mining and index up to 140,000, nothing is written, exit status 1 where a
+passage costs more than twice as much, or takes over 2 kB: a million passages are to fit in 2 GB.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ PICTURE = Path(__file__).parent.parent / "docs" / "scale.svg"
 LIMIT, KILOBYTES = 2.0, 2.0
 LEAST = 0.1
 """Seconds: a smaller step counts as this one where the next is compared with it, for it may be noise."""
-BUFFERED = {"mining": 65_536}
-"""Passages up to which a stage fills a buffer, which is then as large as it gets."""
+BUFFERED = {"mining": 65_536, "index": 65_536}
+"""Passages up to which a stage fills buffers, which are then as large as they get."""
+SMALL, ABOVE = (1_000, 10_000, 30_000), (10_000, 70_000, 140_000)
+"""Sizes of a check, and of its stages with buffers."""
 PART = 200
 """Parts of a document."""
 BASE = "builtin:all-MiniLM-L6-v2"
@@ -71,7 +73,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--one", nargs=3, metavar=("STAGE", "make or work", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.check:
-        given.sizes = [1_000, 10_000, 30_000]
+        given.sizes = list(SMALL)
     return given
 
 
@@ -286,15 +288,19 @@ def main(words: list[str] | None = None) -> int:
         stage, part, folder = given.one
         one(stage, part, Path(folder), given.sizes[0], given.data)
         return 0
-    sizes = sorted(given.sizes)
-    found = {stage: [measured(stage, size, given.data) for size in sizes] for stage in given.stage}
-    rows = [
-        (stage, *(f"{seconds:.1f} s, {1_000 * memory:,.0f} MB" for seconds, memory in costs))
+    sizes = {stage: ABOVE if given.check and stage in BUFFERED else sorted(given.sizes) for stage in given.stage}
+    found = {stage: [measured(stage, size, given.data) for size in sizes[stage]] for stage in given.stage}
+    growth = {stage: growth_of(sizes[stage], [seconds for seconds, _ in costs]) for stage, costs in found.items()}
+    kept = {stage: further(sizes[stage], [memory for _, memory in costs], stage) for stage, costs in found.items()}
+    columns = sorted({size for some in sizes.values() for size in some})
+    shown = {
+        stage: {
+            size: f"{one[0]:.1f} s, {1_000 * one[1]:,.0f} MB" for size, one in zip(sizes[stage], costs, strict=True)
+        }
         for stage, costs in found.items()
-    ]
-    growth = {stage: growth_of(sizes, [seconds for seconds, _ in costs]) for stage, costs in found.items()}
-    kept = {stage: further(sizes, [memory for _, memory in costs], stage) for stage, costs in found.items()}
-    table = markdown(("stage", *(f"{size:,}" for size in sizes)), rows)
+    }
+    rows = [(stage, *(cells.get(size, "") for size in columns)) for stage, cells in shown.items()]
+    table = markdown(("stage", *(f"{size:,}" for size in columns)), rows)
     said = (
         f"cost of a passage, of that at the size before, at most (bar {LIMIT:g}): "
         + ", ".join(f"{stage} {ratio:.2f}" for stage, ratio in growth.items())
@@ -304,7 +310,7 @@ def main(words: list[str] | None = None) -> int:
     if given.check:
         print("\n".join(table))
     else:
-        plot(given.picture, sizes, found)
+        plot(given.picture, columns, found)
         about = f"Generated texts and vectors of {DIMENSION} dimensions; each stage in a process of its own."
         print(append("Cost of each stage as the corpus grows", about, [*table, "", said + "."], given.results))
     print(said)
