@@ -1,6 +1,7 @@
 """Evaluation from text at five Matryoshka dimensions, against InformationRetrievalEvaluator of Sentence Transformers.
 
-    python benchmarks/speed_evaluate.py --data DIR [--set NAME ...] [--passages 1000] [--repeats 3] [--check]
+    python benchmarks/speed_evaluate.py --data DIR [--set NAME ...] [--passages 1000] [--queries 400] [--repeats 3]
+        [--check]
 
 DIR holds BEIR folders. The peer runs as its documentation has it: an InformationRetrievalEvaluator for each
 truncate_dim in a SequentialEvaluator, in fp32, batches of 32; it encodes queries and corpus anew for each. fieldtune
@@ -39,6 +40,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", help="a folder in DIR; both by default")
     parser.add_argument("--model", default="", help="for all sets, instead of the builtin one of each")
     parser.add_argument("--passages", type=int, default=1_000)
+    parser.add_argument(
+        "--queries", type=int, default=400, help="of test, at most; fewer where passages do not suffice"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -48,8 +52,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def small(data: RetrievalData, size: int) -> RetrievalData:
-    passages, queries = sample(data, size)
+def small(data: RetrievalData, size: int, most: int) -> RetrievalData:
+    passages, queries = sample(data, size, most)
     rows = {query: {key: grade for key, grade in data.qrels["test"][query].items() if key in set(passages)}
             for query in queries}  # fmt: skip
     return replace(
@@ -85,7 +89,7 @@ def ours(encoder: Encoder, data: RetrievalData) -> Found:
 
 def compare(name: str, given: argparse.Namespace) -> tuple[list[str], str, bool]:
     """The table of one set, its ratio in words, and whether it reaches the bar."""
-    data = small(load_beir(given.data / name), given.passages)
+    data = small(load_beir(given.data / name), given.passages, given.queries)
     model = given.model or SETS.get(name, SETS["med-en-medquad"])
     sides = {
         "peer": (peer, Encoder.load(model, precision="fp32")),
@@ -112,7 +116,8 @@ def compare(name: str, given: argparse.Namespace) -> tuple[list[str], str, bool]
         f"{apart:.2f} points apart (bar {POINTS})"
     )
     columns = ("side", "time (median)", *(f"nDCG@10 at {size}" for size in SIZES))
-    return markdown(columns, rows), said, ratio >= BAR and apart <= POINTS
+    counts = f"{len(data.passages):,} passages, {len(data.qrels['test']):,} queries."
+    return [counts, "", *markdown(columns, rows)], said, ratio >= BAR and apart <= POINTS
 
 
 def main(words: list[str] | None = None) -> int:
@@ -126,7 +131,7 @@ def main(words: list[str] | None = None) -> int:
     if given.check:
         print("\n".join(lines))
     else:
-        about = f"{given.passages:,} passages of each set, {given.repeats} paired runs in one process."
+        about = f"{given.repeats} paired runs in one process."
         print(append("Evaluation at five dimensions", about, lines, given.results))
     print("; ".join(last))
     return int(not reached)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+
+from fieldtune.beir import load_beir
+from fieldtune.evaluation.rankings import Ranking
 
 pytest.importorskip("datasets", reason="the peer's trainer reads its rows through the package datasets")
 PATH = Path(__file__).parents[1] / "benchmarks" / "speed_train.py"
@@ -24,27 +29,145 @@ def benchmark() -> ModuleType:
     return module
 
 
-def test_all_ways_train_and_are_compared(
-    benchmark: ModuleType, tiny_beir: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def folder(tiny_beir: Path) -> Path:
+    """Train and dev, whose passages are of many groups."""
     rows = (tiny_beir / "qrels" / "all.tsv").read_text().splitlines()[1:]
     for side, part in {"train": rows[:70], "dev": rows[70:]}.items():
         (tiny_beir / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(part) + "\n")
     (tiny_beir / "qrels" / "all.tsv").unlink()
+    return tiny_beir
+
+
+def test_all_ways_train_and_are_compared(
+    benchmark: ModuleType, folder: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     ran: list[str] = []
 
     def here(command: list[str], **_: Any) -> Any:
-        ran.append(command[command.index("--one") + 1])
+        if "--one" in command:
+            ran.append(command[command.index("--one") + 1])
         benchmark.main(command[2:])
         return type("Done", (), {"returncode": 0})
 
     monkeypatch.setattr(benchmark.subprocess, "run", here)
-    words = ["--data", str(tiny_beir.parent), "--set", tiny_beir.name, "--model", tiny_model, "--pairs", "60"]
-    status = benchmark.main([*words, "--repeats", "1", "--results", str(tmp_path / "R.md")])
+    words = ["--data", str(folder.parent), "--set", folder.name, "--model", tiny_model, "--pairs", "60"]
+    status = benchmark.main([*words, "--repeats", "1", "--batch", "16", "--results", str(tmp_path / "R.md")])
     assert ran == [*benchmark.WAYS, *benchmark.LARGE_WAYS]
     said = (tmp_path / "R.md").read_text()
-    for way in ran:
+    assert "48 pairs of a hard negative each" in said  # whole batches
+    assert "worker processes, mini-batches of" in said and "over its 1 training," in said
+    (size,) = {int(found) for found in re.findall(r"batch (\d+) \|", said)}
+    assert 16 < size < 1_024 and f"in a batch of {size}, which is none of 1,024 (bar 2: missed)" in said
+    for way in benchmark.WAYS:
         assert f"| {way} |" in said
     assert status == int("missed" in said)
     shown = {line.split(" | ")[0][2:]: line.split(" | ")[-1] for line in said.splitlines() if line.startswith("| ")}
     assert shown["peer"] != "" and shown["fieldtune"] != ""
+
+
+def test_no_two_rows_of_the_large_batch_share_a_text(benchmark: ModuleType, divided: Path) -> None:
+    data = load_beir(divided)
+    rows, labelled = benchmark.large_rows(data, 1_024)
+    texts = [text for row in rows for text in (row.query, *row.pos)]
+    assert len(texts) == len(set(texts)) == 2 * len(rows)
+    known = {
+        (data.queries[query].text, data.passages[passage].content)
+        for side in data.qrels
+        for query, found in data.positives(side).items()
+        for passage in found
+    }
+    assert [(row.query, row.pos[0]) in known for row in rows] == [True] * labelled + [False] * (len(rows) - labelled)
+    assert labelled == len({passage for _, passage in known})  # a query of each, of dev and test too
+    few, some = benchmark.large_rows(data, 10)
+    assert few == rows[:10] and some == 10
+    train = {data.queries[query].text for query in data.qrels["train"]}
+    assert {row.query for row in few} <= train
+
+
+def runs(seconds: float, memory: float = 1.0, count: int = 1) -> list[dict[str, float]]:
+    return [{"seconds": seconds, "memory": memory}] * count
+
+
+def costs(benchmark: ModuleType) -> dict[str, list[dict[str, float]]]:
+    peers = {benchmark.PEER: runs(70, 9), benchmark.TUNED: runs(50, 9), benchmark.BEST: runs(35, 9)}
+    cached = {benchmark.PLAIN_CACHED: runs(40), benchmark.CACHED_PEER: runs(25)}
+    return peers | cached | {benchmark.OURS: runs(10), benchmark.CACHED: runs(10)}
+
+
+@pytest.mark.parametrize(
+    ("low", "large", "missed"),
+    [(-0.4, 1_024, []), (-0.6, 1_024, ["dev"]), (float("nan"), 1_024, ["dev"]), (-0.4, 1_023, ["none of 1,024"])],
+)
+def test_what_was_not_compared_or_is_smaller_counts_as_missed(
+    benchmark: ModuleType, low: float, large: int, missed: list[str]
+) -> None:
+    bars = benchmark.bars_of(costs(benchmark), low, large)
+    under = [text for text, value, bar in bars if not value >= bar]
+    assert len(bars) == 5 and len(under) == len(missed)
+    assert all(part in text for part, text in zip(missed, under, strict=True))
+
+
+@pytest.fixture
+def stubbed(benchmark: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, float]]]:
+    """No training and no model: what each way costs, and rankings that put fieldtune's positives first."""
+    found = costs(benchmark)
+    rows, _ = benchmark.large_rows(load_beir(folder), 16)
+    monkeypatch.setattr(benchmark, "LARGE", 40)
+    monkeypatch.setattr(benchmark, "rows_of", lambda *_: rows)
+    monkeypatch.setattr(benchmark, "tuned_peer", lambda *_: benchmark.Tuned(0, 64))
+
+    def trained(given: Any, way: str, rows: Path, out: Path) -> dict[str, float]:
+        (out / "model").mkdir(parents=True)
+        return found[way][0]
+
+    def ranked(_: Any, data: Any, split: str, *rest: Any, label: str) -> Ranking:
+        queries = list(data.positives(split))
+        first = [next(iter(data.positives(split)[query])) for query in queries]
+        others = [[name for name in data.passages if name != top] for top in first]
+        rows = [
+            [top, *rest] if label == benchmark.OURS else [*rest, top] for top, rest in zip(first, others, strict=True)
+        ]
+        return Ranking.of(queries, rows, [np.linspace(1, 0, len(row)) for row in rows], list(data.passages))
+
+    monkeypatch.setattr(benchmark, "trained", trained)
+    monkeypatch.setattr(benchmark.Encoder, "load", lambda *_, **__: None)
+    monkeypatch.setattr(benchmark, "model_ranking", ranked)
+    return found
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(10, 0), (12, 1)])
+def test_a_check_writes_nothing_and_says_whether_the_bars_are_met(
+    benchmark: ModuleType, stubbed: Any, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    seconds: float, status: int,
+) -> None:  # fmt: skip
+    stubbed[benchmark.OURS] = runs(seconds)
+    words = ["--data", str(folder.parent), "--set", folder.name, "--check", "--results", str(tmp_path / "R.md")]
+    assert benchmark.main(words) == status
+    assert not (tmp_path / "R.md").exists()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"{70 / seconds:.2f}" in last and f"{35 / seconds:.2f}" in last and "2.50" in last
+    assert ("missed" in last) == bool(status) and "dev difference" in last
+
+
+def test_more_runs_make_the_interval_of_the_difference_narrower(
+    benchmark: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, given = load_beir(folder), benchmark.arguments(["--data", str(folder.parent), "--model", "m"])
+    draw = np.random.default_rng(1)
+
+    def ranked(_: Any, data: Any, split: str, *rest: Any, label: str) -> Ranking:
+        queries = list(data.positives(split))
+        rows = [[str(name) for name in draw.permutation(list(data.passages))] for _ in queries]
+        return Ranking.of(queries, rows, [np.linspace(1, 0, len(row)) for row in rows], list(data.passages))
+
+    monkeypatch.setattr(benchmark.Encoder, "load", lambda *_, **__: None)
+    monkeypatch.setattr(benchmark, "model_ranking", ranked)
+    models = {way: Path(way) for way in benchmark.WAYS}
+    found = [benchmark.on_dev(data, models, given, folder) for _ in range(16)]
+    others = [benchmark.PEER, benchmark.BEST]
+    assert benchmark.low_of(found[:1], others, given) < benchmark.low_of(found, others, given) - 1 < 0
+
+
+def test_the_fastest_trial_of_the_peer_is_kept(benchmark: ModuleType) -> None:
+    assert benchmark.fastest_of({0: 2.0, 1: 1.5}) == 1 and benchmark.fastest_of({16: 1.0, 32: 1.5, 64: 1.2}) == 16

@@ -49,6 +49,19 @@ def test_progress_counts_every_text_once(tiny_model: str) -> None:
     assert sum(counted) == len(TEXTS)
 
 
+@pytest.mark.parametrize("engine", ["model", "torch"])
+def test_progress_goes_on_though_a_text_stands_there_twice(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(feeding, "BLOCK", 10)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    by = encoder if engine == "model" else with_torch(encoder, "fp32")
+    texts = [f"lease {number % 40}" for number in range(50)]  # the first ten come again at the end
+    counted: list[int] = []
+    by.encode(texts, "passage", advance=counted.append)
+    assert sum(counted) == 50 and min(counted) > 0 and max(counted) <= 10
+
+
 def test_damaged_weights_are_named(tiny_model: str) -> None:
     encoder = Encoder.load(tiny_model, precision="fp32")
     with torch.no_grad():

@@ -81,20 +81,23 @@ def all_of(
     dimension: int,
     advance: Callable[[int], None] | None,
 ) -> Floats:
-    """(len(texts), dimension) what `stream` gives of the texts; equal texts go through it once, wherever they stand."""
-    distinct = list(dict.fromkeys(texts))
+    """(len(texts), dimension) what `stream` gives of the texts; equal texts go through it once, wherever they stand.
+
+    `advance` hears of every text: of a repeated one when the block is done that has it.
+    """
+    place: dict[str, int] = {}
+    where = [place.setdefault(text, len(place)) for text in texts]
+    distinct, again = list(place), np.bincount(where, minlength=len(place)) - 1
     vectors = np.zeros((len(distinct), dimension), np.float32)
-    same = len(distinct) == len(texts)
     begin = 0
-    for part in stream(distinct, advance=advance if same else None):
-        vectors[begin : begin + len(part)] = part
-        begin += len(part)
-    if same:
-        return vectors
-    if advance is not None:
-        advance(len(texts))
-    place = {text: row for row, text in enumerate(distinct)}
-    return vectors[[place[text] for text in texts]]
+    for part in stream(distinct, advance=advance):
+        end = begin + len(part)
+        vectors[begin:end] = part
+        repeated = int(again[begin:end].sum())
+        if advance is not None and repeated:
+            advance(repeated)
+        begin = end
+    return vectors if len(distinct) == len(texts) else vectors[where]
 
 
 def in_blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
