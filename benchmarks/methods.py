@@ -97,6 +97,7 @@ METHODS: dict[str, Method] = {
     "dropout": Method({"training": {"dropout": True}}),
     "anchored": Method({"training": {"anchor": 0.1}}),
     "base-share-0.3": Method({"training": {"base_share": 0.3}}),
+    "base-share-auto": Method({"training": {"base_share": "auto"}, "evaluation": {"general": True}}),
     "soup-of-3": Method({"training": {"seeds": 3}}),
     "mined-again": Method({"negatives": {"rounds": 2}}),
     "mlm-first": Method({"training": {"pretrain": "mlm"}}),

@@ -72,31 +72,19 @@ async def find(
 ) -> list[Hit]:
     """Hits for a cleaned query within the service's limits. Raises ApiError."""
     began = time.perf_counter()
-    hits = await _hits(service, query, k, mode, where, rerank=rerank, adapter=adapter)
+    most = service.settings.max_results
+    if k > most:
+        raise ApiError(400, f"k: at most {most} passages at once", param="k", code="too_many")
+    if rerank:
+        reranker = service.require_reranker("rerank")
+        candidates = await service.search(query, min(max(k, _RERANKED), most), mode, where, adapter)
+        hits = (await rerank_hits(reranker, query, candidates))[:k]
+    else:
+        hits = await service.search(query, k, mode, where, adapter)
     if service.settings.log_queries:
         # As Python writes it: a query cannot end the line and begin one of its own.
         log.info("asked %r: %d passages, %.1f ms", query, len(hits), 1000 * (time.perf_counter() - began))
     return hits
-
-
-async def _hits(
-    service: Service,
-    query: str,
-    k: int,
-    mode: str,
-    where: dict[str, Any] | None,
-    *,
-    rerank: bool,
-    adapter: Adapter | None,
-) -> list[Hit]:
-    most = service.settings.max_results
-    if k > most:
-        raise ApiError(400, f"k: at most {most} passages at once", param="k", code="too_many")
-    if not rerank:
-        return await service.search(query, k, mode, where, adapter)
-    reranker = service.require_reranker("rerank")
-    hits = await service.search(query, min(max(k, _RERANKED), most), mode, where, adapter)
-    return (await rerank_hits(reranker, query, hits))[:k]
 
 
 def is_found(service: Service, hits: list[Hit]) -> bool | None:
