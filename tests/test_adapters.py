@@ -422,6 +422,36 @@ def test_training_on_vectors_from_files_reports_its_log(
     assert QueryAdapter.load(tmp_path / "out").dimension == 16
 
 
+def test_a_folder_with_anything_but_an_earlier_adapter_on_vectors_is_not_replaced(
+    closed: tuple[Path, Path], tuned: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    config = make_config({"training": {"epochs": 1}})
+    train_query_adapter(config, *closed, tmp_path / "adapter")
+    extended = tmp_path / "extended"
+    shutil.copytree(tmp_path / "adapter", extended)
+    (extended / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    part = tmp_path / "part"  # a query adapter, but one that belongs to a tuned model
+    shutil.copytree(tuned["search"] / "adapter", part)
+    train = given.fit_on_given
+    monkeypatch.setattr(given, "fit_on_given", None)  # it is refused before
+    for out in (*closed, tuned["law"], tuned["law"] / "adapter", part, extended, tmp_path / "file"):
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigError, match="holds something else than an adapter") as caught:
+            train_query_adapter(config, *closed, out)
+        assert "--out" in caught.value.hint and str(out) in caught.value.message
+        assert out.exists() and before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(given, "fit_on_given", train)
+    (tmp_path / "begun" / "training" / "tensorboard").mkdir(parents=True)  # as a killed training leaves it
+    (tmp_path / "begun" / "training" / "tensorboard" / "events").write_text("")
+    for out in (tmp_path / "adapter", tmp_path / "begun"):
+        train_query_adapter(config, *closed, out)
+        assert QueryAdapter.load(out).dimension == 16
+
+
 def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:
     from fieldtune.adapters import train_query_adapter
 
