@@ -317,6 +317,24 @@ def test_a_lower_limit_is_another_pretraining(masking_model: str, tiny_beir: Pat
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_layers_that_are_frozen_stay_in_pretraining_too(
+    kind: str, masking_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    keys = set()
+    for count in (0, 1):
+        made = {"pretrain": kind, "pretrain_rate": 2e-3, "pretrain_epochs": 0.5, "freeze_layers": count}
+        config = make_config({"model": {"base": masking_model}, "training": made})
+        encoder = Encoder.load(masking_model, precision="fp32")
+        before = weights(encoder)
+        keys.add(pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path / str(count)).key)
+        moved = {name for name, weight in weights(encoder).items() if not torch.equal(weight, before[name])}
+        lower = {name for name in moved if "embeddings" in name or "layer.0." in name}
+        assert any("layer.1." in name for name in moved)
+        assert bool(lower) == (count == 0), lower
+    assert len(keys) == 2
+
+
 def test_memory_that_does_not_suffice_for_pretraining_is_named_with_what_saves_it(
     masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
