@@ -22,6 +22,7 @@ from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings
 from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
 from fieldtune.tuning.proposals import propose
+from fieldtune.tuning.share import settle_share
 from fieldtune.tuning.space import Setting, search_space
 from fieldtune.tuning.winner import write_winner
 
@@ -176,6 +177,7 @@ def test_a_search_from_the_command_line_writes_config_table_and_model_without_lo
     assert winner.training.learning_rate == float(best["training.learning_rate"])
     assert winner.training.loss == best["training.loss"]
     assert winner.training.epochs == 3
+    assert winner.training.base_share == 0  # what was trained and measured, whoever asked the queries
     (kept,) = (out / "trials").iterdir()  # models are large
     assert int(kept.name) == int(best["trial"])
     assert (kept / "model" / "modules.json").exists()
@@ -290,7 +292,8 @@ def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
     own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
     rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
     pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
-    for limit, share in ((1e-9, "auto"), (0.99, "queries")):
+    # 0 and not "queries", the config's own, which mixes some of the base in where queries were made: no trial did.
+    for limit, share in ((1e-9, "auto"), (0.99, 0)):
         out = tmp_path / str(limit)
         config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
         general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
@@ -301,6 +304,16 @@ def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
         assert (curve[0]["general"] < -limit) == (share == "auto")
         assert load_config(found.config).training.base_share == share
         assert "general ability" in found.notes[0] or "base_share" in found.notes[0]
+
+
+@pytest.mark.parametrize("given", [0.4, "auto"])
+def test_a_share_that_is_given_is_left_as_it_is(given: Any, tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path, base_share=given)
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    assert settle_share(config, inputs, encoder, tmp_path, ()) == ({}, ())
+    asked = config_for(tiny_beir, tiny_model, tmp_path)
+    assert settle_share(asked, inputs, encoder, tmp_path, {"training.base_share"}) == ({}, ())
 
 
 def test_what_cannot_be_searched_is_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
