@@ -5,6 +5,7 @@ import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -259,6 +260,45 @@ def test_a_trial_on_a_full_disk_is_no_failed_trial(
     inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
     with pytest.raises(ModelError, match="disk is full"):
         trial_module.run_trial(config, inputs, tmp_path / "002", 2, {}, lambda _: False)
+
+
+def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(trial_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Encoder, "load", lambda *_, **__: None)
+    config = make_config({"training": {"evaluations": 4}})
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+
+    def ran(
+        rows: dict[int, float], *, killed: bool = False, search: str = "one", epochs: float = 2, at: str = "003"
+    ) -> Trial | None:
+        def train(*_: Any, watch: Any, **__: Any) -> None:
+            for step, score in rows.items():
+                now[0] += 60
+                watch({"step": step, "dev_ndcg@10": score})
+            now[0] += 25
+            watch({"step": step + 1, "loss": 1.0})  # long after: the time is noted though nothing is measured
+            if killed:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training, "tune", train)
+        settings = {"training.epochs": epochs}
+        try:
+            return trial_module.run_trial(config, inputs, tmp_path / at, 3, settings, lambda _: False, search)
+        except KeyboardInterrupt:
+            return None
+
+    assert ran({0: 0.1, 5: 0.9, 10: 0.8}, killed=True) is None
+    made = ran({10: 0.7, 15: 0.75})  # from the checkpoint before the second evaluation, which is made anew
+    assert made is not None and made.rungs == (0.9, 0.7, 0.75)
+    assert made.seconds == 3 * 60 + 25 + 2 * 60 + 25
+    for number, other in enumerate(({"epochs": 3}, {"search": "another"})):
+        folder = f"{number}"
+        assert ran({5: 0.9, 10: 0.8}, killed=True, at=folder) is None
+        made = ran({15: 0.3}, at=folder, **other)  # its steps come later: no score is overtaken
+        assert made is not None and (made.rungs, made.dev, made.seconds) == ((0.3,), 0.3, 85)
 
 
 def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
