@@ -452,6 +452,89 @@ def test_a_folder_with_anything_but_an_earlier_adapter_on_vectors_is_not_replace
         assert QueryAdapter.load(out).dimension == 16
 
 
+def test_an_adapter_that_does_not_load_as_it_was_trained_is_not_kept(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    config, out = make_config({"training": {"epochs": 1}}), tmp_path / "out"
+    assert any(
+        "least cosine to the trained adapter: 1.0000" in line for line in train_query_adapter(config, *closed, out)
+    )
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    save = QueryAdapter.save
+    for wrong in (np.linspace(-3, 3, 16, dtype=np.float32), np.full(16, np.nan, np.float32)):
+
+        def spoilt(self: QueryAdapter, folder: Path, wrong: np.ndarray = wrong) -> None:
+            save(QueryAdapter(self.outer, self.outer_bias + wrong), folder)
+
+        monkeypatch.setattr(QueryAdapter, "save", spoilt)
+        with pytest.raises(ModelError, match="saved adapter gives other vectors than the trained one"):
+            train_query_adapter(config, *closed, out)
+        assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("outer", "bias", "says"),
+    [
+        (np.zeros((16, 16)), np.zeros(16), "training changed nothing"),
+        (np.full((16, 16), 1e30), np.full(16, 3e38), "no numbers"),
+        (np.zeros((16, 16)), np.full(16, 1e4), "has collapsed: all queries get the same vector"),
+    ],
+)
+def test_an_adapter_that_does_nothing_or_breaks_down_is_said(
+    outer: Any, bias: Any, says: str, closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    train = given.fit_query_adapter
+    made = QueryAdapter(np.asarray(outer, np.float32), np.asarray(bias, np.float32))
+    monkeypatch.setattr(given, "fit_query_adapter", lambda *arguments: (made, train(*arguments)[1]))
+    config = make_config({"training": {"epochs": 1}})
+    if "collapsed" in says:
+        (line,) = (line for line in train_query_adapter(config, *closed, tmp_path / "out") if says in line)
+        assert "Search without it; lower training.learning_rate" in line
+        return
+    with pytest.raises(ModelError, match=says) as caught:
+        train_query_adapter(config, *closed, tmp_path / "out")
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_collapse_on_the_way_of_an_adapter_is_said(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import query_side
+
+    answers = [True, False]  # the trained layer's vectors, the base's; then never again
+    monkeypatch.setattr(query_side, "collapsed", lambda vectors: answers.pop(0) if answers else False)
+    config = make_config({"training": {"epochs": 4, "batch_size": 16, "evaluations": 2}})
+    said = train_query_adapter(config, *closed, tmp_path / "out")
+    assert any("At step 10 all queries got the same vector" in line for line in said)
+
+
+def test_a_gradient_that_is_no_number_stops_the_training_of_an_adapter(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import query_side
+
+    changed = query_side._changed
+
+    def steep(weights: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+        found = changed(weights, vectors)
+        found.register_hook(lambda gradient: gradient * torch.inf)
+        return found
+
+    monkeypatch.setattr(query_side, "_changed", steep)
+    with pytest.raises(ModelError, match=r"the gradient is (nan|inf) at step 1 of 5, though the loss") as caught:
+        train_query_adapter(make_config({"training": {"epochs": 1, "batch_size": 16}}), *closed, tmp_path / "out")
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:
     from fieldtune.adapters import train_query_adapter
 

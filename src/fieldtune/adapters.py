@@ -92,12 +92,20 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
         adapter, state, said = fit_on_given(config, loaded, *given, report)
     record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
     with room_to_write(out, "the adapter", _NOTHING), atomic_folder(out) as temporary:
-        if (out / "training").exists():  # TensorBoard's files
-            os.replace(out / "training", temporary / "training")
         adapter.save(temporary)
         write_record(temporary, record)
         write_json(temporary / "training.json", {"log": state.log, "settings": config.training.model_dump()})
-    return [*said, f"query adapter: {out}"]
+        asked = given[0].of(list(loaded.positives("train")))
+        expected, found = adapter.apply(asked), QueryAdapter.load(temporary).apply(asked)
+        cosine = float(np.einsum("ij,ij->i", expected, found).min())
+        if not cosine >= _SAME:
+            raise ModelError(
+                f"the saved adapter gives other vectors than the trained one (cosine {cosine:.5f})",
+                f"this is a bug in saving, or a faulty disk; {_NOTHING}",
+            )
+        if (out / "training").exists():  # TensorBoard's files
+            os.replace(out / "training", temporary / "training")
+    return [*said, f"least cosine to the trained adapter: {cosine:.6f}", f"query adapter: {out}"]
 
 
 def _require_place(out: Path) -> None:
