@@ -258,6 +258,49 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     assert any("could not be read" in note for note in state.notes)
 
 
+def test_a_training_goes_on_with_fewer_gpus_than_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine whose two GPUs are these two tensors; the model itself needs none."""
+    gpus = {0: torch.full((16,), 10, dtype=torch.uint8), 1: torch.full((16,), 11, dtype=torch.uint8)}
+
+    def place(device: Any = "cuda") -> int:
+        return torch.device(device).index or 0
+
+    def put(state: torch.Tensor, device: Any = "cuda") -> None:
+        if place(device) not in gpus:
+            raise IndexError("list index out of range")  # as torch says it
+        gpus[place(device)] = state
+
+    def put_all(states: list[torch.Tensor]) -> None:
+        for number, state in enumerate(states):
+            put(state, f"cuda:{number}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": gpus[place(device)].clone())
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [gpus[number].clone() for number in sorted(gpus)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put_all)
+
+    def state(device: str) -> checkpoint.State:
+        model = torch.nn.Linear(2, 2)
+        return checkpoint.State(model, torch.optim.AdamW(model.parameters()), device=device)
+
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save_checkpoint(path, "k", checkpoint.Progressed(step=3), state("cuda:1"))
+    gpus[0], gpus[1] = gpus[0] + 50, gpus[1] + 50
+    assert checkpoint.load_checkpoint(path, "k", state("cuda:1"))[0].step == 3
+    assert [int(gpus[number][0]) for number in (0, 1)] == [60, 11]  # its own alone
+    del gpus[1]
+    assert checkpoint.load_checkpoint(path, "k", state("cuda"))[0].step == 3
+    assert int(gpus[0][0]) == 11
+    earlier = torch.load(path, weights_only=True)  # as earlier versions wrote it, with the states of all
+    earlier["cuda_random"] = [torch.full((16,), 20 + number, dtype=torch.uint8) for number in range(4)]
+    torch.save(earlier, path)
+    assert checkpoint.load_checkpoint(path, "k", state("cuda:0"))[0].step == 3
+    assert int(gpus[0][0]) == 20
+    assert checkpoint.load_checkpoint(path, "k", state("cpu"))[0].step == 3
+
+
 def interrupted(model: str, work: Path, made: Recipe, key: str, at: int) -> int:
     """Train until the step `at` of this process, or to the end; returns how many steps were taken."""
     real, steps = loop._step, []

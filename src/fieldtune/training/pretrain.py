@@ -107,7 +107,7 @@ def pretrain(
         modules.eval()
         return _held_loss(task, held, budgeted(store.lengths[held], budget), seed)
 
-    path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler)
+    path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler, encoder.device)
     state, fits = load_checkpoint(path, key, whole)
     state.notes += [fits] if fits else []
     if not state.step:
