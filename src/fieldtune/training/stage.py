@@ -19,7 +19,7 @@ from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
-from fieldtune.training.adapting import finish, prepare, save_beside
+from fieldtune.training.adapting import finish, left_out, prepare, save_beside
 from fieldtune.training.anchor import anchored
 from fieldtune.training.aside import key_of
 from fieldtune.training.blend import kept_weights
@@ -192,6 +192,7 @@ def tune(
     curve = [] if blended is None else blended.rows()
     write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
     share = 0.0 if blended is None else blended.chosen.base_share
+    notes += left_out(prepared, share)
 
     def beside(folder: Path) -> None:
         save_beside(prepared, folder, share=share)
