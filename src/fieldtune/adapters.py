@@ -59,7 +59,7 @@ def merge_adapter(base: str, adapter: str | Path, out: Path) -> list[str]:
         save_merged(Encoder.load(base, precision="fp32"), folder, temporary)
         found = _probed(Encoder.load(str(temporary), precision="fp32"))
         cosine = float(np.einsum("ij,ij->i", expected, found).min())
-        if cosine < _SAME:
+        if not cosine >= _SAME:
             raise ModelError(
                 f"merged, the adapter gives other vectors than beside its base (cosine {cosine:.5f})",
                 "this is a bug; nothing was written",
