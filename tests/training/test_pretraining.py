@@ -335,6 +335,30 @@ def test_layers_that_are_frozen_stay_in_pretraining_too(
     assert len(keys) == 2
 
 
+def test_a_gradient_that_is_no_number_ends_pretraining_before_it_reaches_a_checkpoint(
+    masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root of 0 has such a gradient, and a value of 0."""
+    real, steps = module._gradient, []
+
+    def steep(task: Task, *arguments: object) -> float:
+        steps.append(1)
+        weight = next(task.modules.parameters())
+        if len(steps) == 4:
+            (weight - weight.detach()).pow(2).sum().sqrt().backward()
+        return real(task, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_gradient", steep)
+    with pytest.raises(
+        ModelError, match=r"gradient of pre-training is nan at step 4 of \d+, though the loss"
+    ) as caught:
+        run(masking_model, tmp_path, settings("mlm"))
+    assert "training.pretrain_rate" in caught.value.hint
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["progressed"]["step"] == 3
+    assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
 def test_memory_that_does_not_suffice_for_pretraining_is_named_with_what_saves_it(
     masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from fieldtune.training.losses import make_objective
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
+from fieldtune.training.safety import Probe, save_checked
 from fieldtune.types import Example
 
 TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
@@ -432,6 +433,22 @@ def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_a_checkpoi
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["progressed"]["step"] == 5
     assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+def test_vectors_that_are_no_numbers_are_never_kept_as_a_model(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, probe = Encoder.load(tiny_model, precision="fp32"), Probe(["what ends 3"], TEXTS[:2])
+    vectors = probe.vectors(encoder)
+    with pytest.raises(ModelError, match="trained model gives vectors that are no numbers") as caught:
+        save_checked(encoder, tmp_path / "model", probe, vectors * np.float32(np.nan))
+    assert "training.learning_rate" in caught.value.hint
+    with monkeypatch.context() as patched:
+        patched.setattr(Probe, "vectors", lambda *_: vectors * np.float32(np.nan))  # of what was saved
+        with pytest.raises(ModelError, match="saved model gives other vectors"):
+            save_checked(encoder, tmp_path / "model", probe, vectors)
+    assert not (tmp_path / "model").exists()
+    assert save_checked(encoder, tmp_path / "model", probe, vectors) > 0.9999
 
 
 @pytest.mark.parametrize(("scale", "found"), [(65_536.0, 0.0), (0.5, float("inf"))])
