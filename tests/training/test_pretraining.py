@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -357,6 +360,32 @@ def test_a_gradient_that_is_no_number_ends_pretraining_before_it_reaches_a_check
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["progressed"]["step"] == 3
     assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+@pytest.mark.parametrize("at", [3, 24])  # on the way, and at the end
+def test_a_full_disk_leaves_the_last_good_checkpoint_of_pretraining(
+    at: int, masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real, saves = settings("mlm"), torch.save, []
+
+    def full(state: object, stream: IO[bytes]) -> None:
+        saves.append(1)
+        if len(saves) == at:
+            stream.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(state, stream)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ModelError, match="disk is full: the checkpoint could not be written") as caught:
+        run(masking_model, tmp_path, made)
+    assert "same command" in caught.value.hint
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progressed"]["step"] == at - 1
+    assert not list(tmp_path.glob(".*.tmp"))
+    monkeypatch.setattr(torch, "save", real)
+    taken, gradient = [], module._gradient
+    monkeypatch.setattr(module, "_gradient", lambda *given: [taken.append(1), gradient(*given)][1])
+    _, done = run(masking_model, tmp_path, made)
+    assert len(taken) == done.steps - (at - 1)
 
 
 def test_memory_that_does_not_suffice_for_pretraining_is_named_with_what_saves_it(
