@@ -502,6 +502,24 @@ def test_an_adapter_that_does_nothing_or_breaks_down_is_said(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("dev", "says"),
+    [("q80\tp80\t0\n", "No dev query has a passage of grade 1 or more"), ("", "There is no dev set")],
+)
+def test_an_adapter_without_positives_on_dev_is_kept_unchecked_and_that_is_said(
+    dev: str, says: str, closed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    path = closed[0] / "qrels" / "dev.tsv"
+    path.write_text(f"query-id\tcorpus-id\tscore\n{dev}") if dev else path.unlink()
+    said = train_query_adapter(make_config({"training": {"epochs": 1}}), *closed, tmp_path / "out")
+    (line,) = (line for line in said if "unchecked" in line)
+    assert line.startswith(says)
+    assert not any(line.startswith("dev ") for line in said)
+    assert QueryAdapter.load(tmp_path / "out").dimension == 16
+
+
 def test_a_collapse_on_the_way_of_an_adapter_is_said(
     closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

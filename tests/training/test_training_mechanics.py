@@ -219,6 +219,22 @@ def test_a_run_killed_with_its_process_ends_bit_by_bit_as_an_undisturbed_one(tin
         assert torch.equal(weight, before[name]), name
 
 
+def test_a_batch_larger_than_the_data_is_one_step_of_all_of_it_an_epoch(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = loop._step, []
+
+    def counted(session: Any, rows: Any, *more: Any) -> float:
+        seen.append(sorted(rows.tolist()))
+        return real(session, rows, *more)
+
+    monkeypatch.setattr(loop, "_step", counted)
+    _, state = run(tiny_model, tmp_path, recipe(batch_size=1_000, epochs=3))
+    assert state.step == 3
+    assert seen == [list(range(40))] * 3
+    assert {row["step"] for row in state.log if "dev_ndcg@10" in row} == {0, 2, 3}
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
-from fieldtune.training.development import Development, dev_queries
+from fieldtune.training.development import Development, dev_queries, without_dev
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
@@ -73,7 +73,7 @@ def fit_on_given(
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
     if development is None:
-        said.append("There is no dev split: the last weights were kept, unchecked.")
+        said += without_dev(data)
     else:
         said.append(f"dev {name}: {state.base_score:.4f} before, {state.best_score:.4f} after")
         if state.best_score <= state.base_score:

@@ -25,7 +25,7 @@ from fieldtune.training.aside import key_of
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
-from fieldtune.training.development import Development, dev_queries, development_sample
+from fieldtune.training.development import Development, dev_queries, development_sample, without_dev
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
 from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
@@ -288,13 +288,3 @@ def development_of(config: Config, data: RetrievalData, encoder: Encoder, vector
         measure=settings.dev_measure,
         dimension=settings.dev_dimension,
     )
-
-
-def without_dev(data: RetrievalData) -> list[str]:
-    """Why nothing was measured on the way."""
-    if data.qrels.get("dev"):
-        return [
-            f"No dev query has a passage of grade {data.relevance_threshold} or more: the last weights were kept, "
-            "unchecked. See qrels/dev.tsv, or relevance_threshold in meta.json."
-        ]
-    return ["There is no dev set: the last weights were kept, unchecked."]
