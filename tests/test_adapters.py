@@ -422,6 +422,137 @@ def test_training_on_vectors_from_files_reports_its_log(
     assert QueryAdapter.load(tmp_path / "out").dimension == 16
 
 
+def test_a_folder_with_anything_but_an_earlier_adapter_on_vectors_is_not_replaced(
+    closed: tuple[Path, Path], tuned: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    config = make_config({"training": {"epochs": 1}})
+    train_query_adapter(config, *closed, tmp_path / "adapter")
+    extended = tmp_path / "extended"
+    shutil.copytree(tmp_path / "adapter", extended)
+    (extended / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    part = tmp_path / "part"  # a query adapter, but one that belongs to a tuned model
+    shutil.copytree(tuned["search"] / "adapter", part)
+    train = given.fit_on_given
+    monkeypatch.setattr(given, "fit_on_given", None)  # it is refused before
+    for out in (*closed, tuned["law"], tuned["law"] / "adapter", part, extended, tmp_path / "file"):
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigError, match="holds something else than an adapter") as caught:
+            train_query_adapter(config, *closed, out)
+        assert "--out" in caught.value.hint and str(out) in caught.value.message
+        assert out.exists() and before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(given, "fit_on_given", train)
+    (tmp_path / "begun" / "training" / "tensorboard").mkdir(parents=True)  # as a killed training leaves it
+    (tmp_path / "begun" / "training" / "tensorboard" / "events").write_text("")
+    for out in (tmp_path / "adapter", tmp_path / "begun"):
+        train_query_adapter(config, *closed, out)
+        assert QueryAdapter.load(out).dimension == 16
+
+
+def test_an_adapter_that_does_not_load_as_it_was_trained_is_not_kept(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    config, out = make_config({"training": {"epochs": 1}}), tmp_path / "out"
+    assert any(
+        "least cosine to the trained adapter: 1.0000" in line for line in train_query_adapter(config, *closed, out)
+    )
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    save = QueryAdapter.save
+    for wrong in (np.linspace(-3, 3, 16, dtype=np.float32), np.full(16, np.nan, np.float32)):
+
+        def spoilt(self: QueryAdapter, folder: Path, wrong: np.ndarray = wrong) -> None:
+            save(QueryAdapter(self.outer, self.outer_bias + wrong), folder)
+
+        monkeypatch.setattr(QueryAdapter, "save", spoilt)
+        with pytest.raises(ModelError, match="saved adapter gives other vectors than the trained one"):
+            train_query_adapter(config, *closed, out)
+        assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("outer", "bias", "says"),
+    [
+        (np.zeros((16, 16)), np.zeros(16), "training changed nothing"),
+        (np.full((16, 16), 1e30), np.full(16, 3e38), "no numbers"),
+        (np.zeros((16, 16)), np.full(16, 1e4), "has collapsed: all queries get the same vector"),
+    ],
+)
+def test_an_adapter_that_does_nothing_or_breaks_down_is_said(
+    outer: Any, bias: Any, says: str, closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    train = given.fit_query_adapter
+    made = QueryAdapter(np.asarray(outer, np.float32), np.asarray(bias, np.float32))
+    monkeypatch.setattr(given, "fit_query_adapter", lambda *arguments: (made, train(*arguments)[1]))
+    config = make_config({"training": {"epochs": 1}})
+    if "collapsed" in says:
+        (line,) = (line for line in train_query_adapter(config, *closed, tmp_path / "out") if says in line)
+        assert "Search without it; lower training.learning_rate" in line
+        return
+    with pytest.raises(ModelError, match=says) as caught:
+        train_query_adapter(config, *closed, tmp_path / "out")
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("dev", "says"),
+    [("q80\tp80\t0\n", "No dev query has a passage of grade 1 or more"), ("", "There is no dev set")],
+)
+def test_an_adapter_without_positives_on_dev_is_kept_unchecked_and_that_is_said(
+    dev: str, says: str, closed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+
+    path = closed[0] / "qrels" / "dev.tsv"
+    path.write_text(f"query-id\tcorpus-id\tscore\n{dev}") if dev else path.unlink()
+    said = train_query_adapter(make_config({"training": {"epochs": 1}}), *closed, tmp_path / "out")
+    (line,) = (line for line in said if "unchecked" in line)
+    assert line.startswith(says)
+    assert not any(line.startswith("dev ") for line in said)
+    assert QueryAdapter.load(tmp_path / "out").dimension == 16
+
+
+def test_a_collapse_on_the_way_of_an_adapter_is_said(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import query_side
+
+    answers = [True, False]  # the trained layer's vectors, the base's; then never again
+    monkeypatch.setattr(query_side, "collapsed", lambda vectors: answers.pop(0) if answers else False)
+    config = make_config({"training": {"epochs": 4, "batch_size": 16, "evaluations": 2}})
+    said = train_query_adapter(config, *closed, tmp_path / "out")
+    assert any("At step 10 all queries got the same vector" in line for line in said)
+
+
+def test_a_gradient_that_is_no_number_stops_the_training_of_an_adapter(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import query_side
+
+    changed = query_side._changed
+
+    def steep(weights: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+        found = changed(weights, vectors)
+        found.register_hook(lambda gradient: gradient * torch.inf)
+        return found
+
+    monkeypatch.setattr(query_side, "_changed", steep)
+    with pytest.raises(ModelError, match=r"the gradient is (nan|inf) at step 1 of 5, though the loss") as caught:
+        train_query_adapter(make_config({"training": {"epochs": 1, "batch_size": 16}}), *closed, tmp_path / "out")
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_loss_that_needs_a_teacher_is_refused_on_vectors(closed: tuple[Path, Path], tmp_path: Path) -> None:
     from fieldtune.adapters import train_query_adapter
 

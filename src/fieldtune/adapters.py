@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.adapter_folder import AdapterRecord, adapter_folder, write_record
+from fieldtune.adapter_folder import RECORD, AdapterRecord, adapter_folder, read_record, write_record
 from fieldtune.beir import load_beir, require_split
 from fieldtune.encoding import AdaptedModel, Encoder, QueryAdapter, load_adapters, read_both
 from fieldtune.errors import ConfigError, ModelError
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _SAME = 0.9999  # least cosine between vectors of the merged folder and of base and adapter
+_OWN = {RECORD, "adapter.safetensors", "training.json"}  # files of an adapter on given vectors
+_REPORTED = ("training/tensorboard/", "training/state/reported.json")  # what training.report_to leaves beside them
 _NOTHING = "nothing was left half written, and what was there before stays"
 _PROBE = (
     "What does the tenant owe when the lease ends early?",
@@ -57,7 +59,7 @@ def merge_adapter(base: str, adapter: str | Path, out: Path) -> list[str]:
         save_merged(Encoder.load(base, precision="fp32"), folder, temporary)
         found = _probed(Encoder.load(str(temporary), precision="fp32"))
         cosine = float(np.einsum("ij,ij->i", expected, found).min())
-        if cosine < _SAME:
+        if not cosine >= _SAME:
             raise ModelError(
                 f"merged, the adapter gives other vectors than beside its base (cosine {cosine:.5f})",
                 "this is a bug; nothing was written",
@@ -74,12 +76,14 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
 
     `vectors` holds queries.npy, passages.npy and their ids (see `read_vectors`). `out` gets adapter.safetensors and
     fieldtune.json; `QueryAdapter.load(out).apply(query_vectors)` uses it. Settings are those of training.query and of
-    training and negatives at large. Returns lines that say what was made.
+    training and negatives at large. Returns lines that say what was made. Raises ConfigError where `out` holds anything
+    but an earlier adapter of this kind, which is replaced.
     """
     from fieldtune.training.checkpoint import room_to_write
     from fieldtune.training.given import fit_on_given
     from fieldtune.training.reports import reporting, require_reporters
 
+    _require_place(out)
     loaded = load_beir(data)
     require_split(data, loaded, "train")
     require_reporters(config.training.report_to)
@@ -88,12 +92,36 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
         adapter, state, said = fit_on_given(config, loaded, *given, report)
     record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
     with room_to_write(out, "the adapter", _NOTHING), atomic_folder(out) as temporary:
-        if (out / "training").exists():  # TensorBoard's files
-            os.replace(out / "training", temporary / "training")
         adapter.save(temporary)
         write_record(temporary, record)
         write_json(temporary / "training.json", {"log": state.log, "settings": config.training.model_dump()})
-    return [*said, f"query adapter: {out}"]
+        asked = given[0].of(list(loaded.positives("train")))
+        expected, found = adapter.apply(asked), QueryAdapter.load(temporary).apply(asked)
+        cosine = float(np.einsum("ij,ij->i", expected, found).min())
+        if not cosine >= _SAME:
+            raise ModelError(
+                f"the saved adapter gives other vectors than the trained one (cosine {cosine:.5f})",
+                f"this is a bug in saving, or a faulty disk; {_NOTHING}",
+            )
+        if (out / "training").exists():  # TensorBoard's files
+            os.replace(out / "training", temporary / "training")
+    return [*said, f"least cosine to the trained adapter: {cosine:.6f}", f"query adapter: {out}"]
+
+
+def _require_place(out: Path) -> None:
+    """Raise ConfigError unless nothing in the folder would be lost but an earlier adapter on given vectors."""
+    if not out.exists():
+        return
+    if out.is_dir():
+        found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+        files = {name for name in found if not name.startswith(_REPORTED)}  # a killed training leaves these alone
+        record = read_record(out) if files and files <= _OWN else None
+        # The query adapter of a tuned model names its base: it is a part of that model.
+        if not files or (record is not None and record.method == "query" and not record.base):
+            return
+    raise ConfigError(
+        f"{out} exists already and holds something else than an adapter on given vectors", "give another --out"
+    )
 
 
 def evaluate_query_adapter(

@@ -184,6 +184,18 @@ def test_a_share_of_the_base_weakens_model_and_adapter_alike(tiny_model: str, tm
     assert cosines(beside, plain(Path(tiny_model))[0]) < 0.999
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_an_adapter_that_no_share_of_the_base_can_weaken_is_left_out_and_that_is_said(
+    share: float, tiny_model: str, tmp_path: Path
+) -> None:
+    settings = METHODS["dora"] | {"evaluations": 1, "share_curve": False}
+    result = train(tiny_model, tmp_path, **settings, base_share=share)
+    said = [note for note in result.notes if "No adapter lies beside the model" in note]
+    assert (tmp_path / "model" / "adapter").exists() == (not share)
+    assert len(said) == bool(share)
+    assert not share or ("40% of the weights" in said[0] and "training.lora.dora=false keeps" in said[0])
+
+
 def test_frozen_layers_get_no_change(tiny_model: str, tmp_path: Path) -> None:
     result = train(tiny_model, tmp_path, freeze_layers=1)
     before, after = (SentenceTransformer(str(f), device="cpu").state_dict() for f in (tiny_model, tmp_path / "model"))

@@ -233,6 +233,22 @@ def test_the_stage_takes_it_all_together(tiny_model: str, tiny_beir: Path, tmp_p
         assert word in said
 
 
+def test_general_rows_have_no_say_in_the_loss_scale(tiny_model: str, tmp_path: Path) -> None:
+    field = [Example(f"rent {n}", (TEXTS[n],), (TEXTS[(n + 1) % 40],)) for n in range(40)]
+    words = ("fever", "cough", "asthma", "insulin", "audit", "revenue")
+    general = [Example(f"{words[n % 6]} {n}", (f"{words[n % 5]} {words[n % 4]} {n}",)) for n in range(200)]
+    config = make_config({"model": {"base": tiny_model}})
+    encoder = Encoder.load(tiny_model, precision="fp32")
+
+    def scale(rows: list[Example], own: int | None = None) -> tuple[float, str]:
+        made, notes = decide(config, make_pairs(rows), encoder, tmp_path / "train.jsonl", tmp_path, own)
+        return made.scale, next(note for note in notes if note.startswith("Loss scale"))
+
+    alone = scale(field)
+    assert scale([*field, *general], 40) == alone
+    assert scale([*field, *general]) != alone  # they would have moved it
+
+
 @pytest.mark.parametrize(("loss", "lacking"), [("triplet", "no hard negatives"), ("cosent", "no scores")])
 def test_general_rows_that_the_loss_cannot_use_are_refused(
     tiny_model: str, tmp_path: Path, loss: str, lacking: str

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -315,6 +318,74 @@ def test_a_lower_limit_is_another_pretraining(masking_model: str, tiny_beir: Pat
         encoder = Encoder.load(masking_model, precision="fp32")
         keys.add(pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path).key)
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize("kind", ["mlm", "tsdae"])
+def test_layers_that_are_frozen_stay_in_pretraining_too(
+    kind: str, masking_model: str, tiny_beir: Path, tmp_path: Path
+) -> None:
+    keys = set()
+    for count in (0, 1):
+        made = {"pretrain": kind, "pretrain_rate": 2e-3, "pretrain_epochs": 0.5, "freeze_layers": count}
+        config = make_config({"model": {"base": masking_model}, "training": made})
+        encoder = Encoder.load(masking_model, precision="fp32")
+        before = weights(encoder)
+        keys.add(pretrain_first(config, encoder, load_beir(tiny_beir), None, tmp_path / str(count)).key)
+        moved = {name for name, weight in weights(encoder).items() if not torch.equal(weight, before[name])}
+        lower = {name for name in moved if "embeddings" in name or "layer.0." in name}
+        assert any("layer.1." in name for name in moved)
+        assert bool(lower) == (count == 0), lower
+    assert len(keys) == 2
+
+
+def test_a_gradient_that_is_no_number_ends_pretraining_before_it_reaches_a_checkpoint(
+    masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root of 0 has such a gradient, and a value of 0."""
+    real, steps = module._gradient, []
+
+    def steep(task: Task, *arguments: object) -> float:
+        steps.append(1)
+        weight = next(task.modules.parameters())
+        if len(steps) == 4:
+            (weight - weight.detach()).pow(2).sum().sqrt().backward()
+        return real(task, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_gradient", steep)
+    with pytest.raises(
+        ModelError, match=r"gradient of pre-training is nan at step 4 of \d+, though the loss"
+    ) as caught:
+        run(masking_model, tmp_path, settings("mlm"))
+    assert "training.pretrain_rate" in caught.value.hint
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["progressed"]["step"] == 3
+    assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+@pytest.mark.parametrize("at", [3, 24])  # on the way, and at the end
+def test_a_full_disk_leaves_the_last_good_checkpoint_of_pretraining(
+    at: int, masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real, saves = settings("mlm"), torch.save, []
+
+    def full(state: object, stream: IO[bytes]) -> None:
+        saves.append(1)
+        if len(saves) == at:
+            stream.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(state, stream)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ModelError, match="disk is full: the checkpoint could not be written") as caught:
+        run(masking_model, tmp_path, made)
+    assert "same command" in caught.value.hint
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progressed"]["step"] == at - 1
+    assert not list(tmp_path.glob(".*.tmp"))
+    monkeypatch.setattr(torch, "save", real)
+    taken, gradient = [], module._gradient
+    monkeypatch.setattr(module, "_gradient", lambda *given: [taken.append(1), gradient(*given)][1])
+    _, done = run(masking_model, tmp_path, made)
+    assert len(taken) == done.steps - (at - 1)
 
 
 def test_memory_that_does_not_suffice_for_pretraining_is_named_with_what_saves_it(

@@ -34,6 +34,7 @@ from fieldtune.training.losses import make_objective
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import reporting, require_reporters
+from fieldtune.training.safety import Probe, save_checked
 from fieldtune.types import Example
 
 TEXTS = [f"article {n} lease {n} covers rent {n}" for n in range(40)]
@@ -262,6 +263,22 @@ def test_a_run_killed_with_its_process_ends_bit_by_bit_as_an_undisturbed_one(tin
         assert torch.equal(weight, before[name]), name
 
 
+def test_a_batch_larger_than_the_data_is_one_step_of_all_of_it_an_epoch(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = loop._step, []
+
+    def counted(session: Any, rows: Any, *more: Any) -> float:
+        seen.append(sorted(rows.tolist()))
+        return real(session, rows, *more)
+
+    monkeypatch.setattr(loop, "_step", counted)
+    _, state = run(tiny_model, tmp_path, recipe(batch_size=1_000, epochs=3))
+    assert state.step == 3
+    assert seen == [list(range(40))] * 3
+    assert {row["step"] for row in state.log if "dev_ndcg@10" in row} == {0, 2, 3}
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +317,49 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "a third")
     assert any("could not be read" in note for note in state.notes)
+
+
+def test_a_training_goes_on_with_fewer_gpus_than_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine whose two GPUs are these two tensors; the model itself needs none."""
+    gpus = {0: torch.full((16,), 10, dtype=torch.uint8), 1: torch.full((16,), 11, dtype=torch.uint8)}
+
+    def place(device: Any = "cuda") -> int:
+        return torch.device(device).index or 0
+
+    def put(state: torch.Tensor, device: Any = "cuda") -> None:
+        if place(device) not in gpus:
+            raise IndexError("list index out of range")  # as torch says it
+        gpus[place(device)] = state
+
+    def put_all(states: list[torch.Tensor]) -> None:
+        for number, state in enumerate(states):
+            put(state, f"cuda:{number}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": gpus[place(device)].clone())
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [gpus[number].clone() for number in sorted(gpus)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put_all)
+
+    def state(device: str) -> checkpoint.State:
+        model = torch.nn.Linear(2, 2)
+        return checkpoint.State(model, torch.optim.AdamW(model.parameters()), device=device)
+
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save_checkpoint(path, "k", checkpoint.Progressed(step=3), state("cuda:1"))
+    gpus[0], gpus[1] = gpus[0] + 50, gpus[1] + 50
+    assert checkpoint.load_checkpoint(path, "k", state("cuda:1"))[0].step == 3
+    assert [int(gpus[number][0]) for number in (0, 1)] == [60, 11]  # its own alone
+    del gpus[1]
+    assert checkpoint.load_checkpoint(path, "k", state("cuda"))[0].step == 3
+    assert int(gpus[0][0]) == 11
+    earlier = torch.load(path, weights_only=True)  # as earlier versions wrote it, with the states of all
+    earlier["cuda_random"] = [torch.full((16,), 20 + number, dtype=torch.uint8) for number in range(4)]
+    torch.save(earlier, path)
+    assert checkpoint.load_checkpoint(path, "k", state("cuda:0"))[0].step == 3
+    assert int(gpus[0][0]) == 20
+    assert checkpoint.load_checkpoint(path, "k", state("cpu"))[0].step == 3
 
 
 def interrupted(model: str, work: Path, made: Recipe, key: str, at: int) -> int:
@@ -433,6 +493,22 @@ def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_a_checkpoi
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["progressed"]["step"] == 5
     assert all(torch.isfinite(one).all() for one in saved["model"].values())
+
+
+def test_vectors_that_are_no_numbers_are_never_kept_as_a_model(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, probe = Encoder.load(tiny_model, precision="fp32"), Probe(["what ends 3"], TEXTS[:2])
+    vectors = probe.vectors(encoder)
+    with pytest.raises(ModelError, match="trained model gives vectors that are no numbers") as caught:
+        save_checked(encoder, tmp_path / "model", probe, vectors * np.float32(np.nan))
+    assert "training.learning_rate" in caught.value.hint
+    with monkeypatch.context() as patched:
+        patched.setattr(Probe, "vectors", lambda *_: vectors * np.float32(np.nan))  # of what was saved
+        with pytest.raises(ModelError, match="saved model gives other vectors"):
+            save_checked(encoder, tmp_path / "model", probe, vectors)
+    assert not (tmp_path / "model").exists()
+    assert save_checked(encoder, tmp_path / "model", probe, vectors) > 0.9999
 
 
 @pytest.mark.parametrize(("scale", "found"), [(65_536.0, 0.0), (0.5, float("inf"))])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from fieldtune.beir import load_beir
 from fieldtune.config import M3, Training, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder, tokens
+from fieldtune.errors import ModelError
 from fieldtune.training import loop, rounds, tune
 from fieldtune.training.development import Development
 from fieldtune.training.pairs import make_pairs
@@ -78,6 +81,26 @@ def test_a_run_killed_in_any_round_ends_with_the_weights_of_an_undisturbed_one(
     assert other.log == state.log
     for name, weight in weights(calm).items():
         assert torch.equal(weight, weights(resumed)[name]), name
+
+
+def test_a_disk_that_fills_while_rows_are_mined_anew_costs_no_round(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(rounds, "write_examples", full)
+    mined: list[tuple[int, str]] = []
+    with pytest.raises(ModelError, match="disk is full: the rows mined anew could not be written") as caught:
+        run(tiny_model, tmp_path, mined, 2)
+    assert "same command" in caught.value.hint
+    kept = (tmp_path / "round-1" / "checkpoint.pt").read_bytes()
+    monkeypatch.undo()
+    real, steps = loop._step, []
+    monkeypatch.setattr(loop, "_step", lambda *arguments: [steps.append(1), real(*arguments)][1])
+    _, state = run(tiny_model, tmp_path, mined, 2)
+    assert len(steps) == 15 and state.step == 30  # the second round's alone
+    assert (tmp_path / "round-1" / "checkpoint.pt").read_bytes() == kept
 
 
 def test_what_begins_at_a_step_counts_the_steps_of_all_rounds(

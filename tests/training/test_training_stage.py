@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,9 @@ def test_lengths_and_sizes_beyond_the_model_are_named(tiny_model: str, tmp_path:
     with pytest.raises(ConfigError, match="query_tokens asks for 40 tokens") as caught:
         recipe_notes(tiny_model, tmp_path, HARD, query_tokens=40)
     assert "model.max_tokens to 40" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"passage_tokens asks for 33 tokens, .* is set to read 32") as caught:
+        recipe_notes(tiny_model, tmp_path, HARD, passage_tokens=33)
+    assert "training.passage_tokens to 32 or less" in caught.value.hint
     with pytest.raises(ConfigError, match="dev_dimension asks for 64"):
         recipe_notes(tiny_model, tmp_path, HARD, dev_dimension=64)
 
@@ -350,6 +355,50 @@ def test_a_checkpoint_belongs_to_its_dev_labels_and_rows_and_not_to_patience(
     rest, result = killed_once(replayed, field, tmp_path / "replay", replayed, filtered)
     assert rest == result.counts["steps"]
     assert "made with the training data" in " ".join(result.notes)
+
+
+def test_a_checkpoint_of_another_base_is_kept_aside_and_taken_up_with_its_own(
+    tiny_model: str,
+    make_model: Callable[..., str],
+    field: tuple[RetrievalData, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = {"epochs": 4, "evaluations": 4, "checkpoint_seconds": 0.001}
+    config, other = (config_for(base, **more) for base in (tiny_model, make_model("bert", layers=3)))
+    work, real = tmp_path / "run", loop._step
+
+    def steps_taken(config: Config, at: int) -> int:
+        steps: list[int] = []
+
+        def counted(*arguments: Any) -> float:
+            if len(steps) == at:
+                raise KeyboardInterrupt
+            steps.append(1)
+            return real(*arguments)
+
+        with pytest.MonkeyPatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(loop, "_step", counted)
+            trained(config, field, work)
+        return len(steps)
+
+    calm, result = trained(config, field, tmp_path / "calm")
+    assert steps_taken(config, 8) == 8
+    state = work / "training" / "state"
+    before = (state / "checkpoint.pt").read_bytes()
+    capsys.readouterr()
+    assert steps_taken(other, 3) == 3  # from the beginning: nothing of the other's weights is taken
+    said = " ".join(capsys.readouterr().err.split())
+    assert "A checkpoint of step 8 was made with the base model: it is kept until training ends" in said
+    assert "Put the base model back to go on with it. Training begins anew." in said
+    (kept,) = state.glob("other-*/checkpoint.pt")
+    assert kept.read_bytes() == before
+    assert torch.load(state / "checkpoint.pt", weights_only=True)["progressed"]["step"] == 3
+    resumed, again = trained(config, field, work)
+    assert steps_taken(config, 99) == 0
+    assert again.counts == result.counts
+    for name, weight in calm.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
 def test_a_base_that_reads_no_tokens_is_named_with_what_to_take(

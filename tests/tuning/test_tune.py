@@ -5,6 +5,7 @@ import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings
 from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
 from fieldtune.tuning.proposals import propose
+from fieldtune.tuning.share import settle_share
 from fieldtune.tuning.space import Setting, search_space
 from fieldtune.tuning.winner import write_winner
 
@@ -176,6 +178,7 @@ def test_a_search_from_the_command_line_writes_config_table_and_model_without_lo
     assert winner.training.learning_rate == float(best["training.learning_rate"])
     assert winner.training.loss == best["training.loss"]
     assert winner.training.epochs == 3
+    assert winner.training.base_share == 0  # what was trained and measured, whoever asked the queries
     (kept,) = (out / "trials").iterdir()  # models are large
     assert int(kept.name) == int(best["trial"])
     assert (kept / "model" / "modules.json").exists()
@@ -259,6 +262,45 @@ def test_a_trial_on_a_full_disk_is_no_failed_trial(
         trial_module.run_trial(config, inputs, tmp_path / "002", 2, {}, lambda _: False)
 
 
+def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(trial_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Encoder, "load", lambda *_, **__: None)
+    config = make_config({"training": {"evaluations": 4}})
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+
+    def ran(
+        rows: dict[int, float], *, killed: bool = False, search: str = "one", epochs: float = 2, at: str = "003"
+    ) -> Trial | None:
+        def train(*_: Any, watch: Any, **__: Any) -> None:
+            for step, score in rows.items():
+                now[0] += 60
+                watch({"step": step, "dev_ndcg@10": score})
+            now[0] += 25
+            watch({"step": step + 1, "loss": 1.0})  # long after: the time is noted though nothing is measured
+            if killed:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training, "tune", train)
+        settings = {"training.epochs": epochs}
+        try:
+            return trial_module.run_trial(config, inputs, tmp_path / at, 3, settings, lambda _: False, search)
+        except KeyboardInterrupt:
+            return None
+
+    assert ran({0: 0.1, 5: 0.9, 10: 0.8}, killed=True) is None
+    made = ran({10: 0.7, 15: 0.75})  # from the checkpoint before the second evaluation, which is made anew
+    assert made is not None and made.rungs == (0.9, 0.7, 0.75)
+    assert made.seconds == 3 * 60 + 25 + 2 * 60 + 25
+    for number, other in enumerate(({"epochs": 3}, {"search": "another"})):
+        folder = f"{number}"
+        assert ran({5: 0.9, 10: 0.8}, killed=True, at=folder) is None
+        made = ran({15: 0.3}, at=folder, **other)  # its steps come later: no score is overtaken
+        assert made is not None and (made.rungs, made.dev, made.seconds) == ((0.3,), 0.3, 85)
+
+
 def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
     config = config_for(tiny_beir, tiny_model, tmp_path / "run")
     run_pipeline(config, last="dataset")
@@ -290,7 +332,8 @@ def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
     own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
     rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
     pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
-    for limit, share in ((1e-9, "auto"), (0.99, "queries")):
+    # 0 and not "queries", the config's own, which mixes some of the base in where queries were made: no trial did.
+    for limit, share in ((1e-9, "auto"), (0.99, 0)):
         out = tmp_path / str(limit)
         config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
         general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
@@ -301,6 +344,16 @@ def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
         assert (curve[0]["general"] < -limit) == (share == "auto")
         assert load_config(found.config).training.base_share == share
         assert "general ability" in found.notes[0] or "base_share" in found.notes[0]
+
+
+@pytest.mark.parametrize("given", [0.4, "auto"])
+def test_a_share_that_is_given_is_left_as_it_is(given: Any, tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path, base_share=given)
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    assert settle_share(config, inputs, encoder, tmp_path, ()) == ({}, ())
+    asked = config_for(tiny_beir, tiny_model, tmp_path)
+    assert settle_share(asked, inputs, encoder, tmp_path, {"training.base_share"}) == ({}, ())
 
 
 def test_what_cannot_be_searched_is_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

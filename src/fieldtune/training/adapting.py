@@ -122,7 +122,7 @@ def save_beside(prepared: Prepared, model: Path, *, share: float = 0.0) -> None:
     """Write `model/adapter`, and for bottlenecks what makes the saved model load with them.
 
     Where a `share` of the base's weights was mixed in after `finish` (training.base_share), the adapter is weakened
-    likewise; that is not possible for DoRA, whose adapter is left out.
+    likewise; that is not possible for DoRA, whose adapter is left out (`left_out` says so).
     """
     if prepared.bottlenecks is not None:
         bottleneck.write_into_model(model, prepared.bottlenecks)
@@ -134,11 +134,23 @@ def save_beside(prepared: Prepared, model: Path, *, share: float = 0.0) -> None:
         prepared.bottlenecks.write(folder)
     elif prepared.query_adapter is not None:
         prepared.query_adapter.save(folder)
-    elif prepared.settings.lora.dora and kept < 1:
+    elif left_out(prepared, share):
         return
     else:
         lora.save_lora(folder, prepared.config, prepared.state, kept)
     write_record(folder, prepared.record)
+
+
+def left_out(prepared: Prepared, share: float) -> list[str]:
+    """What there is to say where a `share` of the base's weights was mixed into a model, so that no adapter fits it."""
+    low_rank = prepared.record is not None and prepared.record.method == "lora"
+    if not (share and low_rank and prepared.settings.lora.dora):
+        return []
+    return [
+        f"No adapter lies beside the model: {share:.0%} of the weights are the base model's (training.base_share), and "
+        "a DoRA adapter cannot be weakened so. The model itself is whole; training.base_share=0 or "
+        "training.lora.dora=false keeps an adapter."
+    ]
 
 
 def record_of(encoder: Encoder, method: Kind) -> AdapterRecord:

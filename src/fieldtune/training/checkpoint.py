@@ -63,6 +63,8 @@ class State:
     module: Module | None = None
     """Parameters of the loss itself."""
     scaler: torch.amp.GradScaler | None = None
+    device: str = "cpu"
+    """The encoder's: of a GPU the random state is kept too."""
     others: list[Any] = field(default_factory=list)
     """Random states of the other processes, by rank; empty where there is one alone."""
 
@@ -86,7 +88,8 @@ def save_checkpoint(path: Path, key: str, progressed: Progressed, whole: State) 
         "scaler": {} if whole.scaler is None else whole.scaler.state_dict(),
         "random": torch.get_rng_state(),
         "others": whole.others,
-        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Its own alone: a machine with fewer GPUs could not take back those of all.
+        "cuda_random": [torch.cuda.get_rng_state(whole.device)] if whole.device.startswith("cuda") else [],
     }
     with atomic_file(path, "wb") as stream:
         torch.save(state, stream)
@@ -122,9 +125,18 @@ def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str
         whole.scaler.load_state_dict(state["scaler"])
     whole.others[:] = state.get("others", [])
     torch.set_rng_state(state["random"])
-    if state["cuda_random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_random"])
+    if state["cuda_random"] and whole.device.startswith("cuda"):
+        torch.cuda.set_rng_state(_own(state["cuda_random"], whole.device), whole.device)
     return Progressed(**state["progressed"]), said
+
+
+def _own(states: list[torch.Tensor], device: str) -> torch.Tensor:
+    """The random state that is the device's: earlier versions kept those of all GPUs."""
+    import torch
+
+    place = torch.device(device).index
+    place = torch.cuda.current_device() if place is None else place
+    return states[place] if place < len(states) else states[0]
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:

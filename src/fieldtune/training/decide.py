@@ -43,7 +43,7 @@ def decide(
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:
         notes.append("Rows mined anew between rounds have no given scores: later rounds train them in the batch.")
-    scale, said = _scale(config, pairs, encoder)
+    scale, said = _scale(config, pairs, encoder, own)
     notes += said
     dimensions, weights = _dimensions(config, encoder)
     if loss == "vectors" and not settings.contrastive_share and len(dimensions) > 1:
@@ -101,7 +101,8 @@ def scores_kind(examples: Path, pairs: Pairs) -> str:
     return GIVEN if any(pairs.scores) else NONE
 
 
-def _scale(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[float, list[str]]:
+def _scale(config: Config, pairs: Pairs, encoder: Encoder, own: int | None) -> tuple[float, list[str]]:
+    """Replayed rows have no say: general texts lie further apart than those of one field."""
     if config.training.scale != "auto":
         return config.training.scale, []
     rng = np.random.default_rng(config.seed)
@@ -109,8 +110,12 @@ def _scale(config: Config, pairs: Pairs, encoder: Encoder) -> tuple[float, list[
     def some(texts: list[str]) -> list[str]:
         return [texts[i] for i in rng.permutation(len(texts))[:500]]
 
-    queries = compared_vectors(encoder, some(pairs.queries), "query", config.training)
-    passages = compared_vectors(encoder, some(pairs.passages), "passage", config.training)
+    shown = {*pairs.positive[pairs.query < (len(pairs.queries) if own is None else own)].tolist()}
+    shown.update(*(rows.tolist() for rows in pairs.negatives[:own]), *pairs.known[:own])
+    queries = compared_vectors(encoder, some(pairs.queries[:own]), "query", config.training)
+    passages = compared_vectors(
+        encoder, some([pairs.passages[row] for row in sorted(shown)]), "passage", config.training
+    )
     scale, spread = fitting_scale(queries, passages, config.seed)
     what = "cosines" if config.training.similarity == "cosine" else "inner products"
     return scale, [

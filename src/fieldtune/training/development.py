@@ -140,3 +140,13 @@ def dev_queries(data: RetrievalData, count: int, seed: int) -> list[str]:
         return labelled
     chosen = np.random.default_rng((seed, 6)).choice(len(labelled), count, replace=False)
     return [labelled[i] for i in np.sort(chosen)]
+
+
+def without_dev(data: RetrievalData) -> list[str]:
+    """Why nothing was measured on the way."""
+    if data.qrels.get("dev"):
+        return [
+            f"No dev query has a passage of grade {data.relevance_threshold} or more: the last weights were kept, "
+            "unchecked. See qrels/dev.tsv, or relevance_threshold in meta.json."
+        ]
+    return ["There is no dev set: the last weights were kept, unchecked."]

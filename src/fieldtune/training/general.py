@@ -19,6 +19,7 @@ from fieldtune.training.aside import key_of
 from fieldtune.training.blend import Blended, Point, blend, choose_blend, draw_curve, kept_weights
 from fieldtune.training.development import Development
 from fieldtune.training.devices.world import current
+from fieldtune.training.freezing import freeze_lower
 from fieldtune.training.losses.choice import unused
 from fieldtune.training.modes import set_up
 from fieldtune.training.pairs import Pairs
@@ -121,7 +122,9 @@ def pretrain_first(
     """Train the encoder in place on the corpus' passages as `training.pretrain` says; its fingerprints become those of
     the new weights."""
     dev = None if development is None else float(development.score(encoder).mean())
+    frozen = config.training.freeze_layers if config.training.method == "full" else 0  # else it is where adapters go
     set_up(encoder.model, config.training)
+    freeze_lower(encoder.model.transformers_model, frozen)
     passages = [passage.content for passage in data.passages.values()]
     folder = transformer_folder(resolve_model(config.model.base).folder)
     own = config.training.model_dump(
@@ -129,7 +132,7 @@ def pretrain_first(
             "pretrain", "pretrain_epochs", "pretrain_rate", "pretrain_share", "pretrain_batch_size", "dropout",
             "freeze_embeddings", "weight_decay", "max_grad_norm", "passage_tokens",
         }
-    )  # fmt: skip
+    ) | {"freeze_layers": frozen}  # fmt: skip
     parts = {"base model": encoder.fingerprint, "seed": config.seed, "training": own, "passages": digest(passages)}
     done = pretrain(encoder, folder, passages, config.training, config.seed, work, key_of(parts), report)
     key = digest(parts)

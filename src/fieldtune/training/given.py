@@ -14,10 +14,10 @@ from fieldtune.dataset.known import known_rows
 from fieldtune.dataset.mining import mine, nothing_mined
 from fieldtune.dataset.teacher import NONE
 from fieldtune.encoding import GivenVectors, QueryAdapter
-from fieldtune.errors import ConfigError
+from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
-from fieldtune.training.development import Development, dev_queries
+from fieldtune.training.development import Development, dev_queries, without_dev
 from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
@@ -26,6 +26,7 @@ from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import fit_query_adapter
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report
+from fieldtune.training.safety import collapsed, require_change
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
 
@@ -39,7 +40,8 @@ def fit_on_given(
 
     `report` is told every row of the log. Every query with a label in train or dev and every passage must have a
     vector; InputError names one that has none. Raises ConfigError for a loss that needs more than labels, or labels of
-    which it learns nothing, and for settings that this does not honour.
+    which it learns nothing, and for settings that this does not honour; ModelError when training breaks down or changes
+    nothing.
     """
     settings = config.training
     _require(config, queries.dimension)
@@ -71,12 +73,37 @@ def fit_on_given(
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
     if development is None:
-        said.append("There is no dev split: the last weights were kept, unchecked.")
+        said += without_dev(data)
     else:
         said.append(f"dev {name}: {state.base_score:.4f} before, {state.best_score:.4f} after")
         if state.best_score <= state.base_score:
             said.append("No gain on dev: search without the adapter. A lower training.learning_rate may help.")
+    said += _checked(adapter, state, asked)
     return adapter, state, said
+
+
+def _checked(adapter: QueryAdapter, state: Progressed, asked: NDArray[np.float32]) -> list[str]:
+    """What went wrong without stopping the training, by the unit vectors of its queries.
+
+    Raises ModelError for an adapter that gives no numbers, or that changes nothing.
+    """
+    with np.errstate(all="ignore"):
+        after = adapter.apply(asked)
+    if not np.allclose(np.linalg.norm(after, axis=1), 1, atol=1e-3):  # what overflowed has no length
+        raise ModelError("the adapter gives vectors that are no numbers", "lower training.learning_rate")
+    nothing = QueryAdapter(np.zeros((adapter.dimension,) * 2, np.float32), np.zeros(adapter.dimension, np.float32))
+    require_change(nothing.apply(asked), after)
+    if collapsed(after) and not collapsed(asked):
+        return [
+            "The adapter has collapsed: all queries get the same vector. Search without it; lower "
+            "training.learning_rate, or raise training.batch_size."
+        ]
+    if state.collapsed_at:
+        return [
+            f"At step {state.collapsed_at:,} all queries got the same vector; the kept weights are of step "
+            f"{state.best_step:,}. Lower training.learning_rate."
+        ]
+    return []
 
 
 def _require(config: Config, full: int) -> None:

@@ -23,7 +23,7 @@ from fieldtune.training.masked import masked_task
 from fieldtune.training.modes import enter_training
 from fieldtune.training.reports import Report
 from fieldtune.training.restoring import restoring_task
-from fieldtune.training.step import scaled
+from fieldtune.training.step import scaled, told_norm
 from fieldtune.training.tokens_to_find import Task
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def pretrain(
     `folder` is where the base model's first module lies, for its head; `work` keeps the checkpoint and the token ids
     (`forget_ids` removes these), `key` names model and texts. `report` is told each row of the log, those of a
     checkpoint first. Weights that do not require a gradient stay. Raises ModelError when there is nothing to train on,
-    mlm has no mask token, or the loss is no longer a number.
+    mlm has no mask token, or the loss or its gradient is no longer a number.
     """
     import torch
 
@@ -107,7 +107,7 @@ def pretrain(
         modules.eval()
         return _held_loss(task, held, budgeted(store.lengths[held], budget), seed)
 
-    path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler)
+    path, whole = work / "checkpoint.pt", State(modules, optimizer, None, scaler, encoder.device)
     state, fits = load_checkpoint(path, key, whole)
     state.notes += [fits] if fits else []
     if not state.step:
@@ -137,7 +137,13 @@ def pretrain(
                     f"the loss of pre-training is {value} at step {state.step + 1} of {len(steps)}",
                     "lower training.pretrain_rate, or set training.precision=fp32",
                 )
-            _update(optimizer, modules, settings.max_grad_norm, scaler)
+            norm = _update(optimizer, modules, settings.max_grad_norm, scaler)
+            if not math.isfinite(norm):  # the weights are no numbers from here on
+                raise ModelError(
+                    f"the gradient of pre-training is {norm} at step {state.step + 1} of {len(steps)}, though the loss "
+                    f"is a number ({value:.4f})",
+                    "lower training.pretrain_rate, or set training.precision=fp32; the checkpoint before it is kept",
+                )
             state.step += 1
             progress.advance(1, f"loss {value:.4f}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
@@ -192,17 +198,19 @@ def _gradient(
 
 def _update(
     optimizer: torch.optim.Optimizer, modules: torch.nn.Module, longest: float, scaler: torch.amp.GradScaler | None
-) -> None:
+) -> float:
+    """One step; returns the gradient's norm."""
     import torch
 
     if scaler is not None:
         scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(modules.parameters(), longest)
+    norm = float(torch.nn.utils.clip_grad_norm_(modules.parameters(), longest))
     if scaler is None:
         optimizer.step()
     else:
         scaler.step(optimizer)
         scaler.update()
+    return told_norm(norm, scaler)
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -23,6 +23,7 @@ from fieldtune.training.losses.choice import draws_scored, terms
 from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
+from fieldtune.training.safety import collapsed
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Report = Callable[[dict[str, float]], None]
 _LOG_EVERY = 50  # steps; they are short
+_LOOKED_AT = 200  # training queries, to see whether their vectors are all alike
 
 
 def train_query_side(
@@ -81,7 +83,7 @@ def fit_query_adapter(
 
     `queries` (n, dim) and `passages` (m, dim) are the base's unit vectors of the texts in `pairs`; `score` measures an
     adapter on dev, `measured` names what with. The same seed gives the same adapter, so a killed training is simply
-    done again: it takes seconds. Raises ModelError when the loss is no longer a number.
+    done again: it takes seconds. Raises ModelError when the loss or its gradient is no longer a number.
     """
     import torch
 
@@ -99,6 +101,7 @@ def fit_query_adapter(
     evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
     scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
     state, best = Progressed(), _adapter(weights)
+    some = queries[:_LOOKED_AT]
 
     def log(**values: float) -> None:
         row = {"step": state.step, **values}
@@ -130,7 +133,13 @@ def fit_query_adapter(
                     f"the loss is {value} at step {state.step + 1} of {len(steps)}",
                     "lower training.learning_rate, and look for damaged vectors",
                 )
-            torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+            norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm))
+            if not math.isfinite(norm):  # the weights would be no numbers from here on
+                raise ModelError(
+                    f"the gradient is {norm} at step {state.step + 1} of {len(steps)}, though the loss is a number "
+                    f"({value:.4f})",
+                    "lower training.learning_rate or training.scale",
+                )
             optimizer.step()
             state.step += 1
             progress.advance(1, f"loss {value:.4f}")
@@ -139,6 +148,8 @@ def fit_query_adapter(
             if state.step not in evaluate_at:
                 continue
             now = _adapter(weights)
+            if collapsed(now.apply(some)) and not collapsed(some):
+                state.collapsed_at = state.collapsed_at or state.step
             reached = 0.0 if score is None else score(now)
             if score is not None:
                 log(**{f"dev_{measured}": reached})

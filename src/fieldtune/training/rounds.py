@@ -10,7 +10,7 @@ from typing import Any
 from fieldtune.config import Training
 from fieldtune.dataset import read_examples, write_examples
 from fieldtune.encoding import Encoder
-from fieldtune.training.checkpoint import Progressed, load_weights
+from fieldtune.training.checkpoint import Progressed, load_weights, room_to_write
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks, of_one, train
 from fieldtune.training.pairs import Pairs, make_pairs
@@ -87,7 +87,8 @@ def _mined(encoder: Encoder, weights: Path, folder: Path, key: str, number: int,
             fingerprint=digest([encoder.fingerprint, made_with]),
             precision=encoder.precision,
         )
-        write_examples(path, mine(tuned, number, folder / "vectors"))
+        with room_to_write(folder, "the rows mined anew"):
+            write_examples(path, mine(tuned, number, folder / "vectors"))
     return path
 
 

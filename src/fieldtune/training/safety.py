@@ -47,12 +47,17 @@ def save_checked(
     """Save atomically, and only after the saved folder, loaded afresh, gives the trained model's `vectors`.
 
     `complete` adds to the folder what the model itself does not save; with `trust` the base's own code may run, which
-    lies in the folder too. Returns the least cosine. Raises ModelError when
-    the folder gives other vectors, or the disk is full: what was in its place before stays.
+    lies in the folder too. Returns the least cosine. Raises ModelError when `vectors` are no numbers, the folder gives
+    others, or the disk is full: what was in its place before stays.
     """
     import torch
     from transformers.utils import logging
 
+    if not np.isfinite(vectors).all():
+        raise ModelError(
+            "the trained model gives vectors that are no numbers",
+            "lower training.learning_rate, or set training.precision=fp32",
+        )
     logging.disable_progress_bar()
     with room_to_write(folder.parent, "the model"), atomic_folder(folder) as temporary, torch.inference_mode():
         encoder.model.save(str(temporary))
@@ -60,7 +65,7 @@ def save_checked(
             complete(temporary)
         saved = probe.vectors(Encoder.load(str(temporary), precision=encoder.precision, trust=trust))
         cosine = float(np.einsum("ij,ij->i", saved, vectors).min())
-        if cosine < _SAME:
+        if not cosine >= _SAME:  # nor is it where the folder gives no numbers
             raise ModelError(
                 f"the saved model gives other vectors than the trained one (cosine {cosine:.5f})",
                 "this is a bug in saving or in the model's own code; the model was not kept",

@@ -46,7 +46,7 @@ class Session:
     def state(self) -> State:
         """What a checkpoint holds beside progress; the weights are the plain encoder's."""
         held: Any = self.stepper.optimizer if isinstance(self.stepper, Replicated) else self.stepper
-        return State(self.encoder.model, held, self.objective.module, self.scaler)
+        return State(self.encoder.model, held, self.objective.module, self.scaler, self.encoder.device)
 
 
 def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe, work: Path) -> Session:

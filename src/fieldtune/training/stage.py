@@ -19,13 +19,13 @@ from fieldtune.errors import ModelError
 from fieldtune.llm.answers import PLACE
 from fieldtune.models import resolve_model
 from fieldtune.probes import mark_chosen
-from fieldtune.training.adapting import finish, prepare, save_beside
+from fieldtune.training.adapting import finish, left_out, prepare, save_beside
 from fieldtune.training.anchor import anchored
 from fieldtune.training.aside import key_of
 from fieldtune.training.blend import kept_weights
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
-from fieldtune.training.development import Development, dev_queries, development_sample
+from fieldtune.training.development import Development, dev_queries, development_sample, without_dev
 from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
 from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
@@ -192,6 +192,7 @@ def tune(
     curve = [] if blended is None else blended.rows()
     write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
     share = 0.0 if blended is None else blended.chosen.base_share
+    notes += left_out(prepared, share)
 
     def beside(folder: Path) -> None:
         save_beside(prepared, folder, share=share)
@@ -287,13 +288,3 @@ def development_of(config: Config, data: RetrievalData, encoder: Encoder, vector
         measure=settings.dev_measure,
         dimension=settings.dev_dimension,
     )
-
-
-def without_dev(data: RetrievalData) -> list[str]:
-    """Why nothing was measured on the way."""
-    if data.qrels.get("dev"):
-        return [
-            f"No dev query has a passage of grade {data.relevance_threshold} or more: the last weights were kept, "
-            "unchecked. See qrels/dev.tsv, or relevance_threshold in meta.json."
-        ]
-    return ["There is no dev set: the last weights were kept, unchecked."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from fieldtune.training.losses import Objective, Targets, to_targets
 
 if TYPE_CHECKING:
     import torch
+
+
+_LEAST = 1.0  # a scale below which gradients do not overflow: they are no numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,13 @@ def torch_rows(places: NDArray[np.int64]) -> torch.Tensor:
 def scaled(loss: torch.Tensor, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
     """The loss at the size that its gradients have in 16 bits."""
     return loss if scaler is None else scaler.scale(loss)
+
+
+def told_norm(norm: float, scaler: torch.amp.GradScaler | None) -> float:
+    """The norm of a gradient after its step; 0 where it overflowed 16 bits and the step was left out for it: the next
+    ones are computed at a smaller scale."""
+    overflowed = scaler is not None and not math.isfinite(norm) and scaler.get_scale() >= _LEAST
+    return 0.0 if overflowed else norm
 
 
 class RandomState:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from fieldtune.errors import ConfigError
-from fieldtune.workspace import read_jsonl, write_jsonl
+from fieldtune.workspace import digest, read_json, read_jsonl, write_json, write_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,31 @@ def budget_left(trials: Sequence[Trial], count: int, minutes: float) -> bool:
     return spent + median(trial.seconds for trial in trials) <= 60 * minutes
 
 
-def scores_so_far(path: Path) -> list[tuple[int, float]]:
-    """Step and dev score of each evaluation of a trial that was killed on its way."""
-    return [(int(step), float(score)) for step, score in json.loads(path.read_text())] if path.exists() else []
+@dataclass(slots=True)
+class Begun:
+    """What a trial on its way has come to, in a file: one that was killed goes on with it."""
+
+    path: Path
+    of: str
+    """Names the search and the trial's settings."""
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    """Step and dev score of each evaluation."""
+    seconds: float = 0.0
+
+    @classmethod
+    def read(cls, path: Path, search: str, settings: Mapping[str, Any]) -> Begun:
+        """Nothing of a trial of another search or with other settings, whose scores are not this one's."""
+        begun = cls(path, digest([search, settings]))
+        found = read_json(path) if path.exists() else None
+        if isinstance(found, dict) and found.get("of") == begun.of:
+            begun.scores = [(int(step), float(score)) for step, score in found["scores"]]
+            begun.seconds = float(found["seconds"])
+        return begun
+
+    def measured(self, step: int, score: float) -> None:
+        """Add a score. What a training that was killed before its next checkpoint measures anew stands there once."""
+        self.scores = [one for one in self.scores if one[0] < step] + [(step, score)]
+
+    def write(self, settings: Mapping[str, Any]) -> None:
+        rows = {"of": self.of, "settings": settings, "scores": self.scores, "seconds": round(self.seconds, 1)}
+        write_json(self.path, rows)

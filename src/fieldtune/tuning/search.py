@@ -120,7 +120,7 @@ def _all_trials(
             break
         number = len(done) + 1
         note(f"trial {number}: {described(settings, space)}", style="bold")
-        trial = run_trial(config, inputs, _folder(out, number), number, settings, stop)
+        trial = run_trial(config, inputs, _folder(out, number), number, settings, stop, key)
         note(f"trial {number}: {trial.state}, {_score(trial)} ({duration(trial.seconds)}) {trial.why}".rstrip())
         done.append(trial)
         write_journal(path, key, done)

@@ -20,29 +20,38 @@ _NAME = "training.base_share"
 def settle_share(
     config: Config, inputs: Inputs, base: Encoder, model: Path, fixed: Collection[str]
 ) -> tuple[Settings, tuple[str, ...]]:
-    """`base_share = "auto"` for a winner that lost more general ability than it may, and what is to be said of it.
+    """`base_share = "auto"` for a winner that lost more general ability than it may, else 0, and what is to be said.
 
     `base` is the base model, `model` the winner's folder; the curve is written beside that. A search by dev alone would
-    always take the share that dev likes, so the shares are no part of it: this is a matter of the limit. Nothing is
-    decided where the share is given, or general ability is not to be measured.
+    always take the share that dev likes, so the shares are no part of it: this is a matter of the limit. All trials are
+    trained and measured with a share of 0, so that is what the config gets: "queries", the default, would make another
+    model than the winner where queries were made. Nothing is decided where the share is given; where general ability is
+    not to be measured it is 0.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.probes import all_probes, halves
     from fieldtune.training.blend import choose_blend, kept_weights
     from fieldtune.training.stage import development_of
 
-    if _NAME in fixed or config.training.base_share not in (0, "queries") or not config.evaluation.general:
+    if _NAME in fixed or config.training.base_share not in (0, "queries"):
         return {}, ()
+    as_measured: Settings = {_NAME: 0.0}
+    if not config.evaluation.general:
+        return as_measured, (
+            "The config has training.base_share = 0, with which the trials were trained and measured.",
+        )
     development = development_of(config, inputs.data, base, inputs.vectors)
     trust = config.model.trust_remote_code
     tuned = Encoder.load(str(model), precision=config.training.precision, trust=trust)
     start = kept_weights(base.model)
     if set(start) != set(kept_weights(tuned.model)):
-        return {}, ("The winner has other weights than its base, so no share of the base's could be tried.",)
+        return as_measured, ("The winner has other weights than its base, so no share of the base's could be tried.",)
     limit = config.evaluation.max_general_loss
     blended = choose_blend(tuned, start, development, halves(all_probes(config.evaluation), "choosing"), limit)
     write_json(model.with_name("base_share.json"), blended.rows())
     plain = blended.curve[0].general
     if plain is None or plain >= -limit:
-        return {}, (f"The winner keeps general ability within {100 * limit:g} points as it is (base_share 0).",)
+        return as_measured, (
+            f"The winner keeps general ability within {100 * limit:g} points as it is (base_share 0).",
+        )
     return {_NAME: "auto"}, (f'The config has training.base_share = "auto". {blended.notes[-1]}',)

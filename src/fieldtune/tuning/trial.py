@@ -11,9 +11,10 @@ from typing import Any
 from fieldtune.beir import RetrievalData
 from fieldtune.config import Config, make_config, merge
 from fieldtune.errors import FieldtuneError, disk_is_full
-from fieldtune.tuning.journal import Trial, scores_so_far
+from fieldtune.tuning.journal import Begun, Trial
 from fieldtune.tuning.space import Settings
-from fieldtune.workspace import write_json
+
+_KEPT_EVERY = 20  # seconds between two notes of the time that a trial has taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +50,41 @@ def run_trial(
     number: int,
     settings: Settings,
     stop: Callable[[Sequence[float]], bool],
+    search: str = "",
 ) -> Trial:
     """Train in `folder`, to the end or until `stop`, told the dev scores so far, says so.
 
-    A killed trial goes on where it was. A trial whose loss is no longer a number, whose batch does not fit in
-    memory, or whose settings do not fit the rows or each other, is recorded as failed. The first one, with the config's
-    own settings, raises its error; so does any on a full disk, on which the others would fail as well.
+    A killed trial goes on where it was, unless it was of another `search` or had other settings; its time counts from
+    its first beginning. A trial whose loss is no longer a number, whose batch does not fit in memory, or whose settings
+    do not fit the rows or each other, is recorded as failed. The first one, with the config's own settings, raises its
+    error; so does any on a full disk, on which the others would fail as well.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
+    from fieldtune.training.checkpoint import room_to_write
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
     plain: Settings = {
         "training.seeds": 1, "training.base_share": 0.0, "training.share_curve": False, "training.report_to": (),
     }  # fmt: skip
-    path = folder / "dev.json"
-    scores = scores_so_far(path)
-    resumed = scores[-1:]
+    begun = Begun.read(folder / "dev.json", search, settings)
+    began = time.monotonic() - begun.seconds
+    kept = time.monotonic()
 
     def watch(row: Mapping[str, float]) -> None:
+        nonlocal kept
         value = next((value for name, value in row.items() if name.startswith("dev_")), None)
-        if value is None or not row["step"]:
-            return
-        # Killed between an evaluation and the checkpoint behind it, a training measures again what is known.
-        if [(int(row["step"]), value)] != resumed:
-            scores.append((int(row["step"]), value))
-            write_json(path, scores)
-        resumed.clear()
-        if stop([score for _, score in scores]):
+        measured = value is not None and bool(row["step"])
+        if value is not None and measured:
+            begun.measured(int(row["step"]), value)
+        if measured or time.monotonic() - kept > _KEPT_EVERY:
+            kept = time.monotonic()
+            begun.seconds = kept - began
+            with room_to_write(folder, "the trial's dev scores"):
+                begun.write(settings)
+        if measured and stop([score for _, score in begun.scores]):
             raise _Hopeless
 
-    began = time.monotonic()
     state, why = "done", ""
     try:
         own = with_settings(config, plain | settings)
@@ -89,12 +94,12 @@ def run_trial(
             pretrained=inputs.pretrained, watch=watch,
         )  # fmt: skip
     except _Hopeless:
-        state, why = "stopped", f"below the median of the earlier trials after {len(scores)} evaluations"
+        state, why = "stopped", f"below the median of the earlier trials after {len(begun.scores)} evaluations"
     except FieldtuneError as error:
         if number == 1 or disk_is_full(error):
             raise
         state, why = "failed", error.message
-    rungs = tuple(score for _, score in scores)
+    rungs = tuple(score for _, score in begun.scores)
     best = max(rungs, default=None) if state != "failed" else None
     seconds = round(time.monotonic() - began, 1)
     return Trial(number, settings, state, best, rungs, seconds, why)  # type: ignore[arg-type]

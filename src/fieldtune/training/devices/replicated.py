@@ -7,7 +7,6 @@ last pass is both simpler and exact.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from fieldtune.training.checkpoint import State
@@ -15,6 +14,7 @@ from fieldtune.training.devices.passes import ALONE, Passes
 from fieldtune.training.devices.stepper import collect_random, spread_random, spread_weights, sum_gradients
 from fieldtune.training.devices.world import World
 from fieldtune.training.optimizer import make_optimizer
+from fieldtune.training.step import told_norm
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from fieldtune.encoding import Encoder
     from fieldtune.training.losses import Objective
     from fieldtune.training.recipe import Recipe
-
-
-_LEAST = 1.0  # a scale below which gradients do not overflow: they are no numbers
 
 
 class Replicated:
@@ -78,8 +75,7 @@ class Replicated:
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            if not math.isfinite(self.norm) and self.scaler.get_scale() >= _LEAST:
-                self.norm = 0.0  # a step left out; the next ones are computed at a smaller scale
+            self.norm = told_norm(self.norm, self.scaler)
         else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
