@@ -26,6 +26,9 @@ Every run has a seed of its own, the same for all ways. Afterwards dev nDCG@10 o
 mean over the runs, paired by query. Bars: 6 times the peer and 3 times its best settings with the interval of the
 difference above -0.5 points, peak memory not above the peer's, 2 times the faster of its cached losses. With --check:
 med-en-medquad alone, 128 pairs, one run of each, nothing is written, and the exit status is 1 where a bar is missed.
+
+On a GPU, where --model should name one of base size, the tuned ways of the peer alone run against fieldtune; the bars
+are 1.3 times the faster one and the dev difference, and the share of the GPU's peak is stated.
 Needs `datasets`.
 """
 
@@ -48,6 +51,7 @@ from typing import Any
 import numpy as np
 from memory import peak_memory
 from methods import smaller, some_queries
+from peak import TRAINING, on_gpu, operations, peak_here, shares
 from results import RESULTS, append, markdown
 
 from fieldtune.beir import RetrievalData, load_beir
@@ -69,8 +73,9 @@ PEER, TUNED, BEST, OURS = "peer", "peer, tuned", "peer, tuned, no dropout", "fie
 PLAIN_CACHED, CACHED_PEER = "peer, cached loss", "peer, cached loss, tuned, no dropout"
 CACHED = "fieldtune, cached"
 WAYS = (PEER, TUNED, BEST, OURS)
+GPU_WAYS = (TUNED, BEST, OURS)
 LARGE_WAYS = (PLAIN_CACHED, CACHED_PEER, CACHED)
-BAR, BEST_BAR, CACHED_BAR, POINTS = 6.0, 3.0, 2.0, 0.5
+BAR, BEST_BAR, CACHED_BAR, GPU_BAR, POINTS = 6.0, 3.0, 2.0, 1.3, 0.5
 BATCH, LARGE, RATE, SEED = 64, 1_024, 5e-5, 13
 WORKERS, MINI = (0, 1), (16, 32, 64)
 """What the peer's best settings are looked for among."""
@@ -93,7 +98,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", action="append", help="a folder in DIR; both by default")
     parser.add_argument("--model", default="", help="for all sets, instead of the builtin one of each")
-    parser.add_argument("--pairs", type=int, default=640)
+    parser.add_argument("--pairs", type=int, default=6_400 if on_gpu() else 640)
+    parser.add_argument("--peak-tflops", type=float, default=0, help="of a GPU whose bf16 peak is not known here")
     parser.add_argument("--passages", type=int, default=2_000, help="passages that dev is measured on")
     parser.add_argument("--queries", type=int, default=300, help="of dev")
     parser.add_argument("--repeats", type=int, default=3)
@@ -108,7 +114,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--one", nargs=3, metavar=("WAY", "ROWS", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.check:
-        given.set, given.pairs, given.repeats = given.set or ["med-en-medquad"], min(given.pairs, 128), 1
+        given.set, given.pairs, given.repeats = (
+            given.set or ["med-en-medquad"],
+            min(given.pairs, 1_280 if on_gpu() else 128),
+            1,
+        )
     return given
 
 
@@ -267,6 +277,13 @@ def run_one(given: argparse.Namespace) -> None:
     (out / "took.json").write_text(json.dumps({"seconds": took, "memory": peak_memory()}))
 
 
+def operations_of(model: str, rows: Sequence[Example]) -> float:
+    """Of a training on these rows."""
+    texts = [(side, text) for one in rows for side, some in (("query", (one.query,)), ("passage", one.pos + one.neg))
+             for text in some]  # fmt: skip
+    return TRAINING * operations(Encoder.load(model), texts)
+
+
 def child(given: argparse.Namespace, words: Sequence[str]) -> None:
     """This script with the same settings in a process of its own."""
     same = ("data", "model", "cached_tokens", "batch", "seed", "workers", "mini")
@@ -301,30 +318,36 @@ def compare(name: str, given: argparse.Namespace, folder: Path) -> tuple[list[st
     write_examples(files[True], large)
     tuned = tuned_peer(given, *files.values(), folder / "tuned")
     given.workers, given.mini = tuned.workers, tuned.mini
-    took: dict[str, list[dict[str, float]]] = {way: [] for way in (*WAYS, *LARGE_WAYS)}
+    gpu = on_gpu()
+    plain = GPU_WAYS if gpu else WAYS
+    took: dict[str, list[dict[str, float]]] = {way: [] for way in (plain if gpu else (*WAYS, *LARGE_WAYS))}
     found: list[Evaluation] = []
     for number in range(given.repeats):
         given.seed = SEED + number
         out = {way: folder / f"{number}-{place}" for place, way in enumerate(took)}
         for way in took:
             took[way].append(trained(given, way, files[way in LARGE_WAYS], out[way]))
-        found.append(on_dev(data, {way: out[way] / "model" for way in WAYS}, given, folder / "vectors"))
+        found.append(on_dev(data, {way: out[way] / "model" for way in plain}, given, folder / "vectors"))
         for one in out.values():
             shutil.rmtree(one)
-    low = low_of(found, [PEER, fastest(took)], given)
+    low = low_of(found, [plain[0], fastest(took)], given)
     table = [
         (
             f"{way}, batch {len(large):,}" if way in LARGE_WAYS else way,
             f"{len(large if way in LARGE_WAYS else rows) / statistics.median(one['seconds'] for one in runs):.1f}",
-            spread(took[PEER if way in WAYS else PLAIN_CACHED], runs),
+            spread(took[PLAIN_CACHED if way in LARGE_WAYS else plain[0]], runs),
             f"{max(one['memory'] for one in runs):.2f} GB",
-            f"{np.mean([one.system(way).mean[MAIN] for one in found]):.4f}" if way in WAYS else "",
+            f"{np.mean([one.system(way).mean[MAIN] for one in found]):.4f}" if way in plain else "",
         )
         for way, runs in took.items()
     ]
-    columns = ("way", "pairs a second", "times the peer (cached: its cached loss)", "peak memory", "dev nDCG@10")
+    against = f"times {TUNED}" if gpu else "times the peer (cached: its cached loss)"
+    columns = ("way", "pairs a second", against, "peak memory", "dev nDCG@10")
     bars = bars_of(took, low, len(large))
     said = [f"{text} (bar {abs(bar):g}: {'met' if value >= bar else 'missed'})" for text, value, bar in bars]
+    if gpu:
+        seconds = {way: statistics.median(one["seconds"] for one in took[way]) for way in (OURS, fastest(took))}
+        said.append(shares(operations_of(given.model, rows), seconds, peak_here(given.peak_tflops)))
     about = (
         f"{len(rows):,} pairs of a hard negative each; the batch of {len(large):,} has {labelled:,} labelled pairs and "
         f"{len(large) - labelled:,} of a passage's opening and the passage. The peer's best settings, in a trial of "
@@ -364,23 +387,28 @@ def fastest(took: dict[str, list[dict[str, float]]]) -> str:
 def bars_of(took: dict[str, list[dict[str, float]]], low: float, large: int) -> list[tuple[str, float, float]]:
     """What each bar is of in words, the value, and the least that it must be."""
     best = fastest(took)
+    dev = (
+        f"dev difference, each way's mean over its {len(took[OURS])} training{'s' * (len(took[OURS]) > 1)}, above "
+        f"{low:+.2f} points",
+        low,
+        -POINTS,
+    )
+    least = BEST_BAR if PEER in took else GPU_BAR
+    tuned = (f"{spread(took[best], took[OURS])} times {best}", middle(took[best], took[OURS]), least)
+    if PEER not in took:  # a GPU
+        return [tuned, dev]
     cached = max((PLAIN_CACHED, CACHED_PEER), key=lambda way: middle(took[PLAIN_CACHED], took[way]))
     memory = max(one["memory"] for one in took[OURS]) / max(one["memory"] for one in took[PEER])
     return [
         (f"{spread(took[PEER], took[OURS])} times {PEER}", middle(took[PEER], took[OURS]), BAR),
-        (f"{spread(took[best], took[OURS])} times {best}", middle(took[best], took[OURS]), BEST_BAR),
+        tuned,
         (
             f"{spread(took[cached], took[CACHED])} times {cached} in a batch of {large:,}"
             + (f", which is none of {LARGE:,}" if large < LARGE else ""),
             middle(took[cached], took[CACHED]) if large == LARGE else -math.inf,
             CACHED_BAR,
         ),
-        (
-            f"dev difference, each way's mean over its {len(took[OURS])} training{'s' * (len(took[OURS]) > 1)}, above "
-            f"{low:+.2f} points",
-            low,
-            -POINTS,
-        ),
+        dev,
         (f"{memory:.2f} of the peer's peak memory", -memory, -1.0),
     ]
 

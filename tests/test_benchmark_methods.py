@@ -114,3 +114,15 @@ def test_a_table_of_base_and_method(
     assert f"{rows[1]['test']['ndcg@10']:.4f}" in said and "peak memory" in said
     benchmark.main()
     assert len(started) == 2  # nothing was made again
+
+
+def test_a_fitted_query_layer_is_measured_and_not_its_base(
+    benchmark: ModuleType, data: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    settings = ["training.learning_rate=0.05"]
+    given = benchmark.arguments([*words(data, tiny_model, tmp_path / "w"), *settings, "--methods", "query-layer"])
+    config = benchmark.config_of(given, "query-layer", 13)
+    assert not config.training.share_curve  # its time is that of training alone
+    base, fitted = (benchmark.run_one(given, name, 13) for name in (benchmark.BASE, "query-layer"))
+    assert fitted["parameters"] > 0
+    assert any(fitted[side]["ndcg@10"] != base[side]["ndcg@10"] for side in ("dev", "test"))

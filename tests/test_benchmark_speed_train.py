@@ -171,3 +171,30 @@ def test_more_runs_make_the_interval_of_the_difference_narrower(
 
 def test_the_fastest_trial_of_the_peer_is_kept(benchmark: ModuleType) -> None:
     assert benchmark.fastest_of({0: 2.0, 1: 1.5}) == 1 and benchmark.fastest_of({16: 1.0, 32: 1.5, 64: 1.2}) == 16
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(25, 0), (30, 1)])
+def test_on_a_gpu_the_share_of_its_peak_is_said(
+    benchmark: ModuleType, stubbed: Any, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, seconds: float, status: int,
+) -> None:  # fmt: skip
+    stubbed[benchmark.OURS] = runs(seconds)
+    monkeypatch.setattr(benchmark, "on_gpu", lambda: True)
+    monkeypatch.setattr(benchmark, "operations_of", lambda *_: 1e15)
+    words = ["--data", str(folder.parent), "--set", folder.name, "--check", "--results", str(tmp_path / "R.md")]
+    assert benchmark.main([*words, "--peak-tflops", "100"]) == status
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"{35 / seconds:.2f}" in last and "bar 1.3" in last and "bar 6" not in last
+    assert f"(100 TFLOPS): fieldtune {1_000 / seconds:.1f}%, peer, tuned, no dropout {1_000 / 35:.1f}%" in last
+
+
+def test_operations_are_counted_from_the_shape(benchmark: ModuleType, tiny_model: str) -> None:
+    import peak
+
+    model = benchmark.Encoder.load(tiny_model, precision="fp32").model
+    shape = peak.shape_of(model)
+    assert shape == peak.Shape(weights=2 * (4 * 32 * 32 + 2 * 32 * 64), layers=2, width=32)
+    assert shape.operations(np.array([3, 5])) == 2 * shape.weights * 8 + 4 * 32 * 2 * (9 + 25)
+    assert peak.peak_of("NVIDIA H100 PCIe") == 756 and peak.peak_of("NVIDIA L40S") == 362
+    assert peak.peak_of("NVIDIA A100-SXM4-80GB") == 312 and np.isnan(peak.peak_of("Radeon"))
+    assert "--peak-tflops" in peak.shares(1.0, {"a": 1.0}, float("nan"))
