@@ -27,7 +27,7 @@ has_deepspeed = pytest.mark.skipif(
 )
 
 
-def launched(*words: str, processes: int = 2, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launched(*words: str, processes: int = 2, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
