@@ -26,7 +26,8 @@ _PART = 65_536  # passages whose scores are in memory together
 _SAMPLED = 4_096
 _QUERIES = 512
 _RESCORED, _NUMBERS = 64, 4_000_000  # queries whose candidates' vectors are brought together, and numbers of these
-_LOOKED_UP = 1 << 18  # scores that are looked through at once for the highest ones
+_LOOKED_UP = 1 << 19  # scores that are looked through at once for the highest ones
+_PLACES = 20  # bits that count those that are looked through: they are no more than these and the first query's
 _KEPT = 600_000_000  # numbers of passages that are kept as bytes from one call to the next
 _NONE = -(2**31)
 
@@ -189,42 +190,69 @@ def _choose(
     if len(coarse) >= wanted:  # of fewer, what is left over at the end, any may be among the best
         ordered = np.partition(np.ascontiguousarray(coarse.numpy().T), len(coarse) - wanted, axis=1)
         enough = enough.maximum(torch.from_numpy(ordered[:, len(coarse) - wanted].copy()))
-    reached, tied = best > enough, best == enough
-    if int(tied.sum(dim=0).max()) > wanted:  # many passages score the same: the first of their groups are enough
-        tied &= tied.cumsum(dim=0, dtype=torch.int32) <= wanted
-    reached |= tied
-    reach = reached.sum(dim=0).cumsum(0) * _GROUP
+    group, query = (best >= enough).nonzero().unbind(1)
+    group, query = _first_tied(group, query, best[group, query] == enough[query], wanted)
+    reach = torch.bincount(query, minlength=len(enough)).cumsum(0) * _GROUP
     parts, begin = [], 0
     while begin < len(enough):
         before = int(reach[begin - 1]) if begin else 0
         end = max(begin + 1, int(torch.searchsorted(reach, before + _LOOKED_UP, right=True)))
+        some = (query >= begin) & (query < end)
         first = (columns.start or 0) + begin
-        parts.append(_reaching(scores, reached[:, begin:end], enough[begin:end], wanted, first))
+        parts.append(_reaching(scores, group[some], query[some] - begin, enough[begin:end], wanted, first))
         begin = end
     return _beside([values for values, _ in parts], _NONE), _beside([rows for _, rows in parts], -1)
 
 
-def _reaching(
-    scores: torch.Tensor, reached: torch.Tensor, enough: torch.Tensor, wanted: int, first: int
+def _first_tied(
+    group: torch.Tensor, query: torch.Tensor, tied: torch.Tensor, wanted: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Up to `wanted` scores of at least `enough`, and their rows, for the queries from column `first` on.
+    """Groups and queries without those ties of a query that come after its first `wanted`; groups rise.
 
-    `reached` (groups, queries) says in which groups they are.
+    Where many passages score the same, the first of their groups are enough.
     """
     import torch
 
-    group, query = reached.nonzero().unbind(1)
+    which = query[tied]
+    if not len(which) or int(torch.bincount(which).max()) <= wanted:
+        return group, query
+    order = which.argsort(stable=True)
+    place = torch.empty_like(which)
+    place[order] = _columns(which[order])
+    kept = ~tied
+    kept[tied] = place < wanted
+    return group[kept], query[kept]
+
+
+def _columns(query: torch.Tensor) -> torch.Tensor:
+    """Of queries in order, each as often as it has something: which of its own each is, from 0."""
+    import torch
+
+    counts = torch.bincount(query)
+    return torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
+
+
+def _reaching(
+    scores: torch.Tensor, group: torch.Tensor, query: torch.Tensor, enough: torch.Tensor, wanted: int, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Up to `wanted` scores of at least `enough`, and their rows, for the queries from column `first` on.
+
+    `group` and `query`, each (n,), say in which groups they are; groups rise.
+    """
+    import torch
+
     values = scores.view(-1, _GROUP, scores.shape[1])[group, :, query + first]
-    place, member = ((values >= enough[query, None]) & (values > _NONE)).nonzero().unbind(1)
+    least = enough.clamp(min=_NONE + 1)  # what fills the last group is not taken
+    place, member = (values >= least[query, None]).nonzero().unbind(1)
     query, values, rows = query[place], values[place, member], group[place] * _GROUP + member
-    order = values.argsort(descending=True, stable=True)  # rows rise already
-    order = order[query[order].argsort(stable=True)]
+    # By query, then the best first, then by rows, which rise already: one number each, for a sort of such is fast.
+    keys = ((query << 32) - values) * (1 << _PLACES) + torch.arange(len(query))
+    order = torch.from_numpy(np.argsort(keys.numpy()))
     query, values, rows = query[order], values[order], rows[order]
-    counts = torch.bincount(query, minlength=len(enough))
-    column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
+    column = _columns(query)
     kept = column < wanted
     query, column = query[kept], column[kept]
-    shape = (len(enough), min(wanted, int(counts.max())))
+    shape = (len(enough), min(wanted, int(column.max()) + 1 if len(column) else 0))
     out = torch.full(shape, _NONE, dtype=torch.int32), torch.full(shape, -1)
     out[0][query, column], out[1][query, column] = values[kept], rows[kept]
     return out
