@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import bm25s
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune import lexical
 from fieldtune.lexical import BM25, STOP_WORDS, tokenize
 
 
@@ -70,6 +72,30 @@ def test_scores_are_those_of_bm25s() -> None:
         theirs = other.get_scores_from_ids([ids[word] for word in query.split() if word in ids])
         np.testing.assert_allclose(ours.scores(query), theirs, rtol=1e-5)
         assert ours.scores(query).max() > 1
+
+
+def test_of_a_passage_the_postings_take_most_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lexical, "_TOGETHER", 256)
+    words = np.array([f"w{number}" for number in range(800)])
+    texts = [" ".join(row) for row in words[np.random.default_rng(0).integers(0, 800, (6_000, 60))]]
+    BM25(texts[:200])
+    tracemalloc.start()
+    try:
+        index = BM25(iter(texts))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = sum(part.nbytes for part in index._postings)
+    assert size > 2_500_000 and most < 2.2 * size
+
+
+def test_a_word_that_stands_often_in_a_passage_is_counted_whole() -> None:
+    counts = np.array([1, 255, 256, 70_000])
+    texts = [" ".join(["w"] * count + ["v"] * (70_000 - count)) for count in counts.tolist()] + ["v"] * 5_000
+    lengths = np.array([70_000] * 4 + [1] * 5_000)
+    crowd = 1.2 * (0.25 + 0.75 * lengths[:4] / lengths.mean())
+    expected = math.log1p((5_004 - 4 + 0.5) / 4.5) * counts / (counts + crowd)
+    np.testing.assert_allclose(BM25(texts).scores("w")[:5], [*expected, 0], rtol=1e-6)
 
 
 def test_best_first_ties_by_lower_index_and_nothing_without_a_shared_word() -> None:
