@@ -298,6 +298,28 @@ def test_codes_give_what_exact_search_gives(tmp_path_factory, seed: int, copies:
     assert [[row for row in one if row >= 0] for one in masked.tolist()] == kept[among].tolist()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_of_equal_passages_a_block_at_a_time_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masked: bool
+) -> None:
+    vectors = np.tile(unit(np.random.default_rng(0).normal(size=(2, DIM))), (500, 1))
+    np.save(tmp_path / "v.npy", vectors)
+    write_codes(tmp_path, "v", vectors, DIM)
+    dense = Dense(tmp_path, "v")
+    dense._product = (_fast_product,)
+    monkeypatch.setattr("fieldtune.index.dense._BLOCK", 64)
+    gathered: list[int] = []
+    plain = Dense.scores
+    monkeypatch.setattr(
+        Dense, "scores", lambda self, query, rows: (gathered.append(len(rows)), plain(self, query, rows))[1]
+    )
+    mask = np.arange(1_000) >= 300 if masked else None
+    rows = dense.best(vectors[:2], 10, mask)[1]
+    begin = 300 if masked else 0
+    assert rows.tolist() == [list(range(begin, begin + 20, 2)), list(range(begin + 1, begin + 20, 2))]
+    assert max(gathered) <= 64
+
+
 def test_int8_and_cut_vectors_are_settled_by_full_ones_and_measured(tmp_path: Path) -> None:
     make_model(tmp_path / "model", b"w")
     rng = np.random.default_rng(2)

@@ -53,11 +53,9 @@ def top_k(
         # Whose k-th candidate scores as what was left behind may have kept the wrong ones of many equals.
         border = best.min(axis=1) if found.shape[1] < len(passages) else np.full(len(block), -np.inf)
         doubtful = np.flatnonzero(exact[:, -1] <= border + _slack(border)) if k else np.zeros(0, np.int64)
-        for row, several in zip(
-            doubtful, _above(block[doubtful], passages, exact[doubtful, -1], passage_block), strict=True
-        ):
-            anew = _again(block[row : row + 1], passages, several)
-            exact[row : row + 1], ordered[row : row + 1] = in_order(anew, several, k)
+        if len(doubtful):
+            anew = _above(block[doubtful], passages, found[doubtful], exact[doubtful, -1], passage_block, k)
+            exact[doubtful], ordered[doubtful] = anew
         scores[start : start + len(block)] = exact
         rows[start : start + len(block)] = ordered
     return scores, rows
@@ -122,14 +120,15 @@ def _merged(
 def _again(queries: NDArray[np.float32], passages: Blocks, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Inner products of each query with its candidates `rows` (n, c), each added up by itself and rounded."""
     out = np.empty(rows.shape)
-    step = max(1, _CELLS // max(1, rows.shape[1] * queries.shape[1]))
+    wide = max(1, _CELLS // max(1, queries.shape[1]))  # candidates of one query
+    step = max(1, wide // max(1, rows.shape[1]))
     for start in range(0, len(queries), step):
-        wanted, where = np.unique(rows[start : start + step], return_inverse=True)
-        vectors = np.asarray(passages[wanted], np.float64)
-        candidates = vectors[where.reshape(rows[start : start + step].shape)]
-        out[start : start + step] = np.einsum(
-            "qd,qcd->qc", queries[start : start + step].astype(np.float64), candidates
-        )
+        asked = queries[start : start + step].astype(np.float64)
+        for at in range(0, rows.shape[1], wide):
+            some = rows[start : start + step, at : at + wide]
+            wanted, where = np.unique(some, return_inverse=True)
+            candidates = np.asarray(passages[wanted], np.float64)[where.reshape(some.shape)]
+            out[start : start + step, at : at + wide] = np.einsum("qd,qcd->qc", asked, candidates)
     return np.round(out, 6)
 
 
@@ -140,22 +139,56 @@ def in_order(
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
+def kept_best(
+    scores: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    more: NDArray[np.float64],
+    places: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k best, best first, of what was found so far and of more, whose rows rise and all come later.
+
+    Where k are found, others must score above the last of them: of any number of equals no more than k are kept.
+    """
+    if len(scores) == k:
+        above = more > scores[-1]
+        more, places = more[above], places[above]
+    scores, rows = np.concatenate([scores, more]), np.concatenate([rows, places])
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], rows[order]
+
+
 def _above(
-    queries: NDArray[np.float32], passages: Blocks, least: NDArray[np.float64], passage_block: int
-) -> list[NDArray[np.int64]]:
-    """For each query all rows whose score may come to its `least`: each (1, c)."""
-    if len(queries) == 0:
-        return []
+    queries: NDArray[np.float32],
+    passages: Blocks,
+    candidates: NDArray[np.int64],
+    least: NDArray[np.float64],
+    passage_block: int,
+    k: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores and rows, (n, k), of the k best of the candidates (n, c) and all whose score may come to `least`, (n,).
+
+    The product is one in float64: where most passages are equal, each pair added up by itself would take hours.
+    """
     floor = least - _slack(least)
-    which, rows = [], []
+    asked = queries.astype(np.float64)
+    found = [(np.zeros(0), np.zeros(0, np.int64)) for _ in queries]
+    reached = np.full(len(queries), -np.inf)
+    step = max(1, _CELLS // max(1, *queries.shape))
     for first in range(0, len(passages), passage_block):
         part = np.asarray(passages[first : first + passage_block], np.float32)
-        query, row = np.nonzero(queries @ part.T >= floor[:, None])
-        which.append(query)
-        rows.append(row + first)
-    order = np.argsort(np.concatenate(which), kind="stable")
-    ends = np.cumsum(np.bincount(np.concatenate(which), minlength=len(queries)))[:-1]
-    return [found[None, :] for found in np.split(np.concatenate(rows)[order], ends)]
+        may = (queries @ part.T >= floor[:, None]).any(axis=0)
+        may[candidates[(candidates >= first) & (candidates < first + len(part))] - first] = True
+        columns = np.flatnonzero(may)
+        for at in range(0, len(columns), step):
+            some = columns[at : at + step]
+            exact = asked @ part[some].astype(np.float64).T
+            np.round(exact, 6, out=exact)
+            for query in np.flatnonzero(exact.max(axis=1) > reached):
+                found[query] = kept_best(*found[query], exact[query], first + some, k)
+                if len(found[query][0]) == k:
+                    reached[query] = found[query][0][-1]
+    return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
 
 def _slack(scores: Any) -> Any:

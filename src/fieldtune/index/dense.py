@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding import shortened, top_k
+from fieldtune.encoding.search import kept_best
 from fieldtune.index.columns import Mask
 
 Floats = NDArray[np.float32]
@@ -124,9 +125,19 @@ class Dense:
         if not self._rescore and len(some) >= k:
             worst = np.partition(exact, len(exact) - k)[len(exact) - k] - _NOISE
             some = np.flatnonzero(guess + doubt >= worst)
+            if len(some) > first:
+                return self._best_among(query, some, k)
             exact = self.scores(query, some)
         order = np.lexsort((some, -exact))[:k]
         return some[order], exact[order]
+
+    def _best_among(self, query: Floats, rows: Rows, k: int) -> tuple[Rows, NDArray[np.float64]]:
+        """The k best of many rows, which rise, a block at a time: where most passages are equal these are most."""
+        exact, found = np.zeros(0), np.zeros(0, np.int64)
+        for begin in range(0, len(rows), _BLOCK):
+            part = rows[begin : begin + _BLOCK]
+            exact, found = kept_best(exact, found, self.scores(query, part), part, k)
+        return found, exact
 
     def _codes_product(self) -> Any:
         """The faster of two: int8 products by torch, where that is loaded and right, else None for float32."""
