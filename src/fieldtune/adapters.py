@@ -48,7 +48,7 @@ def merge_adapter(base: str, adapter: str | Path, out: Path) -> list[str]:
     """
     import torch
 
-    from fieldtune.training.checkpoint import room_to_write
+    from fieldtune.disk import room_to_write
     from fieldtune.training.merging import save_merged
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -79,7 +79,7 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
     training and negatives at large. Returns lines that say what was made. Raises ConfigError where `out` holds anything
     but an earlier adapter of this kind, which is replaced.
     """
-    from fieldtune.training.checkpoint import room_to_write
+    from fieldtune.disk import room_to_write
     from fieldtune.training.given import fit_on_given
     from fieldtune.training.reports import reporting, require_reporters
 

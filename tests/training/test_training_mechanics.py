@@ -22,6 +22,7 @@ import torch
 from fieldtune.beir import load_beir
 from fieldtune.config import Training, make_config
 from fieldtune.dataset import build_dataset
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder, resolve_precision
 from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, ModelError
 from fieldtune.training import aside, checkpoint, loop, tune
@@ -304,7 +305,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 
 
 def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), checkpoint.room_to_write(tmp_path, "it"):
+    with pytest.raises(PermissionError), room_to_write(tmp_path, "it"):
         raise PermissionError(errno.EACCES, "no")
 
 

@@ -14,10 +14,10 @@ from fieldtune import training
 from fieldtune.beir import RetrievalData
 from fieldtune.cli import main
 from fieldtune.config import load_config, make_config
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
 from fieldtune.pipeline import run_pipeline
-from fieldtune.training.checkpoint import room_to_write
 from fieldtune.tuning import search_settings
 from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings

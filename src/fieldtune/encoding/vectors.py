@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.console import Progress
+from fieldtune.disk import mapped_array
 from fieldtune.encoding.fast import Encodes
 from fieldtune.types import Side
 from fieldtune.vector_uses import note_use
@@ -24,7 +25,7 @@ def cached_vectors(
 ) -> NDArray[np.float32]:
     """Unit vectors (len(texts), dimension) as a read-only memory map; what an earlier run computed is not repeated.
 
-    A kill costs at most the encoding of one block of the encoder's stream.
+    A kill costs at most the encoding of one block of the encoder's stream. Raises ModelError for a full disk.
     """
     key = _key(encoder, texts, side)
     path, mark = folder / f"{key}.npy", folder / f"{key}.json"
@@ -35,7 +36,7 @@ def cached_vectors(
     folder.mkdir(parents=True, exist_ok=True)
     note_use(folder, key)
     if done < len(texts):
-        out = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
+        out = mapped_array(path, np.float32, shape, resume=done > 0)
         # One vector for one text: in another batch its last bits would differ, and equal passages would not tie.
         place: dict[str, int] = {}
         for row in range(done):
@@ -80,7 +81,7 @@ def keep_vectors(
     key = _key(encoder, texts, side)
     folder.mkdir(parents=True, exist_ok=True)
     note_use(folder, key)
-    out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float32, (len(texts), encoder.dimension))
+    out = mapped_array(folder / f"{key}.npy", np.float32, (len(texts), encoder.dimension))
     for begin in range(0, len(texts), _COPIED):
         out[begin : begin + _COPIED] = vectors[begin : begin + _COPIED]
     out.flush()  # before the mark, which vouches for it

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.config import Index as Settings
+from fieldtune.disk import mapped_array
 from fieldtune.encoding import shortened
 from fieldtune.index.approximate import build_approximate, sample
 from fieldtune.index.choose import Choice, choose
@@ -74,7 +75,8 @@ def build_index(
     `SingleEncoder` was found to give the model's very vectors. Vectors taken from an index may be cut already, of a
     model of `model_dimension`. `given` are sparse and token vectors of a model that makes them, kept beside the dense.
 
-    Raises ValueError for vectors that do not fit the passages or are not finite and of unit length.
+    Raises ValueError for vectors that do not fit the passages or are not finite and of unit length, ModelError for a full
+    disk.
     """
     _check(passages, vectors, given)
     path.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,7 @@ def _write_vectors(config: Settings, files: Path, name: str, vectors: Floats) ->
     """Write vectors and codes; returns the vectors that decide: full ones where int8 codes are settled by them."""
     cut = config.dimensions if 0 < config.dimensions < vectors.shape[1] else vectors.shape[1]
     width = vectors.shape[1] if config.vectors == "int8" else cut
-    out = np.lib.format.open_memmap(files / f"{name}.npy", "w+", np.float32, (len(vectors), width))
+    out = mapped_array(files / f"{name}.npy", np.float32, (len(vectors), width))
     for begin in range(0, len(vectors), _BLOCK):
         out[begin : begin + _BLOCK] = shortened(np.asarray(vectors[begin : begin + _BLOCK], np.float32), width)
     out.flush()

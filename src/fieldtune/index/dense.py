@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.disk import mapped_array
 from fieldtune.encoding import shortened, top_k
 from fieldtune.encoding.search import kept_best
 from fieldtune.index.columns import Mask
@@ -33,7 +34,7 @@ _LONGEST = 1.01
 
 def write_codes(folder: Path, name: str, vectors: Floats, dimension: int) -> None:
     """Write the vectors (n, full) as `NAME-codes.npy`, int8 (n, dimension), a scale and the error of each row."""
-    codes = np.lib.format.open_memmap(folder / f"{name}-codes.npy", "w+", np.int8, (len(vectors), dimension))
+    codes = mapped_array(folder / f"{name}-codes.npy", np.int8, (len(vectors), dimension))
     scales, errors = np.zeros(len(vectors), np.float32), np.zeros(len(vectors), np.float32)
     for begin in range(0, len(vectors), _BLOCK):
         rows = slice(begin, begin + _BLOCK)

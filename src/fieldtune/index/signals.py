@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.disk import mapped_array
 from fieldtune.encoding.m3 import M3Vectors, TokenFormat, TokenVectors, multi_of
 
 _BLOCK = 512
@@ -71,7 +72,7 @@ def _write_tokens(folder: Path, given: Given) -> int:
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     first = given.tokens[0]
     shape = (int(starts[-1]), first.values.shape[1])
-    out = np.lib.format.open_memmap(folder / "tokens.npy", "w+", first.values.dtype, shape)
+    out = mapped_array(folder / "tokens.npy", first.values.dtype, shape)
     scales = np.zeros(shape[0] if len(first.scales) or given.form == "int8" else 0, np.float32)
     for begin in range(0, len(given.rows), _BLOCK):
         block = given.rows[begin : begin + _BLOCK]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fieldtune.console import note, size
-from fieldtune.errors import FieldtuneError, ModelError, disk_is_full
+from fieldtune.console import note
 from fieldtune.training.aside import bring_back, put_aside, said_of_other
 from fieldtune.workspace import atomic_file
 
@@ -20,7 +16,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 _BROKEN = "The checkpoint {} could not be read ({})."
-_RESUMES = "it goes on from the last checkpoint, which is untouched"
 
 
 @dataclass(slots=True)
@@ -169,20 +164,3 @@ def load_weights(path: Path, model: Module) -> None:
     import torch
 
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
-
-
-@contextmanager
-def room_to_write(folder: Path, what: str, safe: str = _RESUMES) -> Iterator[None]:
-    """Turn a full disk into a ModelError that says what is `safe` and how to go on."""
-    try:
-        yield
-    except FieldtuneError:
-        raise
-    except Exception as error:  # of no common kind: see disk_is_full
-        if not disk_is_full(error):
-            raise
-        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        raise ModelError(
-            f"the disk is full: {what} could not be written to {folder} ({size(disk_usage(there).free)} free)",
-            f"make room and run the same command again: {safe}",
-        ) from error

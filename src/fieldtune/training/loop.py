@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.console import Progress
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
 from fieldtune.training.batches import Batch, draw, lay_out, plan
@@ -20,7 +21,6 @@ from fieldtune.training.checkpoint import (
     Progressed,
     load_checkpoint,
     load_weights,
-    room_to_write,
     save_checkpoint,
     save_weights,
 )

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from fieldtune.config import Training
 from fieldtune.console import Progress
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.token_files import FOLDER
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
-from fieldtune.training.checkpoint import State, load_checkpoint, room_to_write, save_checkpoint
+from fieldtune.training.checkpoint import State, load_checkpoint, save_checkpoint
 from fieldtune.training.masked import masked_task
 from fieldtune.training.modes import enter_training
 from fieldtune.training.reports import Report

@@ -9,8 +9,9 @@ from typing import Any
 
 from fieldtune.config import Training
 from fieldtune.dataset import read_examples, write_examples
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
-from fieldtune.training.checkpoint import Progressed, load_weights, room_to_write
+from fieldtune.training.checkpoint import Progressed, load_weights
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks, of_one, train
 from fieldtune.training.pairs import Pairs, make_pairs

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
-from fieldtune.training.checkpoint import Progressed, room_to_write
+from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
 from fieldtune.training.pairs import Pairs
 from fieldtune.workspace import atomic_folder

@@ -59,9 +59,9 @@ def run_trial(
     do not fit the rows or each other, is recorded as failed. The first one, with the config's own settings, raises its
     error; so does any on a full disk, on which the others would fail as well.
     """
+    from fieldtune.disk import room_to_write
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
-    from fieldtune.training.checkpoint import room_to_write
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
     plain: Settings = {
