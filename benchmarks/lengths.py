@@ -29,6 +29,13 @@ def lengths(data: Path | None) -> NDArray[np.int64]:
     return np.maximum(np.random.default_rng(1).lognormal(np.log(90), 0.6, 10_000), 3).astype(np.int64)
 
 
+def told(data: Path | None) -> str:
+    """Where the lengths come from, for the line over a table."""
+    if data and any(data.glob("*/corpus.jsonl*")):
+        return f"texts as long as those of {len({path.parent for path in data.glob('*/corpus.jsonl*')})} BEIR folders"
+    return "lengths of texts after a log-normal distribution (median 90 words)"
+
+
 def texts(count: int, data: Path | None, seed: int = 2) -> list[str]:
     """So many of them, each with other words; frequent words are frequent (Zipf).
 

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lengths import texts
+from lengths import texts, told
 from memory import forget_peak, peak_memory
 from numpy.typing import NDArray
 from results import RESULTS, append, markdown
@@ -199,7 +199,7 @@ def main(words: list[str] | None = None) -> int:
     else:
         about = (
             f"{given.passages:,} passages, {given.queries:,} queries, {given.dimension} dimensions, {DEPTH} nearest,"
-            f" {KEPT} kept; generated vectors."
+            f" {KEPT} kept; generated vectors, {told(given.data)}."
         )
         print(append("Mining hard negatives from stored vectors", about, [*table, "", said + "."], given.results))
     print(said)

@@ -17,10 +17,11 @@ memory. For each stage and size one process makes what it needs, and another one
 
 Memory is the most that the process holds, with the largest of its reading processes, less what it held when its work
 began. Texts and passages that the stage is given in memory are not counted, nor are pages of files mapped into memory:
-the system takes these back where others need room. Said is how much more a further passage costs at each size than at
-the one before (1 is linear; of the smallest size start-up counts too, of the others only what is added to the size
-before), and what memory each further passage takes at the last step: of mining and index where both sizes are above
-65,536 passages, for up to there they fill buffers that grow no more (vectors; words that were seen, rows of the table).
+the system takes these back where others need room; what is resident with all of that is said beside it. Said is how
+much more a further passage costs at each size than at the one before (1 is linear; of the smallest size start-up counts
+too, of the others only what is added to the size before), and what memory each further passage takes at the last step:
+of mining and index where both sizes are above 65,536 passages, for up to there they fill buffers that grow no more
+(vectors; words that were seen, rows of the table).
 
 With --check: up to 30,000 passages, of mining and index up to 140,000, nothing is written, exit status 1 where a
 passage costs more than twice as much, or takes over 2 kB: a million passages are to fit in 2 GB.
@@ -40,8 +41,8 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import numpy as np
-from lengths import texts
-from memory import held
+from lengths import texts, told
+from memory import held, peak_memory
 from results import RESULTS, append, markdown
 
 from fieldtune.workspace import read_jsonl, write_jsonl
@@ -253,22 +254,22 @@ def one(stage: str, part: str, folder: Path, count: int, data: Path | None) -> N
         work()
         took = time.perf_counter() - began
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9 if stage == "parsing" else 0.0
-    print(json.dumps([took, most.gb - before.gb + children]))
+    print(json.dumps([took, most.gb - before.gb + children, peak_memory() + children]))
 
 
-def measured(stage: str, size: int, data: Path | None) -> tuple[float, float]:
-    """Seconds and GB."""
+def measured(stage: str, size: int, data: Path | None) -> tuple[float, float, float]:
+    """Seconds, GB added, and GB resident in all."""
     said = b""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("make", "work"):
             command = [sys.executable, __file__, "--one", stage, part, folder, "--sizes", str(size)]
             command += ["--data", str(data)] if data else []
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    seconds, memory = json.loads(said.splitlines()[-1])
-    return float(seconds), float(memory)
+    seconds, memory, whole = json.loads(said.splitlines()[-1])
+    return float(seconds), float(memory), float(whole)
 
 
-def plot(path: Path, sizes: list[int], found: dict[str, list[tuple[float, float]]]) -> None:
+def plot(path: Path, sizes: list[int], found: dict[str, list[tuple[float, float, float]]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -290,8 +291,8 @@ def main(words: list[str] | None = None) -> int:
         return 0
     sizes = {stage: ABOVE if given.check and stage in BUFFERED else sorted(given.sizes) for stage in given.stage}
     found = {stage: [measured(stage, size, given.data) for size in sizes[stage]] for stage in given.stage}
-    growth = {stage: growth_of(sizes[stage], [seconds for seconds, _ in costs]) for stage, costs in found.items()}
-    kept = {stage: further(sizes[stage], [memory for _, memory in costs], stage) for stage, costs in found.items()}
+    growth = {stage: growth_of(sizes[stage], [seconds for seconds, _, _ in costs]) for stage, costs in found.items()}
+    kept = {stage: further(sizes[stage], [memory for _, memory, _ in costs], stage) for stage, costs in found.items()}
     columns = sorted({size for some in sizes.values() for size in some})
     shown = {
         stage: {
@@ -306,12 +307,17 @@ def main(words: list[str] | None = None) -> int:
         + ", ".join(f"{stage} {ratio:.2f}" for stage, ratio in growth.items())
         + f"; kB of memory for each further passage (bar {KILOBYTES:g}): "
         + ", ".join(f"{stage} {'not counted' if size is None else f'{size:.2f}'}" for stage, size in kept.items())
+        + "; MB resident at the largest size, with what was given and pages of mapped files: "
+        + ", ".join(f"{stage} {1_000 * costs[-1][2]:,.0f}" for stage, costs in found.items())
     )
     if given.check:
         print("\n".join(table))
     else:
         plot(given.picture, columns, found)
-        about = f"Generated texts and vectors of {DIMENSION} dimensions; each stage in a process of its own."
+        about = (
+            f"Generated texts and vectors of {DIMENSION} dimensions, {told(given.data)}; each stage in a process of its"
+            " own."
+        )
         print(append("Cost of each stage as the corpus grows", about, [*table, "", said + "."], given.results))
     print(said)
     return int(max(growth.values()) > LIMIT or max((one or 0.0 for one in kept.values()), default=0.0) > KILOBYTES)

@@ -59,8 +59,8 @@ def test_a_check_fails_where_a_stage_grows(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
     stage: str, cost: tuple[float, ...], says: str,
 ) -> None:  # fmt: skip
-    def measured(name: str, size: int, _: Path | None) -> tuple[float, float]:
-        return (cost[SIZES.index(size)] if name == stage else size / 5_000), 0.05 + size * 1e-6
+    def measured(name: str, size: int, _: Path | None) -> tuple[float, float, float]:
+        return (cost[SIZES.index(size)] if name == stage else size / 5_000), 0.05 + size * 1e-6, 2.5
 
     monkeypatch.setattr(benchmark, "measured", measured)
     results, picture = tmp_path / "R.md", tmp_path / "scale.svg"
@@ -69,6 +69,7 @@ def test_a_check_fails_where_a_stage_grows(
     assert not results.exists() and not picture.exists()
     last = capsys.readouterr().out.splitlines()[-1]
     assert says in last and "parsing 1.00" in last and "not counted" not in last
+    assert "resident" in last and "search 2,500" in last
 
 
 @pytest.mark.parametrize(("kilobytes", "status"), [(1.9, 0), (2.1, 1)])
@@ -76,9 +77,23 @@ def test_a_check_fails_where_memory_grows(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     kilobytes: float, status: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * kilobytes * 1e-6))
+    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * kilobytes * 1e-6, 2.5))
     assert benchmark.main(["--check", "--stage", "mining", "passages"]) == status
     assert f"mining {kilobytes:.2f}, passages {kilobytes:.2f}" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_results_say_where_the_lengths_come_from(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * 1e-6, 2.5))
+    for name in ("one", "two"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        (tmp_path / "sets" / name / "corpus.jsonl").write_text("")
+    out = ["--sizes", "1000", "10000", "--results", str(tmp_path / "R.md"), "--picture", str(tmp_path / "scale.svg")]
+    benchmark.main(out)
+    assert "after a log-normal distribution" in (tmp_path / "R.md").read_text("utf-8")
+    benchmark.main([*out, "--data", str(tmp_path / "sets")])
+    assert "as long as those of 2 BEIR folders" in (tmp_path / "R.md").read_text("utf-8")
 
 
 def test_a_search_must_find_the_passage_whose_vector_it_asks_with(benchmark: ModuleType) -> None:
