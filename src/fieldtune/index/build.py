@@ -75,8 +75,8 @@ def build_index(
     `SingleEncoder` was found to give the model's very vectors. Vectors taken from an index may be cut already, of a
     model of `model_dimension`. `given` are sparse and token vectors of a model that makes them, kept beside the dense.
 
-    Raises ValueError for vectors that do not fit the passages or are not finite and of unit length, ModelError for a full
-    disk.
+    Raises ValueError for vectors that do not fit the passages or are not finite and of unit length, ModelError for a
+    full disk.
     """
     _check(passages, vectors, given)
     path.mkdir(parents=True, exist_ok=True)
