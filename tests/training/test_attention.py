@@ -126,11 +126,22 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
         torch.testing.assert_close(mine, theirs)
 
 
-def test_without_gradients_in_32_bits_and_outside_nothing_changes() -> None:
+@pytest.mark.parametrize("length", [11, 64, 300])
+def test_without_gradients_it_gives_the_same_to_the_bit(length: int) -> None:
+    parts, mask, _ = inputs(length, torch.bfloat16)
+    with fast():
+        learning = attention(*parts, attn_mask=mask)
+        with torch.no_grad():
+            alone = attention(*parts, attn_mask=mask)
+        frozen = attention(*(part.detach() for part in parts), attn_mask=mask)
+    assert ours(learning) and alone.grad_fn is None and frozen.grad_fn is None
+    assert torch.equal(alone, learning) and torch.equal(frozen, learning)
+    assert not torch.equal(alone, attention(*parts, attn_mask=mask))  # torch's own kernel rounds otherwise
+
+
+def test_in_32_bits_and_outside_nothing_changes() -> None:
     parts, mask, _ = inputs(11, torch.bfloat16)
     with fast():
-        with torch.no_grad():
-            assert attention(*parts, attn_mask=mask).grad_fn is None
         assert ours(attention(*parts, attn_mask=mask))
         assert not ours(attention(*(part.float() for part in parts), attn_mask=mask))
     assert not ours(attention(*parts, attn_mask=mask))

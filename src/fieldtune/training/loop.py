@@ -108,7 +108,8 @@ def train(
     if hooks.restored is not None:
         for row in state.log:
             hooks.restored(row)
-    evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
+    times = 1 if development is None else settings.evaluations  # with nothing to choose by, the end alone counts
+    evaluate_at = {round(len(steps) * i / times) for i in range(1, times + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
     if state.step == 0 and development is not None:
