@@ -38,7 +38,7 @@ def attend(args: Sequence[Any], settings: dict[str, Any]) -> torch.Tensor | None
     """
     import torch
 
-    if len(args) != 3 or not _fits(*args, settings):
+    if len(args) != 3 or not _fits(args[0], args[1], args[2], settings):
         return None
     query, key, value = _of_one_kind(*args)
     if query.dtype == torch.float32:
