@@ -364,7 +364,8 @@ class Training(Section):
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
-    """Queries per step, of all processes together; each brings one positive and its hard negatives."""
+    """Queries per step, of all processes together; each brings one positive and its hard negatives. Up to a quarter
+    more where pairs would be left over at the end of an epoch."""
     hard_negatives: int = Field(1, ge=0)
     """Mined negatives used per query and step, drawn anew each epoch."""
     learning_rate: float = Field(5e-5, gt=0)

@@ -139,6 +139,16 @@ def test_without_gradients_it_gives_the_same_to_the_bit(length: int) -> None:
     assert not torch.equal(alone, attention(*parts, attn_mask=mask))  # torch's own kernel rounds otherwise
 
 
+@pytest.mark.parametrize("width", [8, 24])
+def test_values_of_another_width_take_torchs_own_way(width: int) -> None:
+    parts, mask, _ = inputs(11, torch.bfloat16)
+    parts[2] = torch.randn(3, 4, 11, width).bfloat16().requires_grad_()
+    right = attention(*parts, attn_mask=mask)
+    with fast():
+        found = attention(*parts, attn_mask=mask)
+    assert found.shape == (3, 4, 11, width) and torch.equal(found, right) and not ours(found)
+
+
 def test_in_32_bits_and_outside_nothing_changes() -> None:
     parts, mask, _ = inputs(11, torch.bfloat16)
     with fast():

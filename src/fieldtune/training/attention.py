@@ -33,11 +33,12 @@ _KEPT_TO = 256
 def attend(args: Sequence[Any], settings: dict[str, Any]) -> torch.Tensor | None:
     """What scaled_dot_product_attention(*args, **settings) gives, in 16 bits; the same to the bit without gradients.
 
-    None for calls that take torch's own way: in 32 bits, with dropout, a causal mask, grouped heads.
+    None for calls that take torch's own way: in 32 bits, with dropout, a causal mask, grouped heads, values of another
+    width than the keys.
     """
     import torch
 
-    if len(args) != 3 or not _fits(args[0], args[1], settings):
+    if len(args) != 3 or not _fits(args[0], args[1], args[2], settings):
         return None
     query, key, value = _of_one_kind(*args)
     if query.dtype == torch.float32:
@@ -50,11 +51,11 @@ def attend(args: Sequence[Any], settings: dict[str, Any]) -> torch.Tensor | None
     return found
 
 
-def _fits(query: torch.Tensor, key: torch.Tensor, settings: dict[str, Any]) -> bool:
+def _fits(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: dict[str, Any]) -> bool:
     mask = settings.get("attn_mask")
     return (
         query.dim() == 4
-        and query.shape == key.shape
+        and query.shape == key.shape == value.shape
         and not settings.get("dropout_p")
         and not settings.get("is_causal")
         and not settings.get("enable_gqa")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fieldtune.console import Progress
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
-from fieldtune.training.batches import Batch, draw, lay_out, plan
+from fieldtune.training.batches import Batch, batches_of_step, plan
 from fieldtune.training.checkpoint import (
     Progressed,
     load_checkpoint,
@@ -168,9 +168,7 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     stepper = session.stepper
     enter_training(stepper.encoder.model, settings)
     scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
-    own = draw(session.pairs, rows, settings.hard_negatives, recipe.seed, number, scored=scored)
-    places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
-    batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
+    batches = batches_of_step(session.pairs, rows, settings, recipe.seed, number, scored=scored)
     plain = hooks.gradient is None
     shares = np.array([terms(recipe.loss, batch) if plain else len(batch) for batch in batches], np.float64)
     shares = shares / max(1.0, shares.sum())

@@ -14,7 +14,7 @@ from fieldtune.console import Progress
 from fieldtune.encoding import Encoder, QueryAdapter, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.training.adapting import Prepared
-from fieldtune.training.batches import Batch, draw, lay_out, plan
+from fieldtune.training.batches import batches_of_step, plan
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks
@@ -117,7 +117,7 @@ def fit_query_adapter(
             if settings.patience and state.misses >= settings.patience:
                 break
             rate = set_rate(optimizer, settings, state.step, len(steps))
-            batches = _batches(pairs, rows, recipe, state.step, scored)
+            batches = batches_of_step(pairs, rows, settings, recipe.seed, state.step, scored=scored)
             shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
             shares = shares / max(1.0, shares.sum())
             optimizer.zero_grad(set_to_none=True)
@@ -158,15 +158,6 @@ def fit_query_adapter(
             else:
                 state.misses += 1
     return best, state
-
-
-def _batches(pairs: Pairs, rows: NDArray[np.int64], recipe: Recipe, step: int, scored: int) -> list[Batch]:
-    """What one step adds up: batches of the size that was set, over `rows` of the pairs."""
-    own = draw(pairs, rows, recipe.settings.hard_negatives, recipe.seed, step, scored=scored)
-    size = recipe.settings.batch_size
-    return [
-        lay_out(pairs, rows[begin : begin + size], own[begin : begin + size]) for begin in range(0, len(rows), size)
-    ]
 
 
 def _begin(dimension: int, hidden: int, seed: int) -> dict[str, torch.Tensor]:
