@@ -13,7 +13,7 @@ import pytest
 from fieldtune import training
 from fieldtune.beir import RetrievalData
 from fieldtune.cli import main
-from fieldtune.config import load_config, make_config
+from fieldtune.config import METHODS, PRESETS, load_config, make_config
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
 from fieldtune.pipeline import run_pipeline
@@ -115,6 +115,23 @@ def test_the_written_config_reads_back_as_the_same(tmp_path: Path) -> None:
     write_winner(tmp_path / "fieldtune.toml", config)
     assert load_config(tmp_path / "fieldtune.toml") == config
     assert "epochs" not in (tmp_path / "fieldtune.toml").read_text()  # the preset says it
+
+
+@pytest.mark.parametrize("method", ["full", *METHODS])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_winner_at_the_defaults_of_preset_or_method_reads_back_as_the_same(
+    preset: str, method: str, tmp_path: Path
+) -> None:
+    names = ("learning_rate", "epochs", "evaluations", "patience")
+    own: dict[str, Any] = {"method": method}
+    for given in (own, {}, {"method": "query"}, {"method": "lora"}):
+        training = make_config({"preset": preset, "training": given}).training
+        values = {name: getattr(training, name) for name in names}
+        config = make_config({"preset": preset, "out": str(tmp_path / "run"), "training": own | values})
+        write_winner(tmp_path / "fieldtune.toml", config)
+        assert load_config(tmp_path / "fieldtune.toml") == config
+        if given is own:
+            assert not any(name in (tmp_path / "fieldtune.toml").read_text() for name in names)
 
 
 def config_for(beir: Path, model: str, out: Path, **training_settings: Any) -> Any:

@@ -14,12 +14,14 @@ from fieldtune.workspace import atomic_file
 
 
 def write_winner(path: Path, config: Config) -> None:
-    """Write what differs from the preset's defaults; paths are absolute, so that the file may be moved."""
-    plain = make_config({"preset": config.preset}).model_dump(by_alias=True)
+    """Write what differs from the defaults of preset and method; paths are absolute, so that the file may be moved."""
+    method = {"method": config.training.method}
+    plain = make_config({"preset": config.preset, "training": method}).model_dump(by_alias=True)
+    del plain["training"]["method"]  # always written: the defaults of others follow from it
     given = config.model_dump(by_alias=True)
     given["out"] = str(Path(config.out).resolve())
     lines = [
-        "# Written by fieldtune tune: the best of its trials on dev. What is not here has the preset's default.",
+        "# Written by fieldtune tune: the best of its trials on dev. What is not here has the default of preset and method.",
         f"preset = {toml_value(config.preset)}",
         f"out = {toml_value(given['out'])}",
         f"seed = {toml_value(config.seed)}",
