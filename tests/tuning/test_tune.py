@@ -4,11 +4,13 @@ import csv
 import errno
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fieldtune import training
 from fieldtune.beir import RetrievalData
@@ -16,8 +18,9 @@ from fieldtune.cli import main
 from fieldtune.config import METHODS, PRESETS, load_config, make_config
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
-from fieldtune.pipeline import run_pipeline
+from fieldtune.pipeline import outlook, require_fit, run_pipeline
 from fieldtune.training.checkpoint import room_to_write
+from fieldtune.training.devices import world
 from fieldtune.tuning import search_settings
 from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings
@@ -277,6 +280,30 @@ def test_a_trial_on_a_full_disk_is_no_failed_trial(
     inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
     with pytest.raises(ModelError, match="disk is full"):
         trial_module.run_trial(config, inputs, tmp_path / "002", 2, {}, lambda _: False)
+
+
+@pytest.mark.parametrize("half_way", [True, False])
+def test_a_trial_that_left_the_other_processes_in_a_step_ends_the_search(
+    half_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "_joined", world.World(0, 2, torch.device("cpu"), None))
+    monkeypatch.setattr(Encoder, "load", lambda *_, **__: None)
+
+    def failing(*_: Any, **__: Any) -> Any:
+        with world.together() if half_way else nullcontext():
+            raise ModelError("the GPU's memory does not hold a batch", "a smaller training.batch_size")
+
+    monkeypatch.setattr(training, "tune", failing)
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+
+    def second() -> Trial:
+        return trial_module.run_trial(make_config({}), inputs, tmp_path / "002", 2, {}, lambda _: False)
+
+    if half_way:  # the next trial would wait for them for ever
+        with pytest.raises(ModelError, match="does not hold a batch"):
+            second()
+    else:
+        assert second().state == "failed"
 
 
 def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(

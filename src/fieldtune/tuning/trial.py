@@ -57,11 +57,13 @@ def run_trial(
     A killed trial goes on where it was, unless it was of another `search` or had other settings; its time counts from
     its first beginning. A trial whose loss is no longer a number, whose batch does not fit in memory, or whose settings
     do not fit the rows or each other, is recorded as failed. The first one, with the config's own settings, raises its
-    error; so does any on a full disk, on which the others would fail as well.
+    error; so does any on a full disk, on which the others would fail as well, and any that leaves the other processes
+    in the middle of a step, where they can be told of no further trial.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
     from fieldtune.training.checkpoint import room_to_write
+    from fieldtune.training.devices.world import current
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
     plain: Settings = {
@@ -96,7 +98,8 @@ def run_trial(
     except _Hopeless:
         state, why = "stopped", f"below the median of the earlier trials after {len(begun.scores)} evaluations"
     except FieldtuneError as error:
-        if number == 1 or disk_is_full(error):
+        world = current()
+        if number == 1 or disk_is_full(error) or (world is not None and world.broken):
             raise
         state, why = "failed", error.message
     rungs = tuple(score for _, score in begun.scores)
