@@ -127,14 +127,22 @@ def test_a_winner_at_the_defaults_of_preset_or_method_reads_back_as_the_same(
 ) -> None:
     names = ("learning_rate", "epochs", "evaluations", "patience")
     own: dict[str, Any] = {"method": method}
-    for given in (own, {}, {"method": "query"}, {"method": "lora"}):
-        training = make_config({"preset": preset, "training": given}).training
-        values = {name: getattr(training, name) for name in names}
+    for given in ({}, {"method": "query"}, {"method": "lora"}, own):
+        defaults = make_config({"preset": preset, "training": given}).training
+        values = {name: getattr(defaults, name) for name in names}
         config = make_config({"preset": preset, "out": str(tmp_path / "run"), "training": own | values})
         write_winner(tmp_path / "fieldtune.toml", config)
         assert load_config(tmp_path / "fieldtune.toml") == config
-        if given is own:
-            assert not any(name in (tmp_path / "fieldtune.toml").read_text() for name in names)
+    assert not [name for name in names if name in (tmp_path / "fieldtune.toml").read_text()]  # they are the method's
+
+
+def test_a_winner_of_relative_paths_is_written_with_absolute_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_winner(tmp_path / "s" / "fieldtune.toml", make_config({"training": {"replay": "general.jsonl"}}))
+    read = load_config(tmp_path / "s" / "fieldtune.toml")
+    assert (read.training.replay, read.out) == (str(tmp_path / "general.jsonl"), str(tmp_path / "run"))
 
 
 def config_for(beir: Path, model: str, out: Path, **training_settings: Any) -> Any:
@@ -204,6 +212,29 @@ def test_a_search_from_the_command_line_writes_config_table_and_model_without_lo
     assert (kept / "model" / "modules.json").exists()
     results = {result.stage for result in run_pipeline(winner, last="training")}  # the stages before are not repeated
     assert "training" in results
+
+
+@pytest.mark.parametrize("base", ["./base", "base"])
+def test_paths_typed_for_a_search_hold_wherever_its_config_is_read(
+    base: str, tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    rows = [{"query": f"what lease {n}", "pos": [f"article {n} rent"]} for n in range(20)]
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["tune", "--data", tiny_beir.name, "--model", base, "--out", "s", "--trials", "1"]
+    fixed = ["batch_size=16", "epochs=1", "evaluations=1", "precision=fp32", "replay=general.jsonl"]
+    for setting in [*(f"training.{one}" for one in fixed), "evaluation.general=false"]:
+        words += ["--set", setting]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    winner = load_config(tmp_path / "s" / "fieldtune.toml")
+    assert winner.model.base == str(tmp_path / "base")
+    assert winner.training.replay == str(tmp_path / "general.jsonl")
+    assert [state for _, state, _ in outlook(winner)[:4]] == ["done"] * 4  # what the search made is not made again
 
 
 def test_a_killed_search_goes_on_where_it_was(

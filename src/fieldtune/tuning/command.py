@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fieldtune.config import load_config, make_config
+from fieldtune.config import anchored, load_config, make_config
 from fieldtune.console import duration
 from fieldtune.standalone import beir_config
 from fieldtune.tuning.search import described, search_settings
@@ -21,7 +21,9 @@ def tune_settings(
     what `search_settings` raises, and InputError or ConfigError for a folder or file that cannot be used.
     """
     if data.is_dir():
-        config = beir_config(make_config(overrides, where="--set"), data.resolve(), out / "run", "tune")
+        given = make_config(overrides, where="--set")
+        # The winner's file lies elsewhere than where the paths were typed.
+        config = anchored(beir_config(given, data.resolve(), out / "run", "tune"), Path.cwd(), overrides)
     else:
         config = load_config(data, overrides)
     found = search_settings(config, out, trials=trials, minutes=minutes, fixed=set(_names(overrides)))

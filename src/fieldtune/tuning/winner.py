@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldtune.config import Config, make_config
+from fieldtune.config import Config, anchored, make_config
 from fieldtune.starter import toml_value
 from fieldtune.tuning.journal import Trial
 from fieldtune.workspace import atomic_file
@@ -18,10 +18,9 @@ def write_winner(path: Path, config: Config) -> None:
     method = {"method": config.training.method}
     plain = make_config({"preset": config.preset, "training": method}).model_dump(by_alias=True)
     del plain["training"]["method"]  # always written: the defaults of others follow from it
-    given = config.model_dump(by_alias=True)
-    given["out"] = str(Path(config.out).resolve())
+    given = anchored(config, Path.cwd(), {}).model_dump(by_alias=True)
     lines = [
-        "# Written by fieldtune tune: the best of its trials on dev. What is not here has the default of preset and method.",
+        "# Written by fieldtune tune: the best of its trials on dev. What is not here is as preset and method set it.",
         f"preset = {toml_value(config.preset)}",
         f"out = {toml_value(given['out'])}",
         f"seed = {toml_value(config.seed)}",
