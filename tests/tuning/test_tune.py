@@ -398,20 +398,25 @@ def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny
     assert "median" in made.why
 
 
-def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
-    tiny_beir: Path, tiny_model: str, tmp_path: Path
-) -> None:
-    pairs = tmp_path / "own.csv"
+def general_settings(model: str, folder: Path, limit: float) -> dict[str, Any]:
+    """Of evaluation, with a set of general ability of which every training loses some."""
+    pairs = folder / "own.csv"
     first, second = ([f"{word} {n}" for n in range(40)] for word in ("rent", "lease covers"))
-    base = Encoder.load(tiny_model, precision="fp32")
+    base = Encoder.load(model, precision="fp32")
     own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
     rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
     pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
+    return {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
+
+
+def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
     # 0 and not "queries", the config's own, which mixes some of the base in where queries were made: no trial did.
     for limit, share in ((1e-9, "auto"), (0.99, 0)):
         out = tmp_path / str(limit)
         config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
-        general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
+        general = general_settings(tiny_model, tmp_path, limit)
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=general)})
         found = search_settings(config, out, trials=1)
         curve = json.loads((found.model.parent / "base_share.json").read_text())
@@ -429,6 +434,20 @@ def test_a_share_that_is_given_is_left_as_it_is(given: Any, tiny_beir: Path, tin
     assert settle_share(config, inputs, encoder, tmp_path, ()) == ({}, ())
     asked = config_for(tiny_beir, tiny_model, tmp_path)
     assert settle_share(asked, inputs, encoder, tmp_path, {"training.base_share"}) == ({}, ())
+
+
+@pytest.mark.parametrize("unmixed", [{"m3": {"train": "both"}}, {"method": "adapter"}, {"method": "query"}])
+def test_a_training_that_takes_no_share_gets_none(
+    unmixed: dict[str, Any], tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run", learning_rate=5e-3, epochs=1, **unmixed)
+    general = general_settings(tiny_model, tmp_path, 1e-9)
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=general)})
+    found = search_settings(config, tmp_path, trials=1)
+    winner = load_config(found.config)
+    assert winner.training.base_share == "queries"  # of which such a training makes 0
+    require_fit(winner)
+    assert not (found.model.parent / "base_share.json").exists()
 
 
 def test_what_cannot_be_searched_is_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
