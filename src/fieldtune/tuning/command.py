@@ -15,7 +15,7 @@ from fieldtune.tuning.search import described, search_settings
 def tune_settings(
     data: Path, out: Path, overrides: Mapping[str, Any], *, trials: int, minutes: float
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
-    """Search and return columns and rows of the trials, best first, and what there is to say.
+    """Search and return columns and rows, the base model's and the trials', best first, and what there is to say.
 
     `data` is a BEIR folder, whose run then lies in `out/run`, or a TOML file. What `overrides` sets stays fixed. Raises
     what `search_settings` raises, and InputError or ConfigError for a folder or file that cannot be used.
@@ -28,7 +28,9 @@ def tune_settings(
         config = load_config(data, overrides)
     found = search_settings(config, out, trials=trials, minutes=minutes, fixed=set(_names(overrides)))
     ordered = sorted(found.trials, key=lambda one: (one.state != "done", -(one.dev or 0.0), one.number))
-    rows: list[tuple[str, ...]] = [
+    base = "" if found.base is None else f"{found.base:.4f}"
+    rows: list[tuple[str, ...]] = [("base", "", base, "", "")]
+    rows += [
         (
             str(one.number),
             one.state,
@@ -39,7 +41,8 @@ def tune_settings(
         for one in ordered
     ]
     lines = [
-        f"best: trial {found.best.number}, dev {found.best.dev:.4f}: {described(found.best.settings, found.space)}",
+        f"best: trial {found.best.number}, dev {found.best.dev:.4f}{base and f' (base {base})'}: "
+        f"{described(found.best.settings, found.space)}",
         *found.notes,
         f"config: {found.config}",
         f"model: {found.model}",

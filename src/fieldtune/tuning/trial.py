@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,14 +88,17 @@ def run_trial(
         if measured and stop([score for _, score in begun.scores]):
             raise _Hopeless
 
-    state, why = "done", ""
+    state, why, base = "done", "", None
+    notes: tuple[str, ...] = ()
     try:
         own = with_settings(config, plain | settings)
         encoder = Encoder.load(own.model.base, settings=own.model, precision=own.training.precision)
-        tune(
+        result = tune(
             own, inputs.data, inputs.examples, encoder, folder, inputs.vectors, inputs.duplicates,
             pretrained=inputs.pretrained, watch=watch,
         )  # fmt: skip
+        notes = result.notes
+        base = next((value for name, value in result.counts.items() if re.fullmatch("dev .+ before", name)), None)
     except _Hopeless:
         state, why = "stopped", f"below the median of the earlier trials after {len(begun.scores)} evaluations"
     except FieldtuneError as error:
@@ -105,4 +109,4 @@ def run_trial(
     rungs = tuple(score for _, score in begun.scores)
     best = max(rungs, default=None) if state != "failed" else None
     seconds = round(time.monotonic() - began, 1)
-    return Trial(number, settings, state, best, rungs, seconds, why)  # type: ignore[arg-type]
+    return Trial(number, settings, state, best, rungs, seconds, why, base, notes)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 
 from fieldtune.config import Config, anchored, make_config
 from fieldtune.starter import toml_value
-from fieldtune.tuning.journal import Trial
+from fieldtune.tuning.journal import Trial, base_score
 from fieldtune.workspace import atomic_file
 
 
@@ -46,10 +46,12 @@ def _changed(section: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, 
 
 
 def write_table(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> None:
-    """One row per trial: its state, dev score, seconds and settings."""
+    """One row for the base model's dev score, and one per trial: its state, dev score, seconds and settings."""
+    base = base_score(trials)
     with atomic_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["trial", "state", "dev", "seconds", *names, "why"])
+        writer.writerow(["base", "", "" if base is None else f"{base:.4f}", *[""] * (len(names) + 2)])
         for trial in trials:
             dev = "" if trial.dev is None else f"{trial.dev:.5f}"
             values = [trial.settings[name] for name in names]
