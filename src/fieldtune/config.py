@@ -888,11 +888,12 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error})", "mend that line") from None
     config = make_config(merge(settings, overrides or {}), where=str(path))
-    return _anchored(config, path.parent, overrides or {})
+    return anchored(config, path.parent, overrides or {})
 
 
-def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
-    """Make the file's relative paths absolute; those given on the command line stay relative to where it was typed."""
+def anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """Make relative paths absolute: those of `folder`'s file from there, those of `overrides`, which were given on the
+    command line, from where it was typed. A base model given there may be a folder without ./ before it."""
 
     def absolute(text: str, *key: str) -> str:
         given: Any = overrides
@@ -917,7 +918,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
         queries = queries.model_copy(update={"corpus": absolute(queries.corpus, "queries", "corpus")})
     adapters = {name: absolute(path, "serving", "adapters", name) for name, path in config.serving.adapters.items()}
     base = config.model.base
-    if base.startswith((".", "~")):
+    typed = overrides.get("model", {}).get("base")
+    if base.startswith((".", "~")) or (typed and Path(base).exists()):
         base = absolute(base, "model", "base")
     scorers = {"negatives": config.negatives.check, "teacher": config.teacher.model}
     keys = {"negatives": "check", "teacher": "model"}
