@@ -89,6 +89,14 @@ def test_each_method_trains_saves_and_reloads_as_a_plain_model(name: str, tiny_m
     assert 0 < result.counts["trainable parameters"] < sum(w.numel() for w in base.model.parameters())
 
 
+@pytest.mark.parametrize("name", ["full", "lora", "dora", "pfeiffer", "query, linear", "query, two layers"])
+def test_a_training_that_learns_nothing_is_an_error(name: str, tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="changed nothing") as caught:
+        train(tiny_model, tmp_path, **METHODS.get(name, {}) | {"learning_rate": 1e-30})
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     "settings", [{"method": "lora"}, {"method": "adapter", "bottleneck": {"placement": "houlsby"}}]
