@@ -378,12 +378,14 @@ def test_vector_files_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("settings", "says", "cure"),
     [
-        ({"replay": "general.jsonl"}, "replay does not go", "leave it out"),
-        ({"anchor": 0.1}, "anchor has no meaning", "weight_decay"),
-        ({"dev_dimension": 99}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
-        ({"matryoshka": [99]}, "matryoshka asks for 99 dimensions", "up to 16"),
-        ({"seeds": 3}, "seeds averages whole models", "seeds=1"),
-        ({"m3": {"train": "heads"}}, "needs a model's tokens", "m3.train=none"),
+        ({"training": {"replay": "general.jsonl"}}, "replay does not go", "leave it out"),
+        ({"training": {"anchor": 0.1}}, "anchor has no meaning", "weight_decay"),
+        ({"training": {"dev_dimension": 99}}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
+        ({"training": {"matryoshka": [99]}}, "matryoshka asks for 99 dimensions", "up to 16"),
+        ({"training": {"seeds": 3}}, "seeds averages whole models", "seeds=1"),
+        ({"training": {"m3": {"train": "heads"}}}, "needs a model's tokens", "m3.train=none"),
+        ({"teacher": {"model": "fused"}}, "teacher.model=fused does not go with vectors from files", "leave it out"),
+        ({"negatives": {"check": "llm"}}, "negatives.check=llm does not go", "negatives.skip_first"),
     ],
 )
 def test_settings_that_vectors_from_files_cannot_honour_are_refused(
@@ -392,9 +394,30 @@ def test_settings_that_vectors_from_files_cannot_honour_are_refused(
     from fieldtune.adapters import train_query_adapter
 
     with pytest.raises(ConfigError, match=says) as caught:
-        train_query_adapter(make_config({"training": settings}), *closed, tmp_path / "out")
+        train_query_adapter(make_config(settings), *closed, tmp_path / "out")
     assert cure in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_shorter_vectors_are_trained_with_the_weights_that_were_set(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    recipes: list[Any] = []
+    train = given.fit_query_adapter
+    monkeypatch.setattr(given, "fit_query_adapter", lambda *all: (recipes.append(all[3]), train(*all))[1])
+    made = []
+    for name, weights in (("plain", []), ("same", [1.0]), ("less", [0.1])):
+        settings = {"epochs": 2, "batch_size": 16, "learning_rate": 0.02, "matryoshka": [8]}
+        config = make_config({"training": settings | {"matryoshka_weights": weights}})
+        train_query_adapter(config, *closed, tmp_path / name)
+        made.append(QueryAdapter.load(tmp_path / name))
+    assert [recipe.dimensions for recipe in recipes] == [(16, 8)] * 3
+    assert [recipe.weights for recipe in recipes] == [(), (1.0, 1.0), (1.0, 0.1)]
+    np.testing.assert_allclose(made[1].outer, made[0].outer, atol=1e-5)
+    assert np.abs(made[2].outer - made[0].outer).max() > 1e-3
 
 
 def test_training_on_vectors_from_files_reports_its_log(
@@ -420,6 +443,63 @@ def test_training_on_vectors_from_files_reports_its_log(
     assert {"loss", "rate", "dev_nDCG@10"} <= {name for _, name in sent}
     assert (tmp_path / "out" / "training" / "tensorboard").is_dir()
     assert QueryAdapter.load(tmp_path / "out").dimension == 16
+
+
+def test_another_training_on_vectors_sends_all_of_its_log_and_a_killed_one_the_rest(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import reports
+
+    sent: list[tuple[str, int, tuple[str, ...]]] = []
+    ends: list[int] = []
+
+    @contextmanager
+    def tracker(folder: Path, config: Any, run: Any) -> Any:
+        def send(values: Any, step: int) -> None:
+            if ends and len(sent) >= ends[0]:
+                raise KeyboardInterrupt
+            sent.append((run.id, step, tuple(values)))
+
+        yield send
+
+    monkeypatch.setitem(reports._OPEN, "trackio", tracker)
+    monkeypatch.setattr(reports.importlib.util, "find_spec", lambda name: True)
+    out, reported = tmp_path / "out", tmp_path / "out" / "training" / "state" / "reported.json"
+
+    def train(rate: float) -> list[tuple[str, int, tuple[str, ...]]]:
+        settings = {"report_to": ["trackio"], "epochs": 4, "batch_size": 16, "learning_rate": rate}
+        sent.clear()
+        train_query_adapter(make_config({"training": settings}), *closed, out)
+        return list(sent)
+
+    first = train(1e-3)
+    assert len(first) > 2 and len({run for run, *_ in first}) == 1
+    assert not (out / "training").exists()  # done: nothing is to be gone on with
+    again = train(1e-3)
+    assert [row[1:] for row in again] == [row[1:] for row in first] and again[0][0] != first[0][0]
+
+    def killed(rate: float, after: int) -> list[tuple[str, int, tuple[str, ...]]]:
+        ends.append(after)
+        with pytest.raises(KeyboardInterrupt):
+            train(rate)
+        ends.clear()
+        assert reported.exists()
+        return list(sent)
+
+    begun = killed(1e-3, 2)
+    rest = train(1e-3)
+    assert [row[1:] for row in begun + rest] == [row[1:] for row in first]
+    assert {run for run, *_ in begun + rest} == {begun[0][0]}
+    begun = killed(1e-3, 2)
+    other = train(2e-3)
+    assert len(other) == len(first) and other[0][0] != begun[0][0]
+    begun = killed(2e-3, 2)
+    turned = np.load(closed[1] / "queries.npy")[:, ::-1]
+    np.save(closed[1] / "queries.npy", turned)  # the same settings, other vectors
+    assert len(train(2e-3)) == len(first)
 
 
 def test_a_folder_with_anything_but_an_earlier_adapter_on_vectors_is_not_replaced(
