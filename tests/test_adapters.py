@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune import cli
-from fieldtune.adapter_folder import weights_digest
+from fieldtune.adapter_folder import AdapterRecord, weights_digest, write_record
 from fieldtune.adapters import QueryAdapter, load_adapters, merge_adapter
-from fieldtune.config import make_config
+from fieldtune.config import Model, make_config
 from fieldtune.encoding import Encoder, cached_vectors, with_query_adapter
 from fieldtune.errors import ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.models import load_model
@@ -169,6 +170,35 @@ def test_a_foreign_adapter_that_names_another_base_is_refused(
         with pytest.raises(ModelError, match=says) as caught:
             refused()
         assert f"write this name as base_model_name_or_path into {folder}" in caught.value.hint
+
+
+def test_an_adapter_on_vectors_from_files_goes_into_no_model_but_the_one_that_it_is_said_to_be_of(
+    tiny_model: str, other_base: str, tmp_path: Path
+) -> None:
+    folder, adapter = tmp_path / "adapter", random_query_adapter(2, 5)
+    adapter.save(folder)
+    record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=32)
+    write_record(folder, record)
+    prompted = Model(base=tiny_model, query_prompt="query: ")
+    for named, base in (("", tiny_model), (tiny_model, other_base)):
+        write_record(folder, replace(record, base=named))
+        for refused in (
+            lambda base=base: load_adapters(base, {"law": folder}),
+            lambda base=base: merge_adapter(base, folder, tmp_path / "out"),
+        ):
+            with pytest.raises(ModelError, match="trained on vectors from files") as caught:
+                refused()
+            assert f"if {base} made those vectors, write this name as base into {folder}" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+    write_record(folder, replace(record, base=tiny_model))
+    expected = adapter.apply(Encoder.load(tiny_model, settings=prompted, precision="fp32").encode(TEXTS, "query"))
+    model = load_adapters(tiny_model, {"law": folder}, settings=prompted, precision="fp32")
+    np.testing.assert_allclose(model.encode(TEXTS, "query", adapter="law"), expected, atol=1e-5)
+    own = Encoder.load(tiny_model, precision="fp32")
+    merge_adapter(tiny_model, folder, tmp_path / "out")
+    merged = Encoder.load(str(tmp_path / "out"), precision="fp32")
+    assert merged.prompts == own.prompts and merged.prompts["query"]
+    np.testing.assert_allclose(merged.encode(TEXTS, "query"), adapter.apply(own.encode(TEXTS, "query")), atol=1e-5)
 
 
 def test_a_foreign_adapter_loads_on_the_base_that_it_names_wherever_that_lies(

@@ -127,8 +127,8 @@ def _require_place(out: Path) -> None:
         found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
         files = {name for name in found if not name.startswith(_REPORTED)}  # a killed training leaves these alone
         record = read_record(out) if files and files <= _OWN else None
-        # The query adapter of a tuned model names its base: it is a part of that model.
-        if not files or (record is not None and record.method == "query" and not record.base):
+        # The query adapter of a tuned model knows its base's weights: it is a part of that model.
+        if not files or (record is not None and record.method == "query" and not record.base_weights):
             return
     raise ConfigError(
         f"{out} exists already and holds something else than an adapter on given vectors", "give another --out"
