@@ -154,7 +154,7 @@ def test_lengths_apart_for_queries_and_passages(
     monkeypatch.setattr(loop, "add_gradient", looked)
     _, state = run(tiny_model, tmp_path, recipe(query_tokens=5, passage_tokens=7, epochs=0.2))
     assert seen == {"queries": 5, "passages": 7}
-    assert any("40 of 40 query texts fill the 5 tokens" in note for note in state.notes)
+    assert any("40 of 40 query texts are longer than the 5 tokens" in note for note in state.notes)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_queries_of_512_and_passages_of_2048_tokens_train(
     (name,) = [name for name in before if name.endswith("position_embeddings.weight")]
     moved = (weights(encoder)[name] - before[name]).abs().amax(dim=1) > 0
     assert moved[:2048].all() and not moved[2048:].any()  # read to the last token, and no further
-    assert any("3 of 3 query texts fill the 512 tokens" in note for note in state.notes)
+    assert any("3 of 3 query texts are longer than the 512 tokens" in note for note in state.notes)
 
 
 def test_fp16_needs_a_gpu() -> None:
