@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -154,7 +155,7 @@ def test_lengths_apart_for_queries_and_passages(
     monkeypatch.setattr(loop, "add_gradient", looked)
     _, state = run(tiny_model, tmp_path, recipe(query_tokens=5, passage_tokens=7, epochs=0.2))
     assert seen == {"queries": 5, "passages": 7}
-    assert any("40 of 40 query texts fill the 5 tokens" in note for note in state.notes)
+    assert any("40 of 40 query texts are longer than the 5 tokens" in note for note in state.notes)
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_queries_of_512_and_passages_of_2048_tokens_train(
     (name,) = [name for name in before if name.endswith("position_embeddings.weight")]
     moved = (weights(encoder)[name] - before[name]).abs().amax(dim=1) > 0
     assert moved[:2048].all() and not moved[2048:].any()  # read to the last token, and no further
-    assert any("3 of 3 query texts fill the 512 tokens" in note for note in state.notes)
+    assert any("3 of 3 query texts are longer than the 512 tokens" in note for note in state.notes)
 
 
 @pytest.mark.parametrize("tokens", [256, 257, 8192])  # of up to 256 the weights of attention are kept in bf16
@@ -357,7 +358,41 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     assert any("another model" in note for note in state.notes)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "a third")
-    assert any("could not be read" in note for note in state.notes)
+    assert any("is damaged" in note and "checkpoint.pt.damaged" in note for note in state.notes)
+    assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == b"not a checkpoint"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_checkpoint_that_cannot_be_read_now_stays_and_ends_the_training(
+    number: int, opens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = torch.nn.Linear(2, 2), tmp_path / "checkpoint.pt"
+    state = checkpoint.State(model, torch.optim.AdamW(model.parameters()))
+    checkpoint.save_checkpoint(path, "k", checkpoint.Progressed(step=3), state)
+    before, real = path.read_bytes(), Path.open
+
+    class Failing(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        def readinto(self, _: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    def failing(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self != path:
+            return real(self, *arguments, **named)
+        if opens:
+            return Failing(before)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", failing)
+        with pytest.raises(ModelError, match=f"cannot be read .{os.strerror(number)}") as caught:
+            checkpoint.load_checkpoint(path, "k", state)
+    assert str(path) in caught.value.message and "same command again" in caught.value.hint
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"] and path.read_bytes() == before
+    assert checkpoint.load_checkpoint(path, "k", state)[0].step == 3
 
 
 def test_a_training_goes_on_with_fewer_gpus_than_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

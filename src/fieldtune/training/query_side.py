@@ -24,6 +24,7 @@ from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.safety import collapsed
+from fieldtune.training.session import said_of_cut
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,8 @@ def train_query_side(
     adapter, state = fit_query_adapter(
         queries, passages, pairs, recipe, score, development.name if development else "", hooks.report
     )
+    state.notes += said_of_cut(encoder, "query", pairs.queries, len(pairs.queries))
+    state.notes += said_of_cut(encoder, "passage", pairs.passages, len(pairs.passages))
     weights = [adapter.outer, adapter.outer_bias, adapter.inner, adapter.inner_bias]
     prepared.query_adapter = adapter
     prepared.trainable = sum(weight.size for weight in weights if weight is not None)
