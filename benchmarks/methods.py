@@ -8,8 +8,9 @@ Trains on the train split (N of its queries, the same for all), chooses the chec
 The table has nDCG@10 on both with 95% intervals (and the spread over the seeds), how many parameters were trained, the
 time of training and the peak memory of its process, or of the GPU. Ways that follow a teacher run where one is given.
 --passages keeps that many of the corpus, all labelled ones among them, and --queries that many of dev and of test, the
-same for all methods. Each result is one line of --out, which a later call does not make again; rows are made once and
-kept in --work. The table is appended to benchmarks/RESULTS.md.
+same for all methods. Each result is one line of --out, which a later call does not make again: the table names those
+that other sources of fieldtune made than the present ones. Rows are made once and kept in --work. The table is appended
+to benchmarks/RESULTS.md.
 
 A way is a name and the settings it changes, whatever --set says of them; add yours to METHODS.
 """
@@ -32,6 +33,7 @@ import numpy as np
 from memory import peak_memory
 from results import RESULTS, append, markdown
 
+import fieldtune
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.config import Config, make_config, merge, parse_overrides
 from fieldtune.console import duration, note
@@ -169,6 +171,32 @@ def key_of(given: argparse.Namespace, name: str, seed: int) -> str:
     return digest([name, str(given.data.resolve()), given.train, given.passages, given.queries, config])
 
 
+@cache
+def sources() -> str:
+    """The last commit of fieldtune's code, with a digest of what was changed since; its version where git has none."""
+    git = ["git", "-C", str(Path(fieldtune.__file__).parent)]
+    try:
+        commit, changes = (
+            subprocess.run([*git, *words, "--", "."], check=False, capture_output=True, text=True).stdout.strip()
+            for words in (["log", "-1", "--format=%h"], ["diff", "HEAD"])
+        )
+    except OSError:  # no git
+        return fieldtune.__version__
+    return (f"{commit}-dirty-{digest([changes])[:8]}" if changes else commit) or fieldtune.__version__
+
+
+def reused(results: list[dict[str, Any]]) -> str:
+    """Says which results were made by other sources than the present ones; empty where none was."""
+    others: dict[str, list[str]] = {}
+    for row in results:
+        if (made := row.get("sources", "")) != sources():
+            others.setdefault(made, []).append(f"{row['name']} (seed {row['seed']})")
+    return "".join(
+        f" Not made by the sources {sources()} but {f'by {made}' if made else 'by earlier ones'}: {', '.join(names)}."
+        for made, names in others.items()
+    )
+
+
 def some_queries(data: RetrievalData, count: int) -> RetrievalData:
     """The data with `count` of the train queries, the same whatever is trained."""
     train = data.qrels.get("train", {})
@@ -267,6 +295,7 @@ def main() -> None:
     given = arguments()
     if given.one:
         found = {"name": given.one, "seed": given.seeds[0], "key": key_of(given, given.one, given.seeds[0])}
+        found["sources"] = sources()  # before the training, during which they may change
         found |= run_one(given, given.one, given.seeds[0])
         with given.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(found, ensure_ascii=False) + "\n")
@@ -292,6 +321,7 @@ def main() -> None:
     about = (
         f"{given.model}, {asked}, {len(data.passages):,} passages; seeds {', '.join(map(str, given.seeds))}; settings: "
         f"{' '.join(given.overrides) or 'defaults'}. Intervals are over queries, ± is the deviation over seeds."
+        f"{reused([row for found in rows for row in found])}"
     )
     lines_of = markdown(columns, [shown(found) for found in rows if found])
     print(append(f"Ways of training on {name}", about, lines_of, given.results))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune import cli
-from fieldtune.adapter_folder import weights_digest
+from fieldtune.adapter_folder import AdapterRecord, weights_digest, write_record
 from fieldtune.adapters import QueryAdapter, load_adapters, merge_adapter
-from fieldtune.config import make_config
+from fieldtune.config import Model, make_config
 from fieldtune.encoding import Encoder, cached_vectors, with_query_adapter
 from fieldtune.errors import ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.models import load_model
@@ -169,6 +170,35 @@ def test_a_foreign_adapter_that_names_another_base_is_refused(
         with pytest.raises(ModelError, match=says) as caught:
             refused()
         assert f"write this name as base_model_name_or_path into {folder}" in caught.value.hint
+
+
+def test_an_adapter_on_vectors_from_files_goes_into_no_model_but_the_one_that_it_is_said_to_be_of(
+    tiny_model: str, other_base: str, tmp_path: Path
+) -> None:
+    folder, adapter = tmp_path / "adapter", random_query_adapter(2, 5)
+    adapter.save(folder)
+    record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=32)
+    write_record(folder, record)
+    prompted = Model(base=tiny_model, query_prompt="query: ")
+    for named, base in (("", tiny_model), (tiny_model, other_base)):
+        write_record(folder, replace(record, base=named))
+        for refused in (
+            lambda base=base: load_adapters(base, {"law": folder}),
+            lambda base=base: merge_adapter(base, folder, tmp_path / "out"),
+        ):
+            with pytest.raises(ModelError, match="trained on vectors from files") as caught:
+                refused()
+            assert f"if {base} made those vectors, write this name as base into {folder}" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+    write_record(folder, replace(record, base=tiny_model))
+    expected = adapter.apply(Encoder.load(tiny_model, settings=prompted, precision="fp32").encode(TEXTS, "query"))
+    model = load_adapters(tiny_model, {"law": folder}, settings=prompted, precision="fp32")
+    np.testing.assert_allclose(model.encode(TEXTS, "query", adapter="law"), expected, atol=1e-5)
+    own = Encoder.load(tiny_model, precision="fp32")
+    merge_adapter(tiny_model, folder, tmp_path / "out")
+    merged = Encoder.load(str(tmp_path / "out"), precision="fp32")
+    assert merged.prompts == own.prompts and merged.prompts["query"]
+    np.testing.assert_allclose(merged.encode(TEXTS, "query"), adapter.apply(own.encode(TEXTS, "query")), atol=1e-5)
 
 
 def test_a_foreign_adapter_loads_on_the_base_that_it_names_wherever_that_lies(
@@ -378,12 +408,14 @@ def test_vector_files_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("settings", "says", "cure"),
     [
-        ({"replay": "general.jsonl"}, "replay does not go", "leave it out"),
-        ({"anchor": 0.1}, "anchor has no meaning", "weight_decay"),
-        ({"dev_dimension": 99}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
-        ({"matryoshka": [99]}, "matryoshka asks for 99 dimensions", "up to 16"),
-        ({"seeds": 3}, "seeds averages whole models", "seeds=1"),
-        ({"m3": {"train": "heads"}}, "needs a model's tokens", "m3.train=none"),
+        ({"training": {"replay": "general.jsonl"}}, "replay does not go", "leave it out"),
+        ({"training": {"anchor": 0.1}}, "anchor has no meaning", "weight_decay"),
+        ({"training": {"dev_dimension": 99}}, "dev_dimension asks for 99 dimensions, the vectors have 16", "up to 16"),
+        ({"training": {"matryoshka": [99]}}, "matryoshka asks for 99 dimensions", "up to 16"),
+        ({"training": {"seeds": 3}}, "seeds averages whole models", "seeds=1"),
+        ({"training": {"m3": {"train": "heads"}}}, "needs a model's tokens", "m3.train=none"),
+        ({"teacher": {"model": "fused"}}, "teacher.model=fused does not go with vectors from files", "leave it out"),
+        ({"negatives": {"check": "llm"}}, "negatives.check=llm does not go", "negatives.skip_first"),
     ],
 )
 def test_settings_that_vectors_from_files_cannot_honour_are_refused(
@@ -392,9 +424,30 @@ def test_settings_that_vectors_from_files_cannot_honour_are_refused(
     from fieldtune.adapters import train_query_adapter
 
     with pytest.raises(ConfigError, match=says) as caught:
-        train_query_adapter(make_config({"training": settings}), *closed, tmp_path / "out")
+        train_query_adapter(make_config(settings), *closed, tmp_path / "out")
     assert cure in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_shorter_vectors_are_trained_with_the_weights_that_were_set(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import given
+
+    recipes: list[Any] = []
+    train = given.fit_query_adapter
+    monkeypatch.setattr(given, "fit_query_adapter", lambda *all: (recipes.append(all[3]), train(*all))[1])
+    made = []
+    for name, weights in (("plain", []), ("same", [1.0]), ("less", [0.1])):
+        settings = {"epochs": 2, "batch_size": 16, "learning_rate": 0.02, "matryoshka": [8]}
+        config = make_config({"training": settings | {"matryoshka_weights": weights}})
+        train_query_adapter(config, *closed, tmp_path / name)
+        made.append(QueryAdapter.load(tmp_path / name))
+    assert [recipe.dimensions for recipe in recipes] == [(16, 8)] * 3
+    assert [recipe.weights for recipe in recipes] == [(), (1.0, 1.0), (1.0, 0.1)]
+    np.testing.assert_allclose(made[1].outer, made[0].outer, atol=1e-5)
+    assert np.abs(made[2].outer - made[0].outer).max() > 1e-3
 
 
 def test_training_on_vectors_from_files_reports_its_log(
@@ -420,6 +473,63 @@ def test_training_on_vectors_from_files_reports_its_log(
     assert {"loss", "rate", "dev_nDCG@10"} <= {name for _, name in sent}
     assert (tmp_path / "out" / "training" / "tensorboard").is_dir()
     assert QueryAdapter.load(tmp_path / "out").dimension == 16
+
+
+def test_another_training_on_vectors_sends_all_of_its_log_and_a_killed_one_the_rest(
+    closed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from fieldtune.adapters import train_query_adapter
+    from fieldtune.training import reports
+
+    sent: list[tuple[str, int, tuple[str, ...]]] = []
+    ends: list[int] = []
+
+    @contextmanager
+    def tracker(folder: Path, config: Any, run: Any) -> Any:
+        def send(values: Any, step: int) -> None:
+            if ends and len(sent) >= ends[0]:
+                raise KeyboardInterrupt
+            sent.append((run.id, step, tuple(values)))
+
+        yield send
+
+    monkeypatch.setitem(reports._OPEN, "trackio", tracker)
+    monkeypatch.setattr(reports.importlib.util, "find_spec", lambda name: True)
+    out, reported = tmp_path / "out", tmp_path / "out" / "training" / "state" / "reported.json"
+
+    def train(rate: float) -> list[tuple[str, int, tuple[str, ...]]]:
+        settings = {"report_to": ["trackio"], "epochs": 4, "batch_size": 16, "learning_rate": rate}
+        sent.clear()
+        train_query_adapter(make_config({"training": settings}), *closed, out)
+        return list(sent)
+
+    first = train(1e-3)
+    assert len(first) > 2 and len({run for run, *_ in first}) == 1
+    assert not (out / "training").exists()  # done: nothing is to be gone on with
+    again = train(1e-3)
+    assert [row[1:] for row in again] == [row[1:] for row in first] and again[0][0] != first[0][0]
+
+    def killed(rate: float, after: int) -> list[tuple[str, int, tuple[str, ...]]]:
+        ends.append(after)
+        with pytest.raises(KeyboardInterrupt):
+            train(rate)
+        ends.clear()
+        assert reported.exists()
+        return list(sent)
+
+    begun = killed(1e-3, 2)
+    rest = train(1e-3)
+    assert [row[1:] for row in begun + rest] == [row[1:] for row in first]
+    assert {run for run, *_ in begun + rest} == {begun[0][0]}
+    begun = killed(1e-3, 2)
+    other = train(2e-3)
+    assert len(other) == len(first) and other[0][0] != begun[0][0]
+    begun = killed(2e-3, 2)
+    turned = np.load(closed[1] / "queries.npy")[:, ::-1]
+    np.save(closed[1] / "queries.npy", turned)  # the same settings, other vectors
+    assert len(train(2e-3)) == len(first)
 
 
 def test_a_folder_with_anything_but_an_earlier_adapter_on_vectors_is_not_replaced(

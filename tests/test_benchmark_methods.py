@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,7 @@ def test_a_table_of_base_and_method(
         return type("Done", (), {"returncode": 0})
 
     monkeypatch.setattr(benchmark.subprocess, "run", here)
+    monkeypatch.setattr(benchmark, "sources", lambda: "a1b2c3")
     argv = ["methods.py", *words(data, tiny_model, tmp_path / "w"), "--methods", "base model,mnrl"]
     monkeypatch.setattr(sys, "argv", argv)
     benchmark.main()
@@ -112,8 +114,49 @@ def test_a_table_of_base_and_method(
     assert len(trained) == 40
     said = capsys.readouterr().out
     assert f"{rows[1]['test']['ndcg@10']:.4f}" in said and "peak memory" in said
+    assert {row["sources"] for row in rows} == {"a1b2c3"} and "a1b2c3" not in said
+    monkeypatch.setattr(benchmark, "sources", lambda: "d4e5f6")
     benchmark.main()
     assert len(started) == 2  # nothing was made again
+    made = "Not made by the sources d4e5f6 but by a1b2c3: base model (seed 13), mnrl (seed 13)."
+    assert made in capsys.readouterr().out and made in (tmp_path / "RESULTS.md").read_text()
+    (tmp_path / "w" / "methods.jsonl").write_text(
+        "".join(json.dumps({key: row[key] for key in row if key != "sources"}) + "\n" for row in rows)
+    )
+    benchmark.main()
+    assert "by earlier ones: base model (seed 13), mnrl (seed 13)." in capsys.readouterr().out
+
+
+def test_sources_are_named_by_their_commit_and_what_was_changed_since(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    package = tmp_path / "src" / "fieldtune"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(benchmark.fieldtune, "__file__", str(package / "__init__.py"))
+    named = benchmark.sources.__wrapped__
+    assert named() == benchmark.fieldtune.__version__
+    (package / "__init__.py").write_text("one = 1\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "code")
+    code = git("rev-parse", "--short", "HEAD")
+    (tmp_path / "README.md").write_text("not code")
+    git("add", "-A")
+    git("commit", "-qm", "a word on it")
+    (tmp_path / "README.md").write_text("nor this")
+    assert named() == code
+    found = set()
+    for value in (2, 3):
+        (package / "__init__.py").write_text(f"one = {value}\n")
+        found.add(named())
+    assert len(found) == 2 and all(name.startswith(f"{code}-dirty-") for name in found)
+    monkeypatch.setenv("PATH", "")
+    assert named() == benchmark.fieldtune.__version__
 
 
 def test_a_fitted_query_layer_is_measured_and_not_its_base(

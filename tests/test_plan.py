@@ -110,12 +110,18 @@ def test_a_plan_that_cannot_run_is_refused(tiny_beir: Path, tiny_model: str, tmp
         forecast(given.model_copy(update={"model": given.model.model_copy(update={"max_tokens": 100})}))
 
 
-@given(pairs=st.integers(1, 700), size=st.integers(2, 40), epochs=st.sampled_from([0.3, 1, 1.5, 2, 4]))
-def test_planned_steps_are_those_of_training(pairs: int, size: int, epochs: float) -> None:
+@given(
+    pairs=st.integers(0, 700),
+    size=st.integers(2, 40),
+    accumulate=st.integers(1, 3),
+    epochs=st.sampled_from([0.3, 1, 1.5, 2, 4]),
+)
+def test_planned_steps_are_those_of_training(pairs: int, size: int, accumulate: int, epochs: float) -> None:
     rows = np.arange(pairs)
     made = Pairs([], [], rows, rows, [], [], [])
-    settings = make_config({"training": {"batch_size": size, "epochs": epochs}})
-    assert planned_steps(settings, Amount(pairs, True)).value == len(plan(made, np.ones(pairs, int), size, epochs, 1))
+    settings = make_config({"training": {"batch_size": size, "accumulate": accumulate, "epochs": epochs}})
+    steps = plan(made, np.ones(pairs, int), size * accumulate, epochs, 1)
+    assert planned_steps(settings, Amount(pairs, True)).value == len(steps)
 
 
 def test_every_stage_has_its_row(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ class AdapterRecord:
 
     method: Kind
     base: str
-    """As it was given: a hub id, a folder or builtin:NAME; empty for vectors of a closed model."""
+    """As it was given: a hub id, a folder or builtin:NAME; empty for vectors from files, unless a user wrote it in."""
     base_weights: str
-    """`weights_digest` of the base model, the same however it is stored; empty where that is not known."""
+    """`weights_digest` of the base model, the same however it is stored; empty for vectors from files."""
     base_fingerprint: str
     """`ResolvedModel.fingerprint` of the base: its passages' vectors are kept under it."""
     dimension: int
@@ -103,7 +103,7 @@ def weights_digest(model: Module) -> str:
 
 def require_base(record: AdapterRecord | None, weights: str, dimension: int, folder: Path, base: str) -> None:
     """Raises ModelError when the adapter in `folder` was trained on another base than `base` with these `weights`, or,
-    without a record, names another one in its adapter_config.json."""
+    where nothing is known of those, does not name it: in its adapter_config.json without a record, else in that."""
     if record is None:
         _require_named(folder, base)
         return
@@ -111,6 +111,13 @@ def require_base(record: AdapterRecord | None, weights: str, dimension: int, fol
         raise ModelError(
             f"the adapter {folder} is for vectors of {record.dimension} dimensions, {base} makes {dimension}",
             _cure(record),
+        )
+    if not record.base_weights and not _same_name(record.base, base):
+        named = f"and names {record.base} as its base" if record.base else "and names no base"
+        raise ModelError(
+            f"the adapter {folder} was trained on vectors from files, {named}: nothing tells that {base} made them",
+            f"if {base} made those vectors, write this name as base into {folder / RECORD}; vectors of a closed model "
+            "go through QueryAdapter.load(folder).apply(vectors)",
         )
     if record.base_weights and record.base_weights != weights:
         raise ModelError(f"the adapter {folder} was trained on another base than {base}", _cure(record))

@@ -13,7 +13,8 @@ from fieldtune.adapter_folder import RECORD, AdapterRecord, adapter_folder, read
 from fieldtune.beir import load_beir, require_split
 from fieldtune.encoding import AdaptedModel, Encoder, QueryAdapter, load_adapters, read_both
 from fieldtune.errors import ConfigError, ModelError
-from fieldtune.workspace import atomic_folder, write_json
+from fieldtune.stages.inputs import content, settings_of
+from fieldtune.workspace import atomic_folder, digest, write_json
 
 if TYPE_CHECKING:
     from fieldtune.config import Config
@@ -29,7 +30,8 @@ __all__ = [
 
 _SAME = 0.9999  # least cosine between vectors of the merged folder and of base and adapter
 _OWN = {RECORD, "adapter.safetensors", "training.json"}  # files of an adapter on given vectors
-_REPORTED = ("training/tensorboard/", "training/state/reported.json")  # what training.report_to leaves beside them
+_TENSORBOARD = "training/tensorboard"
+_REPORTED = (f"{_TENSORBOARD}/", "training/state/reported.json")  # what training.report_to leaves beside them
 _NOTHING = "nothing was left half written, and what was there before stays"
 _PROBE = (
     "What does the tenant owe when the lease ends early?",
@@ -88,7 +90,8 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
     require_split(data, loaded, "train")
     require_reporters(config.training.report_to)
     given = read_both(vectors)
-    with reporting(config.training.report_to, out, config) as report:
+    key = _key(config, data, vectors) if config.training.report_to else ""  # the files may be large
+    with reporting(config.training.report_to, out, config, key) as report:
         adapter, state, said = fit_on_given(config, loaded, *given, report)
     record = AdapterRecord("query", base="", base_weights="", base_fingerprint="", dimension=adapter.dimension)
     with room_to_write(out, "the adapter", _NOTHING), atomic_folder(out) as temporary:
@@ -103,9 +106,17 @@ def train_query_adapter(config: Config, data: Path, vectors: Path, out: Path) ->
                 f"the saved adapter gives other vectors than the trained one (cosine {cosine:.5f})",
                 f"this is a bug in saving, or a faulty disk; {_NOTHING}",
             )
-        if (out / "training").exists():  # TensorBoard's files
-            os.replace(out / "training", temporary / "training")
+        # What was sent to the trackers goes with the old folder: nothing is left to go on with.
+        if (out / _TENSORBOARD).exists():
+            (temporary / _TENSORBOARD).parent.mkdir()
+            os.replace(out / _TENSORBOARD, temporary / _TENSORBOARD)
     return [*said, f"least cosine to the trained adapter: {cosine:.6f}", f"query adapter: {out}"]
+
+
+def _key(config: Config, data: Path, vectors: Path) -> str:
+    """Names everything that decides the adapter and its log: under another key trackers get a run of its own."""
+    decisive = settings_of(config, "training", "negatives", without=("report_to",))
+    return digest([decisive, content(str(data)), content(str(vectors))])
 
 
 def _require_place(out: Path) -> None:
@@ -116,8 +127,8 @@ def _require_place(out: Path) -> None:
         found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
         files = {name for name in found if not name.startswith(_REPORTED)}  # a killed training leaves these alone
         record = read_record(out) if files and files <= _OWN else None
-        # The query adapter of a tuned model names its base: it is a part of that model.
-        if not files or (record is not None and record.method == "query" and not record.base):
+        # The query adapter of a tuned model knows its base's weights: it is a part of that model.
+        if not files or (record is not None and record.method == "query" and not record.base_weights):
             return
     raise ConfigError(
         f"{out} exists already and holds something else than an adapter on given vectors", "give another --out"

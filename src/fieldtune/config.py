@@ -364,7 +364,8 @@ class Training(Section):
     epochs: float = Field(2, gt=0)
     """Times each (query, positive) pair is seen; 0.5 takes half of them once."""
     batch_size: int = Field(64, ge=2)
-    """Queries per step, of all processes together; each brings one positive and its hard negatives."""
+    """Queries per step, of all processes together; each brings one positive and its hard negatives. Up to a quarter
+    more where pairs would be left over at the end of an epoch."""
     hard_negatives: int = Field(1, ge=0)
     """Mined negatives used per query and step, drawn anew each epoch."""
     learning_rate: float = Field(5e-5, gt=0)
@@ -887,11 +888,12 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error})", "mend that line") from None
     config = make_config(merge(settings, overrides or {}), where=str(path))
-    return _anchored(config, path.parent, overrides or {})
+    return anchored(config, path.parent, overrides or {})
 
 
-def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
-    """Make the file's relative paths absolute; those given on the command line stay relative to where it was typed."""
+def anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """Make relative paths absolute: those of `folder`'s file from there, those of `overrides`, which were given on the
+    command line, from where it was typed. A base model given there may be a folder without ./ before it."""
 
     def absolute(text: str, *key: str) -> str:
         given: Any = overrides
@@ -916,7 +918,8 @@ def _anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Con
         queries = queries.model_copy(update={"corpus": absolute(queries.corpus, "queries", "corpus")})
     adapters = {name: absolute(path, "serving", "adapters", name) for name, path in config.serving.adapters.items()}
     base = config.model.base
-    if base.startswith((".", "~")):
+    typed = overrides.get("model", {}).get("base")
+    if base.startswith((".", "~")) or (typed and Path(base).exists()):
         base = absolute(base, "model", "base")
     scorers = {"negatives": config.negatives.check, "teacher": config.teacher.model}
     keys = {"negatives": "check", "teacher": "model"}

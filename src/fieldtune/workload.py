@@ -89,9 +89,9 @@ def work_of(config: Config, finished: Mapping[str, Result]) -> Workload:
 
 def planned_steps(config: Config, pairs: Amount) -> Amount:
     """Steps of training on so many pairs; early stopping may end sooner (see `training.batches.plan`)."""
-    size, epochs = config.training.batch_size, config.training.epochs
-    left = pairs.value % size
-    batches = pairs.value // size + (left > 0 and left >= min(size // 2, pairs.value))
+    size, epochs = config.training.batch_size * config.training.accumulate, config.training.epochs
+    batches, left = divmod(pairs.value, size)
+    batches += left > 0 and (left >= size // 2 or 4 * left > batches * size)
     steps = sum(max(1, round(batches * min(1.0, epochs - epoch))) for epoch in range(math.ceil(epochs)))
     return Amount(steps if batches else 0, pairs.sure)
 

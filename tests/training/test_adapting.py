@@ -17,10 +17,13 @@ from fieldtune.config import make_config
 from fieldtune.dataset import write_examples
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, ModelError
+from fieldtune.models import resolve_model
+from fieldtune.pipeline import run_pipeline
 from fieldtune.training import loop as training_loop
 from fieldtune.training import tune
 from fieldtune.training.adapting import finish, prepare
 from fieldtune.training.blocks import layers_of, linears_of, sublayer_ends
+from fieldtune.training.fit import require_parts
 from fieldtune.training.lora import targets
 from fieldtune.training.optimizer import make_optimizer, set_rate
 from fieldtune.training.qlora import require_qlora
@@ -87,6 +90,14 @@ def test_each_method_trains_saves_and_reloads_as_a_plain_model(name: str, tiny_m
     moved = cosines(passages, base.encode(TEXTS, "passage"))
     assert moved > 0.999999 if METHODS[name].get("method") == "query" else moved < 0.999
     assert 0 < result.counts["trainable parameters"] < sum(w.numel() for w in base.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "dora", "pfeiffer", "query, linear", "query, two layers"])
+def test_a_training_that_learns_nothing_is_an_error(name: str, tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="changed nothing") as caught:
+        train(tiny_model, tmp_path, **METHODS.get(name, {}) | {"learning_rate": 1e-30})
+    assert "training.learning_rate" in caught.value.hint
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -235,6 +246,41 @@ def test_target_names_choose_matrices(tiny_model: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"method": "lora", "lora": {"targets": ["q_proj", "query"]}}, "q_proj.* matches no linear layer"),
+        ({"method": "lora", "freeze_layers": 2}, "nothing to train: the model has 2 layers"),
+    ],
+)
+def test_parts_that_the_base_does_not_have_are_named_before_any_work(
+    settings: dict[str, Any], says: str, make_model: Callable[..., str], tmp_path: Path
+) -> None:
+    for architecture in ("bert", "mpnet", "distilbert"):
+        base, out = make_model(architecture), tmp_path / "run"
+        with pytest.raises(ModelError) as late:
+            prepare(Encoder.load(base, precision="fp32"), make_config({"training": settings}).training, 0)
+        config = make_config({"model": {"base": base}, "out": str(out), "training": settings})
+        with pytest.raises(ModelError, match=says) as early:
+            run_pipeline(config)
+        assert (early.value.message, early.value.hint) == (late.value.message, late.value.hint)
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parts_are_known_without_the_weights(architecture: str, make_model: Callable[..., str]) -> None:
+    base = resolve_model(make_model(architecture))
+    there = [linear.name for linear in linears_of(Encoder.load(base.name).model.transformers_model)]
+    names = sorted({name.rpartition(".")[2] for name in there})
+    for wanted in ("attention", names):
+        settings = make_config({"training": {"method": "lora", "lora": {"targets": wanted}}}).training
+        require_parts(settings, base, trust=False)
+    settings = make_config({"training": {"method": "lora", "lora": {"targets": ["none such"]}}}).training
+    with pytest.raises(ModelError, match="none such") as caught:
+        require_parts(settings, base, trust=False)
+    assert all(name in caught.value.hint for name in names)
+
+
+@pytest.mark.parametrize(
     ("settings", "error", "says", "cure"),
     [
         ({"method": "lora", "lora": {"targets": ["q_proj", "query"]}}, ModelError, "q_proj matches no", "query, key"),
@@ -274,6 +320,23 @@ def test_batches_of_the_query_layer_add_up_to_a_large_one(tiny_model: str, tmp_p
     assert steps == same == more / 4
     np.testing.assert_allclose(added, large, atol=1e-4)
     assert np.abs(small - large).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["full", "query"])
+def test_texts_that_are_cut_are_counted_and_those_that_just_fit_are_not(
+    method: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(asked: list[str]) -> list[str]:
+        monkeypatch.setitem(globals(), "ASKED", asked)
+        result = train(tiny_model, tmp_path, method=method, epochs=0.2)
+        return [note for note in result.notes if "cut off" in note]
+
+    long, tokens = [f"{text}{' rent' * 25}" for text in ASKED[:3]], Encoder.load(tiny_model).tokens
+    assert tokens is not None and tokens.store(long, "query: ").lengths.tolist() == [tokens.limit] * 3
+    assert said([*long, *ASKED[3:]]) == []
+    (note,) = said([*(f"{text} rent" for text in long), *ASKED[3:]])
+    assert f"3 of 40 query texts are longer than the {tokens.limit} tokens that training reads" in note
+    assert "model.max_tokens" in note and ("training.query_tokens" in note) == (method == "full")
 
 
 def test_qlora_without_its_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,11 +126,32 @@ def test_what_it_cannot_do_takes_torchs_own_way(settings: dict[str, object]) -> 
         torch.testing.assert_close(mine, theirs)
 
 
-def test_without_gradients_in_32_bits_and_outside_nothing_changes() -> None:
+@pytest.mark.parametrize("length", [11, 64, 300])
+def test_without_gradients_it_gives_the_same_to_the_bit(length: int) -> None:
+    parts, mask, _ = inputs(length, torch.bfloat16)
+    with fast():
+        learning = attention(*parts, attn_mask=mask)
+        with torch.no_grad():
+            alone = attention(*parts, attn_mask=mask)
+        frozen = attention(*(part.detach() for part in parts), attn_mask=mask)
+    assert ours(learning) and alone.grad_fn is None and frozen.grad_fn is None
+    assert torch.equal(alone, learning) and torch.equal(frozen, learning)
+    assert not torch.equal(alone, attention(*parts, attn_mask=mask))  # torch's own kernel rounds otherwise
+
+
+@pytest.mark.parametrize("width", [8, 24])
+def test_values_of_another_width_take_torchs_own_way(width: int) -> None:
+    parts, mask, _ = inputs(11, torch.bfloat16)
+    parts[2] = torch.randn(3, 4, 11, width).bfloat16().requires_grad_()
+    right = attention(*parts, attn_mask=mask)
+    with fast():
+        found = attention(*parts, attn_mask=mask)
+    assert found.shape == (3, 4, 11, width) and torch.equal(found, right) and not ours(found)
+
+
+def test_in_32_bits_and_outside_nothing_changes() -> None:
     parts, mask, _ = inputs(11, torch.bfloat16)
     with fast():
-        with torch.no_grad():
-            assert attention(*parts, attn_mask=mask).grad_fn is None
         assert ours(attention(*parts, attn_mask=mask))
         assert not ours(attention(*(part.float() for part in parts), attn_mask=mask))
     assert not ours(attention(*parts, attn_mask=mask))

@@ -78,6 +78,38 @@ def compare(together: Path, model: str, work: Path, name: str, training: dict[st
             assert float(found[weight].abs().max()) == 0
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=has_deepspeed if "deepspeed" in name else ()) for name in two.CLIPPED]
+)
+def test_a_long_gradient_is_shortened_as_by_one_process(
+    together: Path, tiny_model: str, tmp_path: Path, name: str
+) -> None:
+    training = {key: value for key, value in two.CLIPPED[name].items() if key not in ("fsdp", "deepspeed")}
+    length, alone = two.clipped(tiny_model, training, tmp_path)
+    assert length > 4 * training["max_grad_norm"]
+    shortened = float(torch.cat([part.flatten() for part in alone.values()]).norm())
+    assert shortened == pytest.approx(training["max_grad_norm"], rel=0.05)
+    lengths = [torch.load(together / f"{name}-clipped-{rank}.pt")[0] for rank in (0, 1)]
+    assert lengths == pytest.approx([length, length], rel=1e-4)
+    _, found = torch.load(together / f"{name}-clipped-0.pt")
+    for weight, part in alone.items():
+        torch.testing.assert_close(found[weight], part, atol=1e-6, rtol=1e-3, msg=f"{name}: {weight}")
+
+
+@pytest.mark.parametrize("name", list(two.HALF))
+def test_in_bf16_with_layers_computed_again_gradients_are_near(
+    together: Path, tiny_model: str, tmp_path: Path, name: str
+) -> None:
+    loss, exact = two.gradient(tiny_model, {}, tmp_path)
+    longest = float(torch.cat(list(exact.values())).norm())
+    for rank in (0, 1):
+        found_loss, found = torch.load(together / f"{name}-half-{rank}.pt")
+        assert found_loss == pytest.approx(loss, rel=0.01) and found_loss != loss
+        assert found.keys() == exact.keys()
+        for weight, part in exact.items():
+            assert (found[weight] - part).norm() <= 0.03 * part.norm() + 1e-6 * longest, weight
+
+
 @pytest.mark.parametrize("name", ["ddp", "fsdp", pytest.param("zero", marks=has_deepspeed)])
 def test_a_resumed_training_ends_as_an_undisturbed_one(together: Path, name: str) -> None:
     whole, resumed, _ = torch.load(together / f"{name}-fitted.pt")

@@ -15,8 +15,11 @@ from sentence_transformers.util import pairwise_cos_sim
 
 from fieldtune.config import Training
 from fieldtune.encoding import Encoder
+from fieldtune.encoding.tokens import TokenStore
+from fieldtune.training import step
 from fieldtune.training.batches import Batch, draw, lay_out, make_batch
 from fieldtune.training.fixed import FixedVectors
+from fieldtune.training.forward import embed_part
 from fieldtune.training.losses import Targets, make_objective, to_targets
 from fieldtune.training.losses.choice import draws_scored, terms, untaught, unused
 from fieldtune.training.losses.distillation import kl
@@ -329,6 +332,26 @@ def test_the_cached_gradient_is_the_direct_one_with_dropout_too(encoder: Encoder
     encoder.model.eval()
     same(one[True], one[False])
     assert other[0] != pytest.approx(one[False][0], abs=1e-6)  # dropout did act
+
+
+def test_in_16_bits_the_cache_takes_the_loss_of_the_very_vectors_that_learn(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = Encoder.load(tiny_model, precision="bf16")
+    half.model.eval()
+    passes: dict[bool, dict[bytes, torch.Tensor]] = {False: {}, True: {}}
+
+    def seen(of: Encoder, store: TokenStore, some: np.ndarray) -> torch.Tensor:
+        vectors = embed_part(of, store, some)
+        texts = (store.padded(some[[place]], 0)[0].numpy().tobytes() for place in range(len(some)))
+        passes[torch.is_grad_enabled()] |= dict(zip(texts, vectors.detach(), strict=True))
+        return vectors
+
+    monkeypatch.setattr(step, "embed_part", seen)
+    pairs = make_pairs(rows())
+    ours(half, recipe("mnrl"), whole(pairs), pairs, cached=True)
+    assert len(passes[False]) > COUNT and passes[False].keys() == passes[True].keys()
+    assert all(torch.equal(vector, passes[True][text]) for text, vector in passes[False].items())
 
 
 @pytest.mark.parametrize("name", ["triplet", "contrastive", "cosine", "margin_mse", "kl"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -25,10 +26,11 @@ from fieldtune.dataset import build_dataset
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder, resolve_precision
 from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, ModelError
-from fieldtune.training import aside, checkpoint, loop, tune
+from fieldtune.training import aside, checkpoint, loop, processor, tune
 from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
 from fieldtune.training.devices.replicated import Replicated
+from fieldtune.training.devices.world import World
 from fieldtune.training.fixed import FixedVectors
 from fieldtune.training.loop import Hooks, train
 from fieldtune.training.losses import make_objective
@@ -154,21 +156,21 @@ def test_lengths_apart_for_queries_and_passages(
     monkeypatch.setattr(loop, "add_gradient", looked)
     _, state = run(tiny_model, tmp_path, recipe(query_tokens=5, passage_tokens=7, epochs=0.2))
     assert seen == {"queries": 5, "passages": 7}
-    assert any("40 of 40 query texts fill the 5 tokens" in note for note in state.notes)
+    assert any("40 of 40 query texts are longer than the 5 tokens" in note for note in state.notes)
 
 
 @pytest.fixture
 def long_model(tiny_model: str, tmp_path: Path) -> str:
-    """A random model with 2,112 positions."""
+    """A random model that reads 8,192 tokens."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(0)
-    config = BertConfig.from_pretrained(tiny_model, max_position_embeddings=2112, num_hidden_layers=1)
+    config = BertConfig.from_pretrained(tiny_model, max_position_embeddings=8194, num_hidden_layers=1)
     BertModel(config).save_pretrained(tmp_path / "encoder")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "encoder")
-    parts = [Transformer(str(tmp_path / "encoder"), max_seq_length=2112), Pooling(32, "mean"), Normalize()]
+    parts = [Transformer(str(tmp_path / "encoder"), max_seq_length=8192), Pooling(32, "mean"), Normalize()]
     SentenceTransformer(modules=parts, device="cpu").save(str(tmp_path / "long"))
     return str(tmp_path / "long")
 
@@ -198,7 +200,47 @@ def test_queries_of_512_and_passages_of_2048_tokens_train(
     (name,) = [name for name in before if name.endswith("position_embeddings.weight")]
     moved = (weights(encoder)[name] - before[name]).abs().amax(dim=1) > 0
     assert moved[:2048].all() and not moved[2048:].any()  # read to the last token, and no further
-    assert any("3 of 3 query texts fill the 512 tokens" in note for note in state.notes)
+    assert any("3 of 3 query texts are longer than the 512 tokens" in note for note in state.notes)
+
+
+@pytest.mark.parametrize("tokens", [256, 257, 8192])  # of up to 256 the weights of attention are kept in bf16
+def test_bf16_has_nearly_the_gradients_of_fp32_at_any_length(
+    long_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    """The longest text of a batch is alone in its pass: a text of `tokens` beside a short one."""
+    words = np.random.default_rng(2).choice(["lease", "rent", "fever", "article", "when", "7", "23"], tokens)
+    rows = [Example("what ends rent 1", (" ".join(words),)), Example("when fever 2", ("fever 2 ends",))]
+    found: list[dict[str, torch.Tensor]] = []
+    attended: list[int] = []
+    update, attend = Replicated.update, processor.attend
+
+    def looked(stepper: Replicated, longest: float) -> None:
+        named = stepper.encoder.model.named_parameters()
+        found.append({name: weight.grad.clone() for name, weight in named if weight.grad is not None})
+        update(stepper, longest)
+
+    def counted(args: Any, settings: dict[str, Any]) -> torch.Tensor | None:
+        done = attend(args, settings)
+        attended.extend([] if done is None else [done.shape[2]])
+        return done
+
+    monkeypatch.setattr(Replicated, "update", looked)
+    monkeypatch.setattr(processor, "attend", counted)
+    for precision in ("fp32", "bf16"):
+        encoder = Encoder.load(long_model, precision=precision)
+        with torch.no_grad():
+            for name, weight in encoder.model.named_parameters():  # as it is made, a token looks at all others alike
+                weight *= 10 if name.endswith(("query.weight", "key.weight")) else 1
+        one = recipe(epochs=1, hard_negatives=0, passage_tokens=tokens)
+        state = train(encoder, make_pairs(rows), one, None, tmp_path / precision, "k")
+        assert state.step == 1 and np.isfinite(state.log[-1]["loss"])
+        assert (tokens in attended) == (precision == "bf16")
+    exact, near = found
+    assert exact.keys() == near.keys()
+    longest = float(torch.cat([part.flatten() for part in exact.values()]).norm())
+    for name, part in exact.items():
+        assert torch.isfinite(part).all(), name
+        assert (near[name] - part).norm() <= 0.03 * part.norm() + 1e-6 * longest, name  # of keys' biases it is 0
 
 
 def test_fp16_needs_a_gpu() -> None:
@@ -317,7 +359,41 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_not_used(tiny_model: str, tm
     assert any("another model" in note for note in state.notes)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     state = train(encoder, make_pairs(ROWS), recipe(), development(), tmp_path, "a third")
-    assert any("could not be read" in note for note in state.notes)
+    assert any("is damaged" in note and "checkpoint.pt.damaged" in note for note in state.notes)
+    assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == b"not a checkpoint"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_checkpoint_that_cannot_be_read_now_stays_and_ends_the_training(
+    number: int, opens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = torch.nn.Linear(2, 2), tmp_path / "checkpoint.pt"
+    state = checkpoint.State(model, torch.optim.AdamW(model.parameters()))
+    checkpoint.save_checkpoint(path, "k", checkpoint.Progressed(step=3), state)
+    before, real = path.read_bytes(), Path.open
+
+    class Failing(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        def readinto(self, _: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    def failing(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self != path:
+            return real(self, *arguments, **named)
+        if opens:
+            return Failing(before)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", failing)
+        with pytest.raises(ModelError, match=f"cannot be read .{os.strerror(number)}") as caught:
+            checkpoint.load_checkpoint(path, "k", state)
+    assert str(path) in caught.value.message and "same command again" in caught.value.hint
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"] and path.read_bytes() == before
+    assert checkpoint.load_checkpoint(path, "k", state)[0].step == 3
 
 
 def test_a_training_goes_on_with_fewer_gpus_than_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,6 +606,34 @@ def test_a_step_left_out_for_its_scale_is_no_damage_until_no_scale_is_left(
         weight.grad = torch.full_like(weight, float("inf"))
     stepper.update(1.0)
     assert stepper.norm == found
+
+
+def test_the_others_are_told_no_state_that_lies_on_a_gpu(tiny_model: str) -> None:
+    class OnGpu(torch.Tensor):
+        def cpu(self, *_: Any, **__: Any) -> torch.Tensor:
+            return self.as_subclass(torch.Tensor)
+
+    class Leading(World):
+        def tell(self, order: object) -> None:
+            told.append(order)
+
+        def spread(self, tensor: torch.Tensor) -> torch.Tensor:
+            return tensor
+
+    told: list[Any] = []
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    world = Leading(0, 2, torch.device("cpu"), None)
+    stepper = Replicated(encoder, recipe(), make_objective(recipe(), None, 32, encoder.model.device), world)
+    for weight in encoder.model.parameters():  # as after a resume
+        weight.grad = torch.ones_like(weight)
+    stepper.optimizer.step()
+    for one in stepper.optimizer.state.values():
+        one.update({name: value.as_subclass(OnGpu) for name, value in one.items()})
+    stepper.start(checkpoint.State(encoder.model, stepper.optimizer))
+    state = told[0][0]["state"]
+    assert len(state) == len(list(encoder.model.parameters()))
+    assert {type(value) for one in state.values() for value in one.values()} == {torch.Tensor}
+    assert all(isinstance(value, OnGpu) for one in stepper.optimizer.state.values() for value in one.values())
 
 
 def test_every_row_of_the_log_is_reported(tiny_model: str, tmp_path: Path) -> None:

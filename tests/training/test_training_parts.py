@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldtune.config import make_config
 from fieldtune.dataset import read_examples, write_examples
 from fieldtune.errors import InputError
-from fieldtune.training.batches import make_batch, plan
+from fieldtune.training.batches import batches_of_step, make_batch, plan
 from fieldtune.training.losses import Targets, at_dimensions, matryoshka_dimensions
 from fieldtune.training.losses.in_batch import mnrl
 from fieldtune.training.near import with_near
-from fieldtune.training.pairs import make_pairs
+from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
 
@@ -103,15 +104,36 @@ def test_a_batch_masks_known_positives_and_holds_each_passage_once() -> None:
 
 
 @given(st.integers(2, 90), st.integers(2, 16), st.floats(0.2, 3), st.integers(0, 99))
-def test_each_epoch_takes_every_pair_at_most_once(count: int, size: int, epochs: float, seed: int) -> None:
+def test_each_epoch_takes_every_pair_once(count: int, size: int, epochs: float, seed: int) -> None:
     pairs = make_pairs([Example(f"q{i}", (f"p{i}",)) for i in range(count)])
     lengths = np.arange(count) % 7
     steps = plan(pairs, lengths, size, epochs, seed)
     taken = np.bincount(np.concatenate(steps), minlength=count)
-    assert taken.max() <= math.ceil(epochs)
-    assert all(min(size // 2, count) <= len(step) <= size for step in steps)
+    assert math.floor(epochs) <= taken.min() and taken.max() <= math.ceil(epochs)
+    assert all(min(size // 2, count) <= len(step) <= 1.25 * size for step in steps)
     again = plan(pairs, lengths, size, epochs, seed)
     assert all(np.array_equal(a, b) for a, b in zip(steps, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (200, 256, [200]),
+        (320, 256, [320]),
+        (321, 256, [160, 161]),  # one batch would be too large
+        (383, 256, [191, 192]),
+        (384, 256, [128, 256]),
+        (1_500, 1_024, [750, 750]),
+        (640, 256, [256, 256, 128]),
+        (639, 256, [319, 320]),
+        (10 * 64 + 3, 64, [64] * 7 + [65] * 3),
+        (0, 64, []),
+    ],
+)
+def test_pairs_that_are_left_over_are_seen_too(count: int, size: int, sizes: list[int]) -> None:
+    rows = np.arange(count)
+    steps = plan(Pairs([], [], rows, rows, [], [], []), np.zeros(count, int), size, 1, 3)
+    assert sorted(len(step) for step in steps) == sorted(sizes)
 
 
 @given(st.integers(2, 400), st.integers(2, 32), st.integers(0, 99))
@@ -119,18 +141,26 @@ def test_no_pair_is_left_out_for_its_length_nor_meets_the_same_ones_again(count:
     pairs = make_pairs([Example(f"q{i}", (f"p{i}",)) for i in range(count)])
     epochs = 12
     steps = plan(pairs, np.arange(count), size, epochs, seed)
-    seen = np.bincount(np.concatenate(steps), minlength=count)
-    rest = count % size
-    left_out = rest if rest < min(size // 2, count) else 0
-    assert seen.sum() == epochs * (count - left_out)
-    if left_out and count >= 4 * size:  # by chance alone: a pair out of every epoch is next to impossible
-        assert seen.min() > 0
+    assert set(np.bincount(np.concatenate(steps), minlength=count)) == {epochs}
     if count >= 8 * size:
         first, second = (
             {frozenset(step.tolist()) for step in steps[k : k + len(steps) // epochs]}
             for k in (0, len(steps) // epochs)
         )
         assert len(first & second) <= len(first) // 2
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(12, [4, 4, 4]), (14, [5, 5, 4]), (15, [5, 5, 5]), (6, [3, 3]), (5, [3, 2]), (3, [3])]
+)
+def test_the_batches_of_a_step_are_of_like_size(count: int, sizes: list[int]) -> None:
+    pairs = make_pairs([Example(f"q{i}", (f"p{i}",), (f"n{i}",)) for i in range(count)])
+    settings = make_config({"training": {"batch_size": 4, "accumulate": 3}}).training
+    rows = np.random.default_rng(0).permutation(count)
+    batches = batches_of_step(pairs, rows, settings, 3, 1)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate([batch.queries for batch in batches]).tolist() == pairs.query[rows].tolist()
+    assert all(batch.own.shape == (len(batch), 2) and (batch.own >= 0).all() for batch in batches)
 
 
 def reference_loss(

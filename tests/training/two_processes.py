@@ -95,6 +95,20 @@ CUT: dict[str, dict[str, Any]] = {
     "deepspeed 3": {"deepspeed": ZERO.format(3)},
     "deepspeed 3, m3": {"deepspeed": ZERO.format(3), "m3": M3},
 }
+SHORT = {"max_grad_norm": 0.05}  # a fraction of the first gradient's length
+CLIPPED: dict[str, dict[str, Any]] = {
+    "ddp": SHORT,
+    "ddp, learned projection": SHORT | LEARNED,
+    "fsdp": SHORT | {"fsdp": True},
+    "fsdp, m3": SHORT | {"fsdp": True, "m3": M3},
+    "fsdp, learned projection": SHORT | {"fsdp": True, **LEARNED},
+    "deepspeed 2": SHORT | {"deepspeed": ZERO.format(2)},
+    "deepspeed 3": SHORT | {"deepspeed": ZERO.format(3)},
+}
+HALF: dict[str, dict[str, Any]] = {
+    "ddp": {"precision": "bf16", "gradient_checkpointing": True},
+    "fsdp": {"precision": "bf16", "gradient_checkpointing": True, "fsdp": True},
+}
 
 
 FITTED: dict[str, dict[str, Any]] = {
@@ -134,7 +148,7 @@ def second_vectors(pairs: Pairs) -> FixedVectors:
 
 def made(model: str, training: dict[str, Any]) -> tuple[Config, Encoder, Recipe, Hooks]:
     config = config_of(model, training)
-    encoder = Encoder.load(model, settings=config.model, precision="fp32")
+    encoder = Encoder.load(model, settings=config.model, precision=config.training.precision)
     prepare(encoder, config.training, config.seed)
     recipe = recipe_of(config)
     if config.training.m3.train == "none":
@@ -184,6 +198,32 @@ def gradient(model: str, training: dict[str, Any], work: Path) -> tuple[float, d
     return loss, found
 
 
+def clipped(model: str, training: dict[str, Any], work: Path) -> tuple[float, dict[str, torch.Tensor]]:
+    """Length of the first gradient before it is shortened, and how far the step moves the first process' weights.
+
+    With so large an epsilon AdamW moves weights by the gradient itself, not by its signs whatever its length.
+    """
+    _, encoder, recipe, hooks = made(model, {**training, "learning_rate": 1.0, "weight_decay": 0.0})
+    session = open_session(encoder, make_pairs(rows()), recipe, work)
+    whole, stepper = session.state(), session.stepper
+    stepper.start(whole)
+    for group in stepper.optimizer.param_groups:
+        group["eps"] = 1.0
+
+    def weights() -> dict[str, torch.Tensor]:
+        found = dict(encoder.model.named_parameters())
+        module = session.objective.module
+        found |= (
+            {} if module is None else {f"of the loss: {name}": weight for name, weight in module.named_parameters()}
+        )
+        return {name: weight.detach().clone() for name, weight in found.items()}
+
+    before = weights()
+    loop._step(session, np.arange(len(session.pairs)), 0, hooks)
+    stepper.collect(whole, 1)
+    return stepper.norm, {name: before[name] - weight for name, weight in weights().items()}
+
+
 def fitted(model: str, training: dict[str, Any], work: Path, *, kill_at: int = 0) -> tuple[Encoder, Progressed]:
     """A whole training as the first process leads it; `kill_at` stops it before that step."""
     config, encoder, recipe, hooks = made(model, {"epochs": 3, "batch_size": 6, "evaluations": 3} | training)
@@ -212,6 +252,12 @@ def main(model: str, out: Path) -> None:
             continue
         loss, found = gradient(model, training, out / "work")
         torch.save((loss, found), out / f"{name}-{world.rank}.pt")
+    for name, training in CLIPPED.items():
+        if "deepspeed" in training and not there:
+            continue
+        torch.save(clipped(model, training, out / "work"), out / f"{name}-clipped-{world.rank}.pt")
+    for name, training in HALF.items():
+        torch.save(gradient(model, training, out / "work"), out / f"{name}-half-{world.rank}.pt")
     if world.rank:
         code = follow(world)
         (out / "followed.json").write_text(json.dumps(code))

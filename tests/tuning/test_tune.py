@@ -4,20 +4,24 @@ import csv
 import errno
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fieldtune import training
-from fieldtune.beir import RetrievalData
+from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.cli import main
-from fieldtune.config import load_config, make_config
+from fieldtune.config import METHODS, PRESETS, load_config, make_config
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
-from fieldtune.pipeline import run_pipeline
+from fieldtune.pipeline import outlook, require_fit, run_pipeline
+from fieldtune.training.devices import world
+from fieldtune.training.stage import development_of
 from fieldtune.tuning import search_settings
 from fieldtune.tuning import trial as trial_module
 from fieldtune.tuning.command import tune_settings
@@ -26,6 +30,7 @@ from fieldtune.tuning.proposals import propose
 from fieldtune.tuning.share import settle_share
 from fieldtune.tuning.space import Setting, search_space
 from fieldtune.tuning.winner import write_winner
+from fieldtune.types import Result
 
 SPACE = [
     Setting("training.learning_rate", (1e-5, 3e-5, 1e-4, 3e-4), 3e-5),
@@ -93,7 +98,7 @@ def test_a_budget_is_one_of_trials_or_time_or_both() -> None:
 
 def test_the_journal_comes_back_as_it_was_and_is_refused_for_another_search(tmp_path: Path) -> None:
     trials = [
-        trial(1, {"training.epochs": 2.0}, rungs=(0.1, 0.5)),
+        trial(1, {"training.epochs": 2.0}, rungs=(0.1, 0.5), base=0.4, notes=("No gain on dev.", "Collapsed.")),
         trial(2, {}, None, state="failed", why="loss is nan"),
     ]
     path = tmp_path / "trials.jsonl"
@@ -115,6 +120,31 @@ def test_the_written_config_reads_back_as_the_same(tmp_path: Path) -> None:
     write_winner(tmp_path / "fieldtune.toml", config)
     assert load_config(tmp_path / "fieldtune.toml") == config
     assert "epochs" not in (tmp_path / "fieldtune.toml").read_text()  # the preset says it
+
+
+@pytest.mark.parametrize("method", ["full", *METHODS])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_winner_at_the_defaults_of_preset_or_method_reads_back_as_the_same(
+    preset: str, method: str, tmp_path: Path
+) -> None:
+    names = ("learning_rate", "epochs", "evaluations", "patience")
+    own: dict[str, Any] = {"method": method}
+    for given in ({}, {"method": "query"}, {"method": "lora"}, own):
+        defaults = make_config({"preset": preset, "training": given}).training
+        values = {name: getattr(defaults, name) for name in names}
+        config = make_config({"preset": preset, "out": str(tmp_path / "run"), "training": own | values})
+        write_winner(tmp_path / "fieldtune.toml", config)
+        assert load_config(tmp_path / "fieldtune.toml") == config
+    assert not [name for name in names if name in (tmp_path / "fieldtune.toml").read_text()]  # they are the method's
+
+
+def test_a_winner_of_relative_paths_is_written_with_absolute_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_winner(tmp_path / "s" / "fieldtune.toml", make_config({"training": {"replay": "general.jsonl"}}))
+    read = load_config(tmp_path / "s" / "fieldtune.toml")
+    assert (read.training.replay, read.out) == (str(tmp_path / "general.jsonl"), str(tmp_path / "run"))
 
 
 def config_for(beir: Path, model: str, out: Path, **training_settings: Any) -> Any:
@@ -170,10 +200,15 @@ def test_a_search_from_the_command_line_writes_config_table_and_model_without_lo
     assert seen == [{"train", "dev"}] * 4
     said = capsys.readouterr().out
     assert "too good by the luck of the choice" in " ".join(said.split())
-    table = list(csv.DictReader((out / "trials.csv").open()))
+    base, *table = csv.DictReader((out / "trials.csv").open())
     assert [row["trial"] for row in table] == ["1", "2", "3", "4"]
     assert "training.epochs" not in table[0]  # it was fixed
     winner = load_config(out / "fieldtune.toml")
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    development = development_of(winner, load_beir(out / "run" / "data"), encoder, out / "run" / "vectors")
+    assert development is not None
+    assert (base["trial"], base["state"]) == ("base", "")
+    assert float(base["dev"]) == pytest.approx(development.score(encoder).mean(), abs=1e-4)
     best = max((row for row in table if row["state"] == "done"), key=lambda row: float(row["dev"]))
     assert winner.training.learning_rate == float(best["training.learning_rate"])
     assert winner.training.loss == best["training.loss"]
@@ -184,6 +219,29 @@ def test_a_search_from_the_command_line_writes_config_table_and_model_without_lo
     assert (kept / "model" / "modules.json").exists()
     results = {result.stage for result in run_pipeline(winner, last="training")}  # the stages before are not repeated
     assert "training" in results
+
+
+@pytest.mark.parametrize("base", ["./base", "base"])
+def test_paths_typed_for_a_search_hold_wherever_its_config_is_read(
+    base: str, tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    rows = [{"query": f"what lease {n}", "pos": [f"article {n} rent"]} for n in range(20)]
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["tune", "--data", tiny_beir.name, "--model", base, "--out", "s", "--trials", "1"]
+    fixed = ["batch_size=16", "epochs=1", "evaluations=1", "precision=fp32", "replay=general.jsonl"]
+    for setting in [*(f"training.{one}" for one in fixed), "evaluation.general=false"]:
+        words += ["--set", setting]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    winner = load_config(tmp_path / "s" / "fieldtune.toml")
+    assert winner.model.base == str(tmp_path / "base")
+    assert winner.training.replay == str(tmp_path / "general.jsonl")
+    assert [state for _, state, _ in outlook(winner)[:4]] == ["done"] * 4  # what the search made is not made again
 
 
 def test_a_killed_search_goes_on_where_it_was(
@@ -219,6 +277,41 @@ def test_a_killed_search_goes_on_where_it_was(
         search_settings(
             config_for(tiny_beir, tiny_model, tmp_path / "cut" / "run", batch_size=8), tmp_path / "cut", trials=5
         )
+
+
+@pytest.mark.parametrize(("base", "beaten"), [(0.4, True), (0.5, False), (0.9, False)])
+def test_a_search_that_does_not_beat_the_base_model_says_so(
+    base: float,
+    beaten: bool,
+    tiny_beir: Path,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores = iter([0.3, 0.5])
+
+    def trained(*_: Any, watch: Any, **__: Any) -> Result:
+        watch({"step": 9, "dev_ndcg@10": next(scores)})
+        counts = {"dev nDCG@10 before": base, "dev nDCG@10 after": 0.5}
+        return Result("training", counts, notes=("At step 9 all vectors were alike.",))
+
+    monkeypatch.setattr(training, "tune", trained)
+    out = tmp_path / "out"
+    words = ["tune", "--data", str(tiny_beir), "--model", tiny_model, "--out", str(out), "--trials", "2"]
+    for _ in range(2):  # the second time from what the first one kept
+        with pytest.raises(SystemExit) as left:
+            main([*words, "--set", "evaluation.general=false"])
+        assert left.value.code == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"best: trial 2, dev 0.5000 (base {base:.4f})" in said
+        assert "trial 2: At step 9 all vectors were alike." in said
+        assert "trial 1: At step 9" not in said
+        assert ("No trial is better on dev than the base model" in said) == (not beaten)
+        assert ("keep the base model" in said and "data/train.jsonl" in said) == (not beaten)
+        assert next(csv.DictReader((out / "trials.csv").open()))["dev"] == f"{base:.4f}"
+        assert load_config(out / "fieldtune.toml").model.base == tiny_model
+    assert next(scores, None) is None
 
 
 def test_a_trial_that_fails_is_recorded_but_the_first_one_is_told(
@@ -262,6 +355,30 @@ def test_a_trial_on_a_full_disk_is_no_failed_trial(
         trial_module.run_trial(config, inputs, tmp_path / "002", 2, {}, lambda _: False)
 
 
+@pytest.mark.parametrize("half_way", [True, False])
+def test_a_trial_that_left_the_other_processes_in_a_step_ends_the_search(
+    half_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "_joined", world.World(0, 2, torch.device("cpu"), None))
+    monkeypatch.setattr(Encoder, "load", lambda *_, **__: None)
+
+    def failing(*_: Any, **__: Any) -> Any:
+        with world.together() if half_way else nullcontext():
+            raise ModelError("the GPU's memory does not hold a batch", "a smaller training.batch_size")
+
+    monkeypatch.setattr(training, "tune", failing)
+    inputs = trial_module.Inputs(RetrievalData({}, {}, {}), tmp_path, tmp_path, {}, tmp_path)
+
+    def second() -> Trial:
+        return trial_module.run_trial(make_config({}), inputs, tmp_path / "002", 2, {}, lambda _: False)
+
+    if half_way:  # the next trial would wait for them for ever
+        with pytest.raises(ModelError, match="does not hold a batch"):
+            second()
+    else:
+        assert second().state == "failed"
+
+
 def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,7 +391,7 @@ def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
     def ran(
         rows: dict[int, float], *, killed: bool = False, search: str = "one", epochs: float = 2, at: str = "003"
     ) -> Trial | None:
-        def train(*_: Any, watch: Any, **__: Any) -> None:
+        def train(*_: Any, watch: Any, **__: Any) -> Result:
             for step, score in rows.items():
                 now[0] += 60
                 watch({"step": step, "dev_ndcg@10": score})
@@ -282,6 +399,8 @@ def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
             watch({"step": step + 1, "loss": 1.0})  # long after: the time is noted though nothing is measured
             if killed:
                 raise KeyboardInterrupt
+            counts = {"pairs": 9, "dev nDCG@10 before": 0.1, "dev nDCG@10 after": 0.9, "dev loss before": 3.0}
+            return Result("training", counts, notes=("Vectors were all alike.",))
 
         monkeypatch.setattr(training, "tune", train)
         settings = {"training.epochs": epochs}
@@ -294,6 +413,7 @@ def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
     made = ran({10: 0.7, 15: 0.75})  # from the checkpoint before the second evaluation, which is made anew
     assert made is not None and made.rungs == (0.9, 0.7, 0.75)
     assert made.seconds == 3 * 60 + 25 + 2 * 60 + 25
+    assert (made.base, made.notes) == (0.1, ("Vectors were all alike.",))
     for number, other in enumerate(({"epochs": 3}, {"search": "another"})):
         folder = f"{number}"
         assert ran({5: 0.9, 10: 0.8}, killed=True, at=folder) is None
@@ -304,8 +424,6 @@ def test_a_resumed_trial_has_its_own_scores_alone_and_all_of_its_time(
 def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
     config = config_for(tiny_beir, tiny_model, tmp_path / "run")
     run_pipeline(config, last="dataset")
-    from fieldtune.beir import load_beir
-
     run = tmp_path / "run"
     inputs = trial_module.Inputs(
         load_beir(run / "data"), run / "data" / "train.jsonl", run / "vectors", {}, tmp_path / "pretrained"
@@ -323,27 +441,32 @@ def test_a_hopeless_trial_ends_early_and_its_state_is_said(tiny_beir: Path, tiny
     assert "median" in made.why
 
 
-def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
-    tiny_beir: Path, tiny_model: str, tmp_path: Path
-) -> None:
-    pairs = tmp_path / "own.csv"
+def general_settings(model: str, folder: Path, limit: float) -> dict[str, Any]:
+    """Of evaluation, with a set of general ability of which every training loses some."""
+    pairs = folder / "own.csv"
     first, second = ([f"{word} {n}" for n in range(40)] for word in ("rent", "lease covers"))
-    base = Encoder.load(tiny_model, precision="fp32")
+    base = Encoder.load(model, precision="fp32")
     own = (base.encode(first, "query") * base.encode(second, "query")).sum(axis=1)  # nobody is better at being the base
     rows = [f"{one},{other},{grade:.6f}" for one, other, grade in zip(first, second, own, strict=True)]
     pairs.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
+    return {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
+
+
+def test_a_winner_that_lost_general_ability_gets_a_share_of_its_base(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
     # 0 and not "queries", the config's own, which mixes some of the base in where queries were made: no trial did.
     for limit, share in ((1e-9, "auto"), (0.99, 0)):
         out = tmp_path / str(limit)
         config = config_for(tiny_beir, tiny_model, out / "run", learning_rate=5e-3)
-        general = {"general": True, "general_data": (str(pairs),), "max_general_loss": limit}
+        general = general_settings(tiny_model, tmp_path, limit)
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=general)})
         found = search_settings(config, out, trials=1)
         curve = json.loads((found.model.parent / "base_share.json").read_text())
         assert len(curve) == 7
         assert (curve[0]["general"] < -limit) == (share == "auto")
         assert load_config(found.config).training.base_share == share
-        assert "general ability" in found.notes[0] or "base_share" in found.notes[0]
+        assert any("general ability" in sentence or "base_share" in sentence for sentence in found.notes)
 
 
 @pytest.mark.parametrize("given", [0.4, "auto"])
@@ -354,6 +477,20 @@ def test_a_share_that_is_given_is_left_as_it_is(given: Any, tiny_beir: Path, tin
     assert settle_share(config, inputs, encoder, tmp_path, ()) == ({}, ())
     asked = config_for(tiny_beir, tiny_model, tmp_path)
     assert settle_share(asked, inputs, encoder, tmp_path, {"training.base_share"}) == ({}, ())
+
+
+@pytest.mark.parametrize("unmixed", [{"m3": {"train": "both"}}, {"method": "adapter"}, {"method": "query"}])
+def test_a_training_that_takes_no_share_gets_none(
+    unmixed: dict[str, Any], tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run", learning_rate=5e-3, epochs=1, **unmixed)
+    general = general_settings(tiny_model, tmp_path, 1e-9)
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=general)})
+    found = search_settings(config, tmp_path, trials=1)
+    winner = load_config(found.config)
+    assert winner.training.base_share == "queries"  # of which such a training makes 0
+    require_fit(winner)
+    assert not (found.model.parent / "base_share.json").exists()
 
 
 def test_what_cannot_be_searched_is_named(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ KIND = "embedder"
 """What teacher.json calls it."""
 SPREAD = "spread of unrelated texts"
 """Of its cosines, in teacher.json: its own temperature follows from it."""
-_BLOCK = 20_000  # texts whose lengths are counted together
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,4 @@ def _vectors(encoder: Encoder, texts: Sequence[str], side: Side, folder: Path) -
 
 def _longer(encoder: Encoder, texts: Sequence[str], side: Side) -> int:
     """How many of the texts the model cuts."""
-    if encoder.tokens is None:
-        return 0
-    whole, limit = encoder.tokens.within(1 << 30), encoder.tokens.limit
-    blocks = (texts[begin : begin + _BLOCK] for begin in range(0, len(texts), _BLOCK))
-    return sum(int((whole.store(some, encoder.prompts[side]).lengths > limit).sum()) for some in blocks)
+    return 0 if encoder.tokens is None else encoder.tokens.longer(texts, encoder.prompts[side])

@@ -102,7 +102,7 @@ class AdaptedModel:
         if self.base.tokens is not None:  # a large vocabulary takes 250 MB; a length of its own is all a tree needs
             shared[id(base.tokenizer)] = copy.copy(base.tokenizer)
         model: SentenceTransformer = copy.deepcopy(base, shared)
-        if record is not None and record.base:
+        if record is not None and record.base_weights:  # vectors from files say nothing of prompts
             model.prompts = {**base.prompts, "query": record.query_prompt, "document": record.passage_prompt}
             model.max_seq_length = record.max_tokens or base.max_seq_length
         return model

@@ -123,6 +123,11 @@ class Tokens:
             lengths.append(several)
         return TokenStore(np.frombuffer(flat, np.int32), np.cumsum(np.concatenate(lengths)))
 
+    def longer(self, texts: Sequence[str], prompt: str = "", limit: int = 0) -> int:
+        """How many of the texts `store` cuts: tokenises them all, and keeps no ids."""
+        limit = limit or self.limit
+        return sum(int((lengths > limit).sum()) for _, lengths in self._blocks(texts, prompt, limit + 1))
+
     def _blocks(
         self, texts: Sequence[str], prompt: str, limit: int
     ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:

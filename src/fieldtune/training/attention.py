@@ -31,31 +31,31 @@ _KEPT_TO = 256
 
 
 def attend(args: Sequence[Any], settings: dict[str, Any]) -> torch.Tensor | None:
-    """What scaled_dot_product_attention(*args, **settings) gives, for texts that learn, in 16 bits.
+    """What scaled_dot_product_attention(*args, **settings) gives, in 16 bits; the same to the bit without gradients.
 
-    None for calls that take torch's own way: in 32 bits, with dropout, a causal mask, grouped heads, without gradients.
+    None for calls that take torch's own way: in 32 bits, with dropout, a causal mask, grouped heads, values of another
+    width than the keys.
     """
     import torch
 
-    if len(args) != 3 or not _fits(args[0], args[1], settings):
+    if len(args) != 3 or not _fits(args[0], args[1], args[2], settings):
         return None
     query, key, value = _of_one_kind(*args)
     if query.dtype == torch.float32:
         return None
     mask, scale = _added(settings.get("attn_mask"), query.dtype), settings.get("scale")
-    found: torch.Tensor = _step().apply(query, key, value, mask, scale or query.shape[-1] ** -0.5)
+    scale = scale or query.shape[-1] ** -0.5
+    if not (torch.is_grad_enabled() and any(one.requires_grad for one in (query, key, value))):
+        return _Heads.of(query, key, value, mask, scale).looked_up().view(query.shape)
+    found: torch.Tensor = _step().apply(query, key, value, mask, scale)
     return found
 
 
-def _fits(query: torch.Tensor, key: torch.Tensor, settings: dict[str, Any]) -> bool:
-    import torch
-
+def _fits(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: dict[str, Any]) -> bool:
     mask = settings.get("attn_mask")
     return (
-        torch.is_grad_enabled()
-        and query.requires_grad
-        and query.dim() == 4
-        and query.shape == key.shape
+        query.dim() == 4
+        and query.shape == key.shape == value.shape
         and not settings.get("dropout_p")
         and not settings.get("is_causal")
         and not settings.get("enable_gqa")
@@ -133,6 +133,17 @@ class _Heads:
             end = min(begin + size, len(self.query))
             yield slice(begin, end), free[: end - begin]
 
+    def looked_up(self, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """What each token finds, (h, length, width); its weights (h, length, places) go into `kept`."""
+        import torch
+
+        out = torch.empty_like(self.query)
+        with torch.autocast("cpu", enabled=False):
+            for some, free in self.parts():
+                weights = self.weights(some, free, free if kept is None else kept[some])
+                torch.bmm(weights, self.value[some], out=out[some])
+        return out
+
     def weights(self, some: slice, free: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Of each token to each place, into `out`, which may be the free array itself."""
         import torch
@@ -160,14 +171,10 @@ def _step() -> Any:
     class Attention(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, scale: float) -> Any:
-            with torch.autocast("cpu", enabled=False):
-                whole = _Heads.of(query, key, value, mask, scale)
-                out = torch.empty_like(whole.query)
-                length, places = query.shape[2], whole.key.shape[1]
-                kept = query.new_empty(len(out), length, places) if length <= _KEPT_TO else None
-                for some, free in whole.parts():
-                    weights = whole.weights(some, free, free if kept is None else kept[some])
-                    torch.bmm(weights, whole.value[some], out=out[some])
+            whole = _Heads.of(query, key, value, mask, scale)
+            length, places = query.shape[2], whole.key.shape[1]
+            kept = query.new_empty(len(whole.query), length, places) if length <= _KEPT_TO else None
+            out = whole.looked_up(kept)
             ctx.save_for_backward(whole.query, whole.key, whole.value, whole.mask, kept)
             ctx.shape, ctx.scale = query.shape, scale
             return out.view(query.shape)

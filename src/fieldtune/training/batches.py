@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.config import Training
 from fieldtune.training.pairs import Pairs
 
 # Batches that are sorted by length together: enough to take most of the padding away, few enough to keep batches mixed.
@@ -39,17 +40,14 @@ class Batch:
 def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, seed: int) -> list[NDArray[np.int64]]:
     """The pairs of every step of the training, decided at once.
 
-    `lengths` holds the tokens of each pair's positive. Each epoch is a fresh shuffle in which pairs of like length
-    meet. Pairs that are left over, too few to be each other's negatives, are left out of that epoch: other ones in the
-    next, whatever their length. A fraction of an epoch takes its first steps.
+    `lengths` holds the tokens of each pair's positive. Each epoch is a fresh shuffle of all pairs, those of like length
+    side by side. A fraction of an epoch takes its first steps.
     """
     steps: list[NDArray[np.int64]] = []
     for epoch in range(math.ceil(epochs)):
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(len(pairs)).astype(np.int64)
-        sizes = [size] * (len(order) // size)
-        if (rest := len(order) % size) >= min(size // 2, len(pairs)):
-            sizes.insert(int(rng.integers(len(sizes) + 1)), rest)  # anywhere, not always of the longest
+        sizes = _sizes(len(order), size, rng)
         batches: list[NDArray[np.int64]] = []
         together = max(1, min(_BUCKET, len(sizes) // _BUCKETS))
         for begin in range(0, len(sizes), together):
@@ -60,6 +58,22 @@ def plan(pairs: Pairs, lengths: NDArray[np.int64], size: int, epochs: float, see
         share = min(1.0, epochs - epoch)
         steps += batches[: max(1, round(len(batches) * share))]
     return steps
+
+
+def _sizes(count: int, size: int, rng: np.random.Generator) -> list[int]:
+    """Of the batches of one epoch, `count` pairs in all.
+
+    Pairs that are left over make a batch of their own. Where they are fewer than half of one, too few to be each
+    other's negatives, the other batches take them in; and where these would grow by more than a quarter, which memory
+    may not allow, all are made equal with one batch more.
+    """
+    whole, rest = divmod(count, size)
+    if rest and (not whole or rest >= size // 2):
+        sizes = [size] * whole
+        sizes.insert(int(rng.integers(whole + 1)), rest)  # anywhere, not always of the longest
+        return sizes
+    number = whole if 4 * rest <= whole * size else whole + 1
+    return [(count + place) // number for place in reversed(range(number))]
 
 
 def draw(
@@ -105,3 +119,13 @@ def lay_out(pairs: Pairs, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Ba
 def make_batch(pairs: Pairs, rows: NDArray[np.int64], count: int, seed: int, step: int, *, scored: int = 0) -> Batch:
     """`draw` and `lay_out` at once."""
     return lay_out(pairs, rows, draw(pairs, rows, count, seed, step, scored=scored))
+
+
+def batches_of_step(
+    pairs: Pairs, rows: NDArray[np.int64], settings: Training, seed: int, step: int, *, scored: int = 0
+) -> list[Batch]:
+    """What one step adds up: batches of the size that was set, as equal as can be, over `rows` of the pairs."""
+    own = draw(pairs, rows, settings.hard_negatives, seed, step, scored=scored)
+    number = min(settings.accumulate, math.ceil(len(rows) / settings.batch_size))
+    parts = zip(np.array_split(rows, number), np.array_split(own, number), strict=True)
+    return [lay_out(pairs, some, theirs) for some, theirs in parts]

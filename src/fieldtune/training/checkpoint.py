@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fieldtune.console import note
+from fieldtune.errors import ModelError
 from fieldtune.training.aside import bring_back, put_aside, said_of_other
 from fieldtune.workspace import atomic_file
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
-_BROKEN = "The checkpoint {} could not be read ({})."
+_BROKEN = "The checkpoint {} is damaged ({}): it is kept until training ends, as {}."
 
 
 @dataclass(slots=True)
@@ -94,7 +96,8 @@ def load_checkpoint(path: Path, key: str, whole: State) -> tuple[Progressed, str
     """Put a checkpoint back into `whole`; a fresh progress if there is none that fits.
 
     The second value says so where there was one that does not fit, and so does a line on standard error, at once. That
-    one is put aside, and comes back when `key` is its own again.
+    one is put aside, and comes back when `key` is its own again; a damaged one is renamed. Raises ModelError for one
+    that is there and cannot be read.
     """
     import torch
 
@@ -135,15 +138,28 @@ def _own(states: list[torch.Tensor], device: str) -> torch.Tensor:
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a file holds, or why it cannot be read; neither where there is none."""
+    """What a file holds; where that is damaged, the file is renamed, and the second value says so. Neither where there
+    is none.
+
+    Raises ModelError for a file that cannot be read now: hours of training may be in it.
+    """
     import torch
 
-    if not path.exists():
-        return None, ""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        return None, _BROKEN.format(path, (str(error).strip().splitlines() or [type(error).__name__])[0])
+        with path.open("rb") as stream:  # torch's own reader would call an error of the disk damage
+            state: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        raise ModelError(
+            f"the checkpoint {path} cannot be read ({error.strerror or error})",
+            "see to the disk and to who may read the file, and run the same command again: it goes on from there; "
+            "without the file training begins anew",
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        place = path.with_name(f"{path.name}.damaged")
+        os.replace(path, place)
+        return None, _BROKEN.format(path, (str(error).strip().splitlines() or [type(error).__name__])[0], place.name)
     return state, ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldtune.config import Config
+from fieldtune.config import Config, Training
 from fieldtune.dataset.embedder import KIND as EMBEDDER
 from fieldtune.dataset.embedder import SPREAD
 from fieldtune.dataset.teacher import GIVEN, NONE
@@ -45,7 +45,7 @@ def decide(
         notes.append("Rows mined anew between rounds have no given scores: later rounds train them in the batch.")
     scale, said = _scale(config, pairs, encoder, own)
     notes += said
-    dimensions, weights = _dimensions(config, encoder)
+    dimensions, weights = sizes_trained(settings, encoder.dimension)
     if loss == "vectors" and not settings.contrastive_share and len(dimensions) > 1:
         dimensions, weights = (encoder.dimension,), ()
         notes.append(
@@ -123,8 +123,9 @@ def _scale(config: Config, pairs: Pairs, encoder: Encoder, own: int | None) -> t
     ]
 
 
-def _dimensions(config: Config, encoder: Encoder) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    settings, full = config.training, encoder.dimension
+def sizes_trained(settings: Training, full: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The sizes at which vectors of `full` dimensions are trained, `full` always among them, and the weight of the loss
+    at each; no weights: all the same."""
     dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
     weights = settings.matryoshka_weights
     if full not in dimensions:

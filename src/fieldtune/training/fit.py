@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from fieldtune.config import Config, Training, second_models
 from fieldtune.errors import ConfigError, InputError
-from fieldtune.models import resolve_model
+from fieldtune.model_folder import transformer_folder
+from fieldtune.models import resolve_model, trusted
+from fieldtune.training.blocks import linears_of
 from fieldtune.training.devices.requirements import require_devices
+from fieldtune.training.freezing import require_layers
+from fieldtune.training.lora import targets
 from fieldtune.training.m3.fitting import require_m3
 from fieldtune.training.methods import require_method
 from fieldtune.training.reports import require_reporters
@@ -34,10 +38,34 @@ def require_training(config: Config, model: ResolvedModel, *, here: bool = True)
         require_m3(config)
     require_sizes(settings, model.name, model.dimension)
     require_lengths(settings, model.name, config.model.max_tokens or model.max_tokens)
+    low_rank = settings.method in ("lora", "qlora")
+    if settings.freeze_layers or (low_rank and settings.lora.targets != "all"):
+        require_parts(settings, model, trust=config.model.trust_remote_code)
     for name in second_models(settings):
         resolve_model(name)
     if here and settings.replay and not Path(settings.replay).exists():
         raise InputError("no such file", "training.replay names a file of general rows", path=settings.replay)
+
+
+def require_parts(settings: Training, model: ResolvedModel, *, trust: bool) -> None:
+    """Raise ModelError for layers or matrices that the model does not have, by its config alone, without its weights.
+
+    What that does not tell, such as a model with code of its own that no `trust` lets run, is left to training.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    folder = transformer_folder(Path(model.folder))
+    trust = trust or trusted()
+    try:
+        found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        with torch.device("meta"):  # takes no memory
+            transformer = AutoModel.from_config(found, trust_remote_code=trust)
+    except Exception:  # whatever a model's own code raises: loading it says so with its cure
+        return
+    require_layers(transformer, settings.freeze_layers)
+    if settings.method in ("lora", "qlora"):
+        targets(linears_of(transformer), settings.lora, settings.freeze_layers, model.name)
 
 
 def require_sizes(settings: Training, name: str, dimension: int | None) -> None:

@@ -17,8 +17,8 @@ from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
+from fieldtune.training.decide import sizes_trained
 from fieldtune.training.development import Development, dev_queries, without_dev
-from fieldtune.training.losses import matryoshka_dimensions
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
 from fieldtune.training.near import with_near
@@ -50,8 +50,6 @@ def fit_on_given(
         raise ConfigError(
             f"training.loss={loss} does not go with vectors from files", f"set one of: {', '.join(_LOSSES)}"
         )
-    full = queries.dimension
-    dimensions = matryoshka_dimensions(full) if settings.matryoshka == "auto" else (settings.matryoshka or (full,))
     corpus = passages.of(list(data.passages))
     pairs = _mined(config, data, queries, corpus)
     choose(loss, shape_of(pairs, NONE))
@@ -67,8 +65,8 @@ def fit_on_given(
         def score(adapter: QueryAdapter) -> float:
             return float(development.of_vectors(adapter.apply(before), corpus).mean())
 
-    sizes = dimensions if full in dimensions else (full, *dimensions)
-    recipe = Recipe(settings, scale, sizes, config.seed, loss=loss)
+    dimensions, weights = sizes_trained(settings, queries.dimension)
+    recipe = Recipe(settings, scale, dimensions, config.seed, loss=loss, weights=weights)
     name = development.label if development else ""
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
@@ -91,8 +89,7 @@ def _checked(adapter: QueryAdapter, state: Progressed, asked: NDArray[np.float32
         after = adapter.apply(asked)
     if not np.allclose(np.linalg.norm(after, axis=1), 1, atol=1e-3):  # what overflowed has no length
         raise ModelError("the adapter gives vectors that are no numbers", "lower training.learning_rate")
-    nothing = QueryAdapter(np.zeros((adapter.dimension,) * 2, np.float32), np.zeros(adapter.dimension, np.float32))
-    require_change(nothing.apply(asked), after)
+    require_change(asked, after)
     if collapsed(after) and not collapsed(asked):
         return [
             "The adapter has collapsed: all queries get the same vector. Search without it; lower "
@@ -114,6 +111,19 @@ def _require(config: Config, full: int) -> None:
         raise ConfigError(
             "training.replay does not go with vectors from files: there are none of its texts",
             "leave it out, or add the rows' texts and labels to the data and their vectors to the files",
+        )
+    if config.teacher.model:
+        raise ConfigError(
+            f"teacher.model={config.teacher.model} does not go with vectors from files: no loss that trains on them "
+            "learns from scores",
+            "leave it out; training.method=query with a model of your own can learn from a teacher",
+        )
+    if config.negatives.check:
+        raise ConfigError(
+            f"negatives.check={config.negatives.check} does not go with vectors from files: candidates are judged by "
+            "their vectors alone",
+            "leave it out; lower negatives.max_share_of_positive, or raise negatives.skip_first, to skip more of the "
+            "likely answers",
         )
     if settings.m3.train != "none":
         raise ConfigError("training.m3 needs a model's tokens, not vectors from files", "set training.m3.train=none")

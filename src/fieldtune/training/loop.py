@@ -16,7 +16,7 @@ from fieldtune.console import Progress
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
-from fieldtune.training.batches import Batch, draw, lay_out, plan
+from fieldtune.training.batches import Batch, batches_of_step, plan
 from fieldtune.training.checkpoint import (
     Progressed,
     load_checkpoint,
@@ -108,7 +108,8 @@ def train(
     if hooks.restored is not None:
         for row in state.log:
             hooks.restored(row)
-    evaluate_at = {round(len(steps) * i / settings.evaluations) for i in range(1, settings.evaluations + 1)}
+    times = 1 if development is None else settings.evaluations  # with nothing to choose by, the end alone counts
+    evaluate_at = {round(len(steps) * i / times) for i in range(1, times + 1)}
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     losses: list[float] = []
     if state.step == 0 and development is not None:
@@ -167,9 +168,7 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
     stepper = session.stepper
     enter_training(stepper.encoder.model, settings)
     scored = settings.scored_passages if draws_scored(recipe.loss, recipe.uses_scores) else 0
-    own = draw(session.pairs, rows, settings.hard_negatives, recipe.seed, number, scored=scored)
-    places = [slice(begin, begin + settings.batch_size) for begin in range(0, len(rows), settings.batch_size)]
-    batches = [lay_out(session.pairs, rows[place], own[place]) for place in places]
+    batches = batches_of_step(session.pairs, rows, settings, recipe.seed, number, scored=scored)
     plain = hooks.gradient is None
     shares = np.array([terms(recipe.loss, batch) if plain else len(batch) for batch in batches], np.float64)
     shares = shares / max(1.0, shares.sum())

@@ -25,7 +25,7 @@ def save_merged(base: Encoder, adapter: Path, out: Path) -> None:
     record = read_record(adapter)
     require_base(record, weights_digest(base.model), base.dimension, adapter, base.name)
     model = base.model
-    if record is not None:
+    if record is not None and record.base_weights:  # vectors from files say nothing of prompts
         model.prompts = {**model.prompts, "query": record.query_prompt, "document": record.passage_prompt}
         model.max_seq_length = record.max_tokens or model.max_seq_length
         base = Encoder(model, name=base.name, precision=base.precision)

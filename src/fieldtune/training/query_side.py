@@ -14,7 +14,7 @@ from fieldtune.console import Progress
 from fieldtune.encoding import Encoder, QueryAdapter, cached_vectors
 from fieldtune.errors import ModelError
 from fieldtune.training.adapting import Prepared
-from fieldtune.training.batches import Batch, draw, lay_out, plan
+from fieldtune.training.batches import batches_of_step, plan
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
 from fieldtune.training.loop import Hooks
@@ -24,6 +24,7 @@ from fieldtune.training.optimizer import set_rate
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.safety import collapsed
+from fieldtune.training.session import said_of_cut
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,8 @@ def train_query_side(
     adapter, state = fit_query_adapter(
         queries, passages, pairs, recipe, score, development.name if development else "", hooks.report
     )
+    state.notes += said_of_cut(encoder, "query", pairs.queries, len(pairs.queries))
+    state.notes += said_of_cut(encoder, "passage", pairs.passages, len(pairs.passages))
     weights = [adapter.outer, adapter.outer_bias, adapter.inner, adapter.inner_bias]
     prepared.query_adapter = adapter
     prepared.trainable = sum(weight.size for weight in weights if weight is not None)
@@ -117,7 +120,7 @@ def fit_query_adapter(
             if settings.patience and state.misses >= settings.patience:
                 break
             rate = set_rate(optimizer, settings, state.step, len(steps))
-            batches = _batches(pairs, rows, recipe, state.step, scored)
+            batches = batches_of_step(pairs, rows, settings, recipe.seed, state.step, scored=scored)
             shares = np.array([terms(recipe.loss, batch) for batch in batches], np.float64)
             shares = shares / max(1.0, shares.sum())
             optimizer.zero_grad(set_to_none=True)
@@ -158,15 +161,6 @@ def fit_query_adapter(
             else:
                 state.misses += 1
     return best, state
-
-
-def _batches(pairs: Pairs, rows: NDArray[np.int64], recipe: Recipe, step: int, scored: int) -> list[Batch]:
-    """What one step adds up: batches of the size that was set, over `rows` of the pairs."""
-    own = draw(pairs, rows, recipe.settings.hard_negatives, recipe.seed, step, scored=scored)
-    size = recipe.settings.batch_size
-    return [
-        lay_out(pairs, rows[begin : begin + size], own[begin : begin + size]) for begin in range(0, len(rows), size)
-    ]
 
 
 def _begin(dimension: int, hidden: int, seed: int) -> dict[str, torch.Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fieldtune.encoding import Encoder
 from fieldtune.encoding.token_files import FOLDER
@@ -17,6 +20,7 @@ from fieldtune.training.losses import Objective, make_objective
 from fieldtune.training.modes import set_up
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
+from fieldtune.types import Side
 
 if TYPE_CHECKING:
     import torch
@@ -81,14 +85,28 @@ def open_session(encoder: Encoder, pairs: Pairs, recipe: Recipe, work: Path) -> 
 
 def texts_cut(session: Session) -> list[str]:
     """What of the texts is longer than training reads."""
-    assert session.encoder.tokens is not None
-    notes = []
-    for side, store in (("query", session.queries), ("passage", session.passages)):
-        limit = getattr(session.recipe.settings, f"{side}_tokens") or session.encoder.tokens.limit
-        full = int((store.lengths >= limit).sum())
-        if full:
-            notes.append(
-                f"{full:,} of {len(store):,} {side} texts fill the {limit} tokens that training reads of them; the "
-                f"rest was cut off (training.{side}_tokens, model.max_tokens)."
-            )
+    settings, tokens = session.recipe.settings, session.encoder.tokens
+    assert tokens is not None
+    notes: list[str] = []
+    sides: tuple[tuple[Side, list[str], TokenStore], ...] = (
+        ("query", session.pairs.queries, session.queries),
+        ("passage", session.pairs.passages, session.passages),
+    )
+    for side, texts, store in sides:
+        limit = getattr(settings, f"{side}_tokens") or tokens.limit
+        full = np.flatnonzero(store.lengths >= limit)  # of these alone it is not known whether they were cut
+        notes += said_of_cut(session.encoder, side, [texts[row] for row in full], len(texts), limit)
     return notes
+
+
+def said_of_cut(encoder: Encoder, side: Side, texts: Sequence[str], count: int, limit: int = 0) -> list[str]:
+    """How many of `count` texts are cut, `texts` being those that may be; no `limit`: at that of the model."""
+    assert encoder.tokens is not None
+    cut = encoder.tokens.longer(texts, encoder.prompts[side], limit)
+    if not cut:
+        return []
+    settings = f"training.{side}_tokens, model.max_tokens" if limit else "model.max_tokens"
+    return [
+        f"{cut:,} of {count:,} {side} texts are longer than the {limit or encoder.tokens.limit} tokens that training "
+        f"reads of them; the rest was cut off ({settings})."
+    ]

@@ -27,6 +27,10 @@ class Trial:
     seconds: float
     why: str = ""
     """Of a trial that was stopped or failed."""
+    base: float | None = None
+    """The base model's own dev measure, to four places; None where training did not come to its end."""
+    notes: tuple[str, ...] = ()
+    """What training said at its end."""
 
 
 def read_journal(path: Path, key: str) -> list[Trial]:
@@ -39,12 +43,17 @@ def read_journal(path: Path, key: str) -> list[Trial]:
             f"{path.parent} holds a search over other data, another model or other settings",
             "give another --out, or remove that folder",
         )
-    return [Trial(**{**row, "rungs": tuple(row["rungs"])}) for row in rows[1:]]
+    return [Trial(**row | {"rungs": tuple(row["rungs"]), "notes": tuple(row.get("notes", ()))}) for row in rows[1:]]
 
 
 def write_journal(path: Path, key: str, trials: Sequence[Trial]) -> None:
     """Write all trials anew, atomically: there are never many."""
     write_jsonl(path, [{"search": key}, *map(asdict, trials)])
+
+
+def base_score(trials: Sequence[Trial]) -> float | None:
+    """The base model's own dev measure, the same in all trials."""
+    return next((trial.base for trial in trials if trial.base is not None), None)
 
 
 def hopeless(rungs: Sequence[float], trials: Sequence[Trial], evaluations: int) -> bool:

@@ -11,7 +11,7 @@ from fieldtune.beir import load_beir
 from fieldtune.config import Config
 from fieldtune.console import duration, note
 from fieldtune.errors import ConfigError, InputError
-from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
+from fieldtune.tuning.journal import Trial, base_score, budget_left, hopeless, read_journal, write_journal
 from fieldtune.tuning.proposals import propose
 from fieldtune.tuning.share import settle_share
 from fieldtune.tuning.space import Setting, Settings, search_space
@@ -28,6 +28,8 @@ class Found:
 
     trials: tuple[Trial, ...]
     best: Trial
+    base: float | None
+    """The base model's own dev measure, to four places."""
     space: tuple[Setting, ...]
     config: Path
     """The winner's TOML file."""
@@ -83,13 +85,28 @@ def search_settings(
         share, said = settle_share(config, inputs, encoder, model, fixed)
         write_winner(out / "fieldtune.toml", with_settings(config, changed | share))
     count = len(data.positives("dev"))
+    base = base_score(done)
     notes = (
+        *_no_gain(best, base, run / "data" / "train.jsonl"),
         *said,
+        *(f"trial {best.number}: {sentence}" for sentence in best.notes),
         f"Dev ({count:,} queries) chose the best of {len(done)} trials: its score there is too good by the luck of the "
         "choice, the more so the more trials and the fewer queries. The test side was not looked at; "
         f"fieldtune run {out / 'fieldtune.toml'} trains the winner and measures it there.",
     )
-    return Found(tuple(done), best, tuple(space), out / "fieldtune.toml", model, notes)
+    return Found(tuple(done), best, base, tuple(space), out / "fieldtune.toml", model, notes)
+
+
+def _no_gain(best: Trial, base: float | None, rows: Path) -> tuple[str, ...]:
+    """What to say and try where the best trial is no better than the base model."""
+    if base is None or best.dev is None or round(best.dev, 4) > base:
+        return ()
+    return (
+        f"No trial is better on dev than the base model as it is ({base:.4f}; the best trial has {best.dev:.4f}): keep "
+        "the base model. The config is written, but what it trains is no gain. Look at the training rows first "
+        f"({rows}); then give more queries, mine more negatives (negatives.per_query), or search again with another "
+        "training.method or --model.",
+    )
 
 
 def _all_trials(

@@ -25,15 +25,16 @@ def settle_share(
     `base` is the base model, `model` the winner's folder; the curve is written beside that. A search by dev alone would
     always take the share that dev likes, so the shares are no part of it: this is a matter of the limit. All trials are
     trained and measured with a share of 0, so that is what the config gets: "queries", the default, would make another
-    model than the winner where queries were made. Nothing is decided where the share is given; where general ability is
-    not to be measured it is 0.
+    model than the winner where queries were made. Nothing is decided where the share is given or the training takes
+    none; where general ability is not to be measured it is 0.
     """
     from fieldtune.encoding import Encoder
     from fieldtune.probes import all_probes, halves
     from fieldtune.training.blend import choose_blend, kept_weights
+    from fieldtune.training.general import mixes
     from fieldtune.training.stage import development_of
 
-    if _NAME in fixed or config.training.base_share not in (0, "queries"):
+    if _NAME in fixed or config.training.base_share not in (0, "queries") or not mixes(config):
         return {}, ()
     as_measured: Settings = {_NAME: 0.0}
     if not config.evaluation.general:
@@ -43,11 +44,9 @@ def settle_share(
     development = development_of(config, inputs.data, base, inputs.vectors)
     trust = config.model.trust_remote_code
     tuned = Encoder.load(str(model), precision=config.training.precision, trust=trust)
-    start = kept_weights(base.model)
-    if set(start) != set(kept_weights(tuned.model)):
-        return as_measured, ("The winner has other weights than its base, so no share of the base's could be tried.",)
+    start, probes = kept_weights(base.model), halves(all_probes(config.evaluation), "choosing")
     limit = config.evaluation.max_general_loss
-    blended = choose_blend(tuned, start, development, halves(all_probes(config.evaluation), "choosing"), limit)
+    blended = choose_blend(tuned, start, development, probes, limit)
     write_json(model.with_name("base_share.json"), blended.rows())
     plain = blended.curve[0].general
     if plain is None or plain >= -limit:

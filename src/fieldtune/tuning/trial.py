@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,11 +58,13 @@ def run_trial(
     A killed trial goes on where it was, unless it was of another `search` or had other settings; its time counts from
     its first beginning. A trial whose loss is no longer a number, whose batch does not fit in memory, or whose settings
     do not fit the rows or each other, is recorded as failed. The first one, with the config's own settings, raises its
-    error; so does any on a full disk, on which the others would fail as well.
+    error; so does any on a full disk, on which the others would fail as well, and any that leaves the other processes
+    in the middle of a step, where they can be told of no further trial.
     """
     from fieldtune.disk import room_to_write
     from fieldtune.encoding import Encoder
     from fieldtune.training import tune
+    from fieldtune.training.devices.world import current
 
     # One seed and no share of the base model: the winner's own are decided afterwards.
     plain: Settings = {
@@ -85,21 +88,25 @@ def run_trial(
         if measured and stop([score for _, score in begun.scores]):
             raise _Hopeless
 
-    state, why = "done", ""
+    state, why, base = "done", "", None
+    notes: tuple[str, ...] = ()
     try:
         own = with_settings(config, plain | settings)
         encoder = Encoder.load(own.model.base, settings=own.model, precision=own.training.precision)
-        tune(
+        result = tune(
             own, inputs.data, inputs.examples, encoder, folder, inputs.vectors, inputs.duplicates,
             pretrained=inputs.pretrained, watch=watch,
         )  # fmt: skip
+        notes = result.notes
+        base = next((value for name, value in result.counts.items() if re.fullmatch("dev .+ before", name)), None)
     except _Hopeless:
         state, why = "stopped", f"below the median of the earlier trials after {len(begun.scores)} evaluations"
     except FieldtuneError as error:
-        if number == 1 or disk_is_full(error):
+        world = current()
+        if number == 1 or disk_is_full(error) or (world is not None and world.broken):
             raise
         state, why = "failed", error.message
     rungs = tuple(score for _, score in begun.scores)
     best = max(rungs, default=None) if state != "failed" else None
     seconds = round(time.monotonic() - began, 1)
-    return Trial(number, settings, state, best, rungs, seconds, why)  # type: ignore[arg-type]
+    return Trial(number, settings, state, best, rungs, seconds, why, base, notes)  # type: ignore[arg-type]

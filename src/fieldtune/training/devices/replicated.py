@@ -44,9 +44,13 @@ class Replicated:
         if world is None:
             return
         spread_weights(self.encoder, whole.module, world)
-        states = (self.optimizer.state_dict(), self.scaler.state_dict() if self.scaler else {})
         if world.rank == 0:
-            world.tell(states)
+            state = self.optimizer.state_dict()
+            # What is told comes up on the device it was on: of the first GPU, and the others are to have their own.
+            state["state"] = {
+                number: {name: value.cpu() for name, value in one.items()} for number, one in state["state"].items()
+            }
+            world.tell((state, self.scaler.state_dict() if self.scaler else {}))
         else:
             of_optimizer, of_scaler = world.hear()
             self.optimizer.load_state_dict(of_optimizer)
