@@ -891,6 +891,18 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     return anchored(config, path.parent, overrides or {})
 
 
+_FILES = (
+    ("queries", "test"), ("queries", "examples"), ("queries", "corpus"), ("training", "replay"),
+    ("training", "deepspeed"), ("encoding", "export"), ("serving", "keys"),
+)  # fmt: skip
+_LISTS = (("documents", "paths"), ("evaluation", "judgements"), ("evaluation", "general_data"))
+_MODELS = (
+    ("model", "base"), ("negatives", "check"), ("teacher", "model"), ("training", "guide"),
+    ("training", "vector_teacher"), ("evaluation", "rerank"), ("index", "reranker"), ("serving", "rerank"),
+)  # fmt: skip
+"""Names of models: a folder where they begin with a dot or ~, else of a hub or built in."""
+
+
 def anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Config:
     """Make relative paths absolute: those of `folder`'s file from there, those of `overrides`, which were given on the
     command line, from where it was typed. A base model given there may be a folder without ./ before it."""
@@ -902,57 +914,35 @@ def anchored(config: Config, folder: Path, overrides: Mapping[str, Any]) -> Conf
         base = Path.cwd() if given else folder.resolve()
         return str(base / Path(text).expanduser())
 
-    queries = config.queries
-    if queries.source not in ("structure", "llm"):
-        key = "from" if "from" in overrides.get("queries", {}) else "source"
-        queries = queries.model_copy(update={"source": absolute(queries.source, "queries", key)})
-    if queries.test:
-        queries = queries.model_copy(update={"test": absolute(queries.test, "queries", "test")})
-    if queries.examples:
-        examples = absolute(queries.examples, "queries", "examples")
-        queries = queries.model_copy(update={"examples": examples})
-    llm = config.llm
-    if llm.local and not llm.local.startswith("builtin:"):
-        llm = llm.model_copy(update={"local": absolute(llm.local, "llm", "local")})
-    if queries.corpus:
-        queries = queries.model_copy(update={"corpus": absolute(queries.corpus, "queries", "corpus")})
-    adapters = {name: absolute(path, "serving", "adapters", name) for name, path in config.serving.adapters.items()}
+    changed: dict[str, dict[str, Any]] = {}
+
+    def put(section: str, key: str, value: object) -> None:
+        changed.setdefault(section, {})[key] = value
+
+    for section, key in _FILES:
+        if text := getattr(getattr(config, section), key):
+            put(section, key, absolute(text, section, key))
+    for section, key in _LISTS:
+        put(section, key, tuple(absolute(text, section, key) for text in getattr(getattr(config, section), key)))
+    for section, key in _MODELS:
+        if (name := getattr(getattr(config, section), key)).startswith((".", "~")):
+            put(section, key, absolute(name, section, key))
     base = config.model.base
-    typed = overrides.get("model", {}).get("base")
-    if base.startswith((".", "~")) or (typed and Path(base).exists()):
-        base = absolute(base, "model", "base")
-    scorers = {"negatives": config.negatives.check, "teacher": config.teacher.model}
-    keys = {"negatives": "check", "teacher": "model"}
-    for section, scorer in scorers.items():
-        if scorer.startswith((".", "~")):
-            scorers[section] = absolute(scorer, section, keys[section])
-    followed = {"guide": config.training.guide, "vector_teacher": config.training.vector_teacher}
-    for key, name in followed.items():
-        if name.startswith((".", "~")):
-            followed[key] = absolute(name, "training", key)
-    judgements = tuple(absolute(path, "evaluation", "judgements") for path in config.evaluation.judgements)
-    paths = tuple(absolute(path, "documents", "paths") for path in config.documents.paths)
-    general = tuple(absolute(path, "evaluation", "general_data") for path in config.evaluation.general_data)
-    if config.training.replay:
-        followed["replay"] = absolute(config.training.replay, "training", "replay")
-    export = config.encoding.export and absolute(config.encoding.export, "encoding", "export")
-    if config.training.deepspeed:
-        followed["deepspeed"] = absolute(config.training.deepspeed, "training", "deepspeed")
-    return config.model_copy(
-        update={
-            "out": absolute(config.out, "out"),
-            "documents": config.documents.model_copy(update={"paths": paths}),
-            "queries": queries,
-            "llm": llm,
-            "model": config.model.model_copy(update={"base": base}),
-            "negatives": config.negatives.model_copy(update={"check": scorers["negatives"]}),
-            "teacher": config.teacher.model_copy(update={"model": scorers["teacher"]}),
-            "training": config.training.model_copy(update=followed),
-            "serving": config.serving.model_copy(update={"adapters": adapters}),
-            "encoding": config.encoding.model_copy(update={"export": export}),
-            "evaluation": config.evaluation.model_copy(update={"judgements": judgements, "general_data": general}),
-        }
-    )
+    if overrides.get("model", {}).get("base") and Path(base).exists():
+        put("model", "base", absolute(base, "model", "base"))
+    source, local = config.queries.source, config.llm.local
+    if source not in ("structure", "llm"):
+        put(
+            "queries",
+            "source",
+            absolute(source, "queries", "from" if "from" in overrides.get("queries", {}) else "source"),
+        )
+    if local and not local.startswith("builtin:"):
+        put("llm", "local", absolute(local, "llm", "local"))
+    adapters = {name: absolute(path, "serving", "adapters", name) for name, path in config.serving.adapters.items()}
+    put("serving", "adapters", adapters)
+    sections = {name: getattr(config, name).model_copy(update=update) for name, update in changed.items()}
+    return config.model_copy(update={"out": absolute(config.out, "out"), **sections})
 
 
 def _explain(error: Any) -> str:

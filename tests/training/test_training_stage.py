@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 from collections.abc import Callable
@@ -91,6 +92,38 @@ def test_losses_improve_dev(
     config = config_for(tiny_model, loss=loss, epochs=epochs)
     _, result = trained(config, field, tmp_path / "run")
     assert result.counts["dev nDCG@10 after"] > result.counts["dev nDCG@10 before"] + 0.1
+
+
+def test_the_dev_score_of_qlora_is_that_of_the_merged_model(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarse(transformer: Any, folder: Path, device: str) -> Any:
+        """Stands for the base in 4 bits, which needs a GPU: weights that are off by a third."""
+        made = copy.deepcopy(transformer)
+        with torch.no_grad():
+            for name, weight in made.named_parameters():
+                if weight.dim() == 2 and "embeddings" not in name:
+                    weight.mul_(1 + 0.6 * (torch.rand_like(weight) - 0.5))
+        return made
+
+    monkeypatch.setattr("fieldtune.training.methods.require_qlora", lambda device: None)
+    monkeypatch.setattr("fieldtune.training.adapting.in_four_bits", coarse)
+    seen: list[float] = []
+    score = Development.score
+
+    def scored(self: Development, encoder: Encoder) -> np.ndarray:
+        found = score(self, encoder)
+        seen.append(float(found.mean()))
+        return found
+
+    monkeypatch.setattr(Development, "score", scored)
+    _, result = trained(config_for(tiny_model, method="qlora", epochs=4), field, tmp_path / "run")
+    assert result.counts["dev nDCG@10 after"] == round(seen[0], 4)
+    said = next(note for note in result.notes if "in 4 bits" in note and "full precision has" in note)
+    assert f"{seen[0]:.4f}" in said
+    log = [json.loads(line) for line in (tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()]
+    on_the_way = [row["dev_ndcg@10"] for row in log if "dev_ndcg@10" in row]
+    assert len(on_the_way) == 2 and max(on_the_way) != pytest.approx(seen[0], abs=1e-6)
 
 
 def test_following_a_teachers_vectors_brings_the_student_to_them(

@@ -169,8 +169,16 @@ def tune(
             forget_ids(folder)
         if m3 is not None:
             m3.take_out(encoder)
+        in_bits = prepared.original is not None
         tuned = finish(encoder, prepared)
         notes += state.notes + prepared.notes
+        if in_bits and development is not None:  # what was measured on the way is not what is saved
+            whole = float(development.score(tuned).mean())
+            notes.append(
+                f"With the base in 4 bits, dev {development.label} was {state.base_score:.4f} before and "
+                f"{state.best_score:.4f} after training; the merged model in full precision has {whole:.4f}."
+            )
+            state = replace(state, best_score=whole)
         if rounds > 1:
             notes.append(
                 f"Training ran in {rounds} rounds; negatives were mined anew before each but the first, with the best "
