@@ -1,6 +1,6 @@
 """What a step of training is made of, and what was tried to shorten it and left out.
 
-    python benchmarks/speed_parts.py --data DIR [--repeats 9] [--compile] [--results FILE]
+    python benchmarks/speed_parts.py --data DIR [--repeats 9] [--results FILE]
 
 On one core of a processor, in bf16, with all-MiniLM-L6-v2:
 
@@ -8,8 +8,8 @@ On one core of a processor, in bf16, with all-MiniLM-L6-v2:
 - what share of a step on passages of 250 tokens such products take, and attention;
 - attention as fieldtune computes it against PyTorch's kernel, forward and backward;
 - ways that change no result and were tried: passes of more tokens, one autocast context for all passes of a step, the
-  weights of attention computed again in the backward pass instead of kept, torch.compile (with --compile; it takes a
-  minute or two), each against the way it is, in alternation: medians of the ratios of time and their spread;
+  weights of attention computed again in the backward pass instead of kept, each against the way it is, in alternation:
+  medians of the ratios of time and their spread;
 - queries and passages in one pass: passes and padded tokens of batches of 64 with one negative, of the BEIR folders in
   DIR, against those of sides apart.
 
@@ -47,7 +47,6 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(words)
 
@@ -78,14 +77,13 @@ class Step:
         self.encoder = Encoder.load(MODEL, precision="bf16")
         self.inner: Any = self.encoder.model.transformers_model
         self.inner.eval()  # as it trains: without dropout
-        self.called: Any = self.inner
 
     def texts(self, length: int, tokens: int) -> torch.Tensor:
         return torch.randint(1_000, 20_000, (max(1, tokens // length), length))
 
     def learn(self, ids: torch.Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16), fast_passes(self.encoder):
-            vectors = self.called(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            vectors = self.inner(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         vectors.float().mean().backward()
 
     def over(self, length: int, tokens: int, budget: int, *, one_context: bool = False) -> Run:
@@ -182,15 +180,6 @@ def shares(step: Step, rates: dict[str, float], repeats: int) -> list[tuple[str,
     return [(name, f"{took / whole:.2f}") for name, took in found.items()]
 
 
-def compiled(repeats: int) -> tuple[str, str]:
-    """A step of the compiled model over one as it is, at lengths that vary, and what compiling took."""
-    plain, other = Step(), Step()
-    other.called = torch.compile(other.inner, dynamic=True)
-    runs = [[one.over(length, BUDGET, BUDGET) for length in (20, 48, 120, 250)] for one in (other, plain)]
-    took = seconds(lambda: [run() for run in runs[0]])
-    return ratio(lambda: [run() for run in runs[0]], lambda: [run() for run in runs[1]], repeats), f"{took:.0f} s"
-
-
 def main(words: list[str] | None = None) -> None:
     given = arguments(words)
     torch.set_num_threads(1)
@@ -206,9 +195,6 @@ def main(words: list[str] | None = None) -> None:
     runs = [step.over(64, 4_096, BUDGET, one_context=one) for one in (True, False)]
     tried.append(("one autocast context for a step", ratio(*runs, repeats)))
     tried.append(("weights of attention computed again", again(step, repeats)))
-    if given.compile:
-        found, took = compiled(max(3, repeats // 3))
-        tried.append((f"torch.compile, after {took} of compiling", found))
     lines += ["", *markdown(("against the way it is", "time"), tried)]
     sides = [joined(name, given.data) for name in SETS]
     lines += ["", *markdown(("queries and passages together", "passes", "padded tokens"), sides)]
