@@ -12,7 +12,8 @@ checkpoint is left out; in trainings as short as these it would weigh more than 
 - peer, tuned, no dropout: the same with the dropout of the model's config set to 0, which its documentation does not
   mention but which lets the fast attention kernel run;
 - fieldtune: its defaults, without Matryoshka, which the peer's loss has not either (of multilingual-e5-small these
-  leave the word vectors as they are, four fifths of all weights).
+  leave the word vectors as they are, four fifths of all weights). Its scale is chosen before, from the base model's
+  vectors, which a run has from mining; the peer's is its own default.
 
 All without warm-up, which would be most of so short a training. How many worker processes and, below, how large
 mini-batches are the best for the peer is tried first, once each on a few rows.
@@ -24,8 +25,10 @@ away), then the opening of a passage as the query for the passage. Where a set h
 true size, and its bar counts as missed.
 
 Every run has a seed of its own, the same for all ways. Afterwards dev nDCG@10 of the trained models is compared: its
-mean over the runs, paired by query. Bars: 6 times the peer and 3 times its best settings with the interval of the
-difference above -0.5 points, peak memory not above the peer's, 2 times the faster of its cached losses. With --check:
+mean over the runs, paired by query. --ways compares some of them alone, such as the two fastest over more pairs and
+runs than the slow ones would end; bars of what did not run are left out. Bars: 6 times the peer and 3 times its best
+settings with the interval of the difference above -0.5 points, peak memory not above the peer's, 2 times the faster of
+its cached losses. With --check:
 med-en-medquad alone, 128 pairs, one run of each, nothing is written, and the exit status is 1 where a bar is missed.
 
 On a GPU, where --model should name one of base size, the tuned ways of the peer alone run against fieldtune; the bars
@@ -67,6 +70,7 @@ from fieldtune.measures import MAIN
 from fieldtune.training.loop import train
 from fieldtune.training.pairs import make_pairs
 from fieldtune.training.recipe import Recipe
+from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
 from fieldtune.workspace import digest
 
@@ -107,14 +111,17 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=BATCH, help="of the ways that keep no cache of gradients")
     parser.add_argument("--cached-tokens", type=int, default=48)
+    parser.add_argument("--ways", nargs="+", choices=(*WAYS, *LARGE_WAYS), help="all by default")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--seed", type=int, default=SEED, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=Tuned().workers, help=argparse.SUPPRESS)
     parser.add_argument("--mini", type=int, default=Tuned().mini, help=argparse.SUPPRESS)
+    parser.add_argument("--scale", type=float, default=20.0, help=argparse.SUPPRESS)
     parser.add_argument("--tune", nargs=3, metavar=("ROWS", "LARGE ROWS", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, metavar=("WAY", "ROWS", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args(words)
+    given.ways = tuple(given.ways or (GPU_WAYS if on_gpu() else (*WAYS, *LARGE_WAYS)))
     if given.check:
         given.set, given.pairs, given.repeats = (
             given.set or ["med-en-medquad"],
@@ -148,6 +155,13 @@ def rows_of(given: argparse.Namespace, data: RetrievalData, model: str, folder: 
     return [replace(one, pos=one.pos[:1], neg=one.neg[:1], pos_scores=(), neg_scores=()) for one in rows[:count]]
 
 
+def scale_for(rows: Sequence[Example], model: str) -> float:
+    """What training would choose for these rows."""
+    encoder = Encoder.load(model)
+    queries = encoder.encode([one.query for one in rows], "query")
+    return fitting_scale(queries, encoder.encode([one.pos[0] for one in rows], "passage"), SEED)[0]
+
+
 def large_rows(data: RetrievalData, count: int) -> tuple[list[Example], int]:
     """Up to `count` rows no two of which share a text, and how many of them are labels."""
 
@@ -177,10 +191,10 @@ def large_rows(data: RetrievalData, count: int) -> tuple[list[Example], int]:
     return rows, labelled
 
 
-def ours(rows: Sequence[Example], config: Config, out: Path) -> float:
+def ours(rows: Sequence[Example], config: Config, scale: float, out: Path) -> float:
     encoder = Encoder.load(config.model.base, precision="auto")
     cached = config.training.loss == "cached"
-    recipe = Recipe(config.training, 20.0, (encoder.dimension,), config.seed, cached=cached)
+    recipe = Recipe(config.training, scale, (encoder.dimension,), config.seed, cached=cached)
     with patch("fieldtune.training.loop.save_checkpoint"):
         began = time.perf_counter()
         train(encoder, make_pairs(rows), recipe, None, out / "state", "speed")
@@ -276,7 +290,9 @@ def run_one(given: argparse.Namespace) -> None:
     if way == CACHED:  # the peer has one limit for both sides
         training = config.training.model_copy(update={"query_tokens": config.training.passage_tokens})
         config = config.model_copy(update={"training": training})
-    took = ours(rows, config, out) if mine else peer(rows, config, way, out, Tuned(given.workers, given.mini))
+    took = (
+        ours(rows, config, given.scale, out) if mine else peer(rows, config, way, out, Tuned(given.workers, given.mini))
+    )
     (out / "took.json").write_text(json.dumps({"seconds": took, "memory": peak_memory()}))
 
 
@@ -289,7 +305,7 @@ def operations_of(model: str, rows: Sequence[Example]) -> float:
 
 def child(given: argparse.Namespace, words: Sequence[str]) -> None:
     """This script with the same settings in a process of its own."""
-    same = ("data", "model", "cached_tokens", "batch", "seed", "workers", "mini")
+    same = ("data", "model", "cached_tokens", "batch", "seed", "workers", "mini", "scale")
     settings = [word for name in same for word in (f"--{name.replace('_', '-')}", str(getattr(given, name)))]
     done = subprocess.run([sys.executable, __file__, *settings, *words], check=False, capture_output=True, text=True)
     if done.returncode:
@@ -320,10 +336,9 @@ def compare(name: str, given: argparse.Namespace, folder: Path) -> tuple[list[st
     write_examples(files[False], rows)
     write_examples(files[True], large)
     tuned = tuned_peer(given, *files.values(), folder / "tuned")
-    given.workers, given.mini = tuned.workers, tuned.mini
-    gpu = on_gpu()
-    plain = GPU_WAYS if gpu else WAYS
-    took: dict[str, list[dict[str, float]]] = {way: [] for way in (plain if gpu else (*WAYS, *LARGE_WAYS))}
+    given.workers, given.mini, given.scale = tuned.workers, tuned.mini, scale_for(rows, given.model)
+    plain = [way for way in WAYS if way in given.ways]
+    took: dict[str, list[dict[str, float]]] = {way: [] for way in (*WAYS, *LARGE_WAYS) if way in given.ways}
     found: list[Evaluation] = []
     for number in range(given.repeats):
         given.seed = SEED + number
@@ -333,28 +348,30 @@ def compare(name: str, given: argparse.Namespace, folder: Path) -> tuple[list[st
         found.append(on_dev(data, {way: out[way] / "model" for way in plain}, given, folder / "vectors"))
         for one in out.values():
             shutil.rmtree(one)
-    low = low_of(found, [plain[0], fastest(took)], given)
+    compared = [way for way in dict.fromkeys((PEER, fastest(took))) if way in took]
+    low = low_of(found, compared, given) if OURS in took and compared else None
     table = [
         (
             f"{way}, batch {len(large):,}" if way in LARGE_WAYS else way,
             f"{len(large if way in LARGE_WAYS else rows) / statistics.median(one['seconds'] for one in runs):.1f}",
-            spread(took[PLAIN_CACHED if way in LARGE_WAYS else plain[0]], runs),
+            spread(next(iter(took[one] for one in took if (one in LARGE_WAYS) == (way in LARGE_WAYS))), runs),
             f"{max(one['memory'] for one in runs):.2f} GB",
             f"{np.mean([one.system(way).mean[MAIN] for one in found]):.4f}" if way in plain else "",
         )
         for way, runs in took.items()
     ]
-    against = f"times {TUNED}" if gpu else "times the peer (cached: its cached loss)"
+    against = "times the first (cached: the first cached one)"
     columns = ("way", "pairs a second", against, "peak memory", "dev nDCG@10")
-    bars = bars_of(took, low, len(large))
+    bars = bars_of(took, low, len(large), on_gpu())
     said = [f"{text} (bar {abs(bar):g}: {'met' if value >= bar else 'missed'})" for text, value, bar in bars]
-    if gpu:
+    if on_gpu() and compared and OURS in took:
         seconds = {way: statistics.median(one["seconds"] for one in took[way]) for way in (OURS, fastest(took))}
         said.append(shares(operations_of(given.model, rows), seconds, peak_here(given.peak_tflops)))
     about = (
         f"{len(rows):,} pairs of a hard negative each; the batch of {len(large):,} has {labelled:,} labelled pairs and "
         f"{len(large) - labelled:,} of a passage's opening and the passage. The peer's best settings, in a trial of "
-        f"each: {tuned.workers} worker processes, mini-batches of {tuned.mini}."
+        f"each: {tuned.workers} worker processes, mini-batches of {tuned.mini}. fieldtune's scale: {given.scale:g}, "
+        "the peer's 20."
     )
     return [about, "", *markdown(columns, table)], said, all(value >= bar for _, value, bar in bars)
 
@@ -383,37 +400,44 @@ def low_of(found: Sequence[Evaluation], others: Sequence[str], given: argparse.N
 
 
 def fastest(took: dict[str, list[dict[str, float]]]) -> str:
-    """Of the peer's ways that are tuned."""
-    return max((TUNED, BEST), key=lambda way: middle(took[TUNED], took[way]))
+    """Of the peer's ways that are tuned and ran; "" where none did."""
+    there = {way: statistics.median(one["seconds"] for one in took[way]) for way in (TUNED, BEST) if way in took}
+    return min(there, key=there.__getitem__, default="")
 
 
-def bars_of(took: dict[str, list[dict[str, float]]], low: float, large: int) -> list[tuple[str, float, float]]:
-    """What each bar is of in words, the value, and the least that it must be."""
+def bars_of(
+    took: dict[str, list[dict[str, float]]], low: float | None, large: int, gpu: bool = False
+) -> list[tuple[str, float, float]]:
+    """What each bar is of in words, the value, and the least that it must be; of the ways that ran.
+
+    `low` is that of the dev difference, None where nothing was to be compared.
+    """
+    bars: list[tuple[str, float, float]] = []
     best = fastest(took)
-    dev = (
-        f"dev difference, each way's mean over its {len(took[OURS])} training{'s' * (len(took[OURS]) > 1)}, above "
-        f"{low:+.2f} points",
-        low,
-        -POINTS,
-    )
-    least = BEST_BAR if PEER in took else GPU_BAR
-    tuned = (f"{spread(took[best], took[OURS])} times {best}", middle(took[best], took[OURS]), least)
-    if PEER not in took:  # a GPU
-        return [tuned, dev]
-    cached = max((PLAIN_CACHED, CACHED_PEER), key=lambda way: middle(took[PLAIN_CACHED], took[way]))
-    memory = max(one["memory"] for one in took[OURS]) / max(one["memory"] for one in took[PEER])
-    return [
-        (f"{spread(took[PEER], took[OURS])} times {PEER}", middle(took[PEER], took[OURS]), BAR),
-        tuned,
-        (
-            f"{spread(took[cached], took[CACHED])} times {cached} in a batch of {large:,}"
-            + (f", which is none of {LARGE:,}" if large < LARGE else ""),
-            middle(took[cached], took[CACHED]) if large == LARGE else -math.inf,
-            CACHED_BAR,
-        ),
-        dev,
-        (f"{memory:.2f} of the peer's peak memory", -memory, -1.0),
-    ]
+    if OURS in took and PEER in took:
+        bars.append((f"{spread(took[PEER], took[OURS])} times {PEER}", middle(took[PEER], took[OURS]), BAR))
+    if OURS in took and best:
+        least = GPU_BAR if gpu else BEST_BAR
+        bars.append((f"{spread(took[best], took[OURS])} times {best}", middle(took[best], took[OURS]), least))
+    peers = {way: statistics.median(one["seconds"] for one in took[way]) for way in LARGE_WAYS[:2] if way in took}
+    if CACHED in took and peers:
+        cached = min(peers, key=peers.__getitem__)
+        bars.append(
+            (
+                f"{spread(took[cached], took[CACHED])} times {cached} in a batch of {large:,}"
+                + (f", which is none of {LARGE:,}" if large < LARGE else ""),
+                middle(took[cached], took[CACHED]) if large == LARGE else -math.inf,
+                CACHED_BAR,
+            )
+        )
+    if low is not None:
+        count = len(took[OURS])
+        dev = f"dev difference, each way's mean over its {count} training{'s' * (count > 1)}, above {low:+.2f} points"
+        bars.append((dev, low, -POINTS))
+    if OURS in took and PEER in took:
+        memory = max(one["memory"] for one in took[OURS]) / max(one["memory"] for one in took[PEER])
+        bars.append((f"{memory:.2f} of the peer's peak memory", -memory, -1.0))
+    return bars
 
 
 def middle(slow: Sequence[dict[str, float]], fast: Sequence[dict[str, float]]) -> float:

@@ -108,6 +108,14 @@ def test_what_was_not_compared_or_is_smaller_counts_as_missed(
     assert all(part in text for part, text in zip(missed, under, strict=True))
 
 
+def test_of_some_ways_the_bars_that_there_are_count(benchmark: ModuleType) -> None:
+    some = {way: costs(benchmark)[way] for way in (benchmark.BEST, benchmark.OURS)}
+    bars = benchmark.bars_of(some, -0.2, 1_024)
+    assert [(round(value, 2), bar) for _, value, bar in bars] == [(3.5, 3.0), (-0.2, -0.5)]
+    assert [bar for _, _, bar in benchmark.bars_of(some, -0.2, 1_024, gpu=True)] == [1.3, -0.5]
+    assert benchmark.bars_of({benchmark.BEST: some[benchmark.BEST]}, None, 1_024) == []
+
+
 @pytest.fixture
 def stubbed(benchmark: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, float]]]:
     """No training and no model: what each way costs, and rankings that put fieldtune's positives first."""
@@ -116,6 +124,7 @@ def stubbed(benchmark: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(benchmark, "LARGE", 40)
     monkeypatch.setattr(benchmark, "rows_of", lambda *_: rows)
     monkeypatch.setattr(benchmark, "tuned_peer", lambda *_: benchmark.Tuned(0, 64))
+    monkeypatch.setattr(benchmark, "scale_for", lambda *_: 42.0)
 
     def trained(given: Any, way: str, rows: Path, out: Path) -> dict[str, float]:
         (out / "model").mkdir(parents=True)
@@ -148,6 +157,15 @@ def test_a_check_writes_nothing_and_says_whether_the_bars_are_met(
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"{70 / seconds:.2f}" in last and f"{35 / seconds:.2f}" in last and "2.50" in last
     assert ("missed" in last) == bool(status) and "dev difference" in last
+
+
+def test_some_ways_alone_are_compared(benchmark: ModuleType, stubbed: Any, folder: Path, tmp_path: Path) -> None:
+    words = ["--data", str(folder.parent), "--set", folder.name, "--results", str(tmp_path / "R.md")]
+    assert benchmark.main([*words, "--repeats", "2", "--ways", benchmark.BEST, benchmark.OURS]) == 0
+    said = (tmp_path / "R.md").read_text()
+    assert f"| {benchmark.BEST} |" in said and f"| {benchmark.OURS} |" in said and "fieldtune's scale: 42" in said
+    assert not any(f"| {way}" in said for way in (*benchmark.LARGE_WAYS, benchmark.PEER + " |"))
+    assert "3.50 (3.50 to 3.50) times peer, tuned, no dropout (bar 3: met)" in said and "over its 2 trainings" in said
 
 
 def test_more_runs_make_the_interval_of_the_difference_narrower(
