@@ -7,7 +7,7 @@ DIR holds BEIR folders. The peer runs as its documentation has it: an Informatio
 truncate_dim in a SequentialEvaluator, in fp32, batches of 32; it encodes queries and corpus anew for each. fieldtune
 encodes once and cuts; its time includes intervals and tests, which the peer has none of. Both get the loaded model;
 queries are of the test split, passages their relevant ones and others. nDCG@10 of each dimension must agree within 0.3
-points. Bar: 4 times. With --check: 250 passages, 1 pair of runs, nothing is written, and the exit status is 1 where a
+points. Bar: 4 times. With --check: 450 passages, 1 pair of runs, nothing is written, and the exit status is 1 where a
 ratio is under its bar or the measures do not agree.
 """
 
@@ -48,7 +48,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(words)
     if given.check:
-        given.passages, given.repeats = min(given.passages, 250), 1
+        given.passages, given.repeats = min(given.passages, 450), 1
     return given
 
 
