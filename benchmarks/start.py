@@ -7,8 +7,8 @@ its end, in alternation; the first one of each is not counted, unless --cold is 
 files before every process (it must be allowed to: on Linux, as root). Bars: 0.3 s and 2 s, of the median. With --check
 nothing is written, and the exit status is 1 where a bar is missed.
 
-A search starts this fast for models of the BERT kind on a processor, whose passes need torch alone; of another kind, or
-with a GPU, all of the model's library is loaded, and the bar does not hold.
+A search starts this fast for models of the BERT and RoBERTa kinds, whose passes need NumPy alone; of another kind, or
+with sparse and token vectors, torch or all of the model's library is loaded, and the bar does not hold.
 """
 
 from __future__ import annotations

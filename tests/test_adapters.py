@@ -405,6 +405,18 @@ def test_vector_files_that_do_not_fit_are_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_training_on_vectors_from_files_has_one_method(
+    closed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, vectors = map(str, closed)
+    words = ["adapter", "train", "--data", data, "--vectors", vectors, "--out", str(tmp_path / "out")]
+    assert run([*words, "--set", "training.method=full"]) == 2
+    said = capsys.readouterr().err
+    assert "training.method=full" in said and "vectors alone" in said and "fieldtune train" in said
+    assert not (tmp_path / "out").exists()
+    assert run([*words, "--set", "training.method=query", "--set", "training.epochs=1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "says", "cure"),
     [

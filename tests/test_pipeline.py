@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fieldtune.config import Config, load_config, make_config, merge, parse_overrides
-from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding import Encoder, NumpyEncoder, SingleEncoder
 from fieldtune.errors import BusyError, ConfigError, FieldtuneError, InputError, ModelError
 from fieldtune.evaluation.plots import learning_plot
 from fieldtune.index import Index
@@ -95,6 +95,16 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     hits = Index.open(out).search("when requires 7", 3)
     assert len(hits) == 3
     assert hits[0].passage.source == "corpus.jsonl"
+    at_once = Index.open(out, once=True)
+    assert isinstance(at_once.encoder, NumpyEncoder)
+    lone, usual = (
+        at_once.search("when requires 7", 3, mode="dense"),
+        Index.open(out).search("when requires 7", 3, mode="dense"),
+    )
+    assert [hit.passage for hit in lone] == [hit.passage for hit in usual]
+    np.testing.assert_allclose([hit.score for hit in lone], [hit.score for hit in usual], atol=1e-3)
+    meta = out / "index" / "meta.json"  # where NumPy cannot run the model, torch alone does
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"numpy": False}))
     once = Index.open(out, once=True)
     assert isinstance(once.encoder, SingleEncoder)
     forward, threads = once.encoder._forward, torch.get_num_threads()

@@ -40,8 +40,15 @@ def train_on_vectors(
     """Train a layer on query vectors of any model, a closed one too; what is indexed stays as it is."""
     from fieldtune.adapters import train_query_adapter
     from fieldtune.config import make_config, merge, parse_overrides
+    from fieldtune.errors import ConfigError
 
-    given = merge({"training": {"method": "query"}}, parse_overrides(set_ or []))
+    wanted = parse_overrides(set_ or [])
+    given = merge({"training": {"method": "query"}}, wanted)
+    if given["training"]["method"] != "query":
+        raise ConfigError(
+            f"training.method={given['training']['method']} trains a model's weights, and here are vectors alone",
+            "leave it out: what is trained here is a layer on the queries' vectors; fieldtune train trains a model",
+        )
     for line in train_query_adapter(make_config(given, where="--set"), data, vectors, out):
         say(line)
 

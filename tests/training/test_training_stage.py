@@ -265,6 +265,17 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
         recipe_notes(tiny_model, tmp_path, alike, loss="kl")
 
 
+def test_scores_of_replayed_rows_do_not_decide_the_teachers_temperature(tiny_model: str, tmp_path: Path) -> None:
+    encoder = Encoder.load(tiny_model, precision="fp32")
+    others = [replace(row, query=f"{row.query} {n}", pos_scores=(900.0,)) for n in range(3) for row in TAUGHT]
+    pairs = make_pairs([*TAUGHT, *others])
+    config, own = config_for(tiny_model, loss="kl"), len(make_pairs(TAUGHT).queries)
+    recipe, _ = decide(config, pairs, encoder, tmp_path / "train.jsonl", tmp_path, own)
+    assert recipe.teacher_temperature == pytest.approx(1.25)
+    recipe, _ = decide(config, pairs, encoder, tmp_path / "train.jsonl", tmp_path)
+    assert recipe.teacher_temperature > 100
+
+
 def test_lengths_and_sizes_beyond_the_model_are_named(tiny_model: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="query_tokens asks for 40 tokens") as caught:
         recipe_notes(tiny_model, tmp_path, HARD, query_tokens=40)

@@ -4,6 +4,7 @@ from fieldtune.encoding.adapters import AdaptedModel, load_adapters
 from fieldtune.encoding.corpus import Encoded, corpus_is_cached, corpus_vectors, settings_for
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.given_vectors import GivenVectors, read_both
+from fieldtune.encoding.numpy_bert import NumpyEncoder, agrees_closely
 from fieldtune.encoding.precision import Precision, resolve_precision
 from fieldtune.encoding.proposals import cosines, nearest
 from fieldtune.encoding.query_adapter import QueryAdapter
@@ -19,10 +20,12 @@ __all__ = [
     "Encoded",
     "Encoder",
     "GivenVectors",
+    "NumpyEncoder",
     "Precision",
     "QueryAdapter",
     "SingleEncoder",
     "agrees",
+    "agrees_closely",
     "cached_vectors",
     "corpus_is_cached",
     "corpus_vectors",

@@ -62,6 +62,7 @@ def build_index(
     chosen: Choice | None = None,
     base: Base | None = None,
     single: bool = False,
+    numpy: bool = False,
     model_dimension: int = 0,
     given: Given | None = None,
 ) -> Result:
@@ -72,8 +73,9 @@ def build_index(
     are written beside the old ones, and `meta.json` changes over to them in one step: a reader, or a build killed at
     any moment, leaves and finds a whole index; the version before stays until the next build. On `dev` the mode and
     the weight of hybrid search are chosen (unless `chosen` says them) and recall is measured; `single` says that
-    `SingleEncoder` was found to give the model's very vectors. Vectors taken from an index may be cut already, of a
-    model of `model_dimension`. `given` are sparse and token vectors of a model that makes them, kept beside the dense.
+    `SingleEncoder` was found to give the model's very vectors, `numpy` that `NumpyEncoder` was to give them to four
+    digits. Vectors taken from an index may be cut already, of a model of `model_dimension`. `given` are sparse and
+    token vectors of a model that makes them, kept beside the dense.
 
     Raises ValueError for vectors that do not fit the passages or are not finite and of unit length, ModelError for a
     full disk.
@@ -126,6 +128,7 @@ def build_index(
         "model": _portable(model, path),
         "model_fingerprint": model_fingerprint,
         "single": single,
+        "numpy": numpy,
         "mode": choice.mode,
         "weight": choice.weight,
         "dev": choice.record,

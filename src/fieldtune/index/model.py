@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding import Encoder, NumpyEncoder, SingleEncoder
 from fieldtune.encoding.m3 import M3Vectors
 from fieldtune.encoding.threads import one_thread
 from fieldtune.errors import ModelError
@@ -16,6 +16,7 @@ from fieldtune.index.asking import Asker
 from fieldtune.index.meta import REBUILD
 from fieldtune.models import resolve_model
 
+Light = TypeVar("Light", SingleEncoder, NumpyEncoder)
 log = logging.getLogger(__name__)
 
 
@@ -23,18 +24,21 @@ class IndexModel:
     """What makes vectors of an index's queries. Safe from several threads."""
 
     def __init__(self, name: str, encoder: Encoder | None, *, once: bool = False) -> None:
-        """`once` allows a way without the library, whose import takes longer than a search."""
+        """`once` allows ways without the library, whose import takes longer than a search."""
         self.name = name
-        self._encoder: Encoder | SingleEncoder | None = encoder
+        self._encoder: Encoder | SingleEncoder | NumpyEncoder | None = encoder
         self._once = once
         self._asker: Asker | None = None
         self._lock = threading.RLock()
 
-    def encoder(self, meta: Mapping[str, Any]) -> Encoder | SingleEncoder:
-        """By `SingleEncoder` where meta.json says that it gives the same vectors."""
+    def encoder(self, meta: Mapping[str, Any]) -> Encoder | SingleEncoder | NumpyEncoder:
+        """By `NumpyEncoder` or `SingleEncoder` where meta.json says that they give the same vectors."""
         with self._lock:
+            if self._encoder is None and self._once and meta.get("numpy"):
+                self._encoder = self._light(NumpyEncoder)
             if self._encoder is None and self._once and meta.get("single"):
-                self._encoder = self._single()
+                with one_thread():
+                    self._encoder = self._light(SingleEncoder)
             if self._encoder is None:
                 self._encoder = Encoder.load(self.name)
             return self._encoder
@@ -47,21 +51,24 @@ class IndexModel:
         about = meta["m3"]
         with self._lock:
             if self._asker is None or self._asker.digest != about["heads"]:
-                encoder = self.encoder(meta)
-                if isinstance(encoder, SingleEncoder) and not about.get("single"):
-                    encoder = Encoder.load(self.name)
+                encoder: Encoder | SingleEncoder | None = None
+                if self._once and meta.get("single") and about.get("single"):
+                    with one_thread():
+                        encoder = self._light(SingleEncoder)
+                if encoder is None:
+                    encoder = self._encoder if isinstance(self._encoder, Encoder) else Encoder.load(self.name)
+                    self._encoder = self._encoder or encoder
                 self._asker = Asker.of(encoder, resolve_model(self.name).folder)
             asker = self._asker
         return asker.ask(queries, str(about["heads"]))
 
-    def _single(self) -> SingleEncoder | None:
+    def _light(self, way: type[Light]) -> Light | None:
         try:
-            with one_thread():
-                return SingleEncoder(Path(self.name))
+            return way(Path(self.name))
         except Exception as error:  # a GPU came, a library changed: the usual way is there
             log.warning(
-                "%s cannot be loaded the quick way that its index was made for (%s): sentence-transformers loads it, "
-                "some seconds more for each cold search, with the same results; fieldtune index looks anew for the way",
+                "%s cannot be loaded the quick way that its index was made for (%s): a larger library loads it, some "
+                "seconds more for each cold search, with the same results; fieldtune index looks anew for the way",
                 self.name,
                 (str(error).strip().splitlines() or [type(error).__name__])[0][:300],
             )

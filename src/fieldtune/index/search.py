@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding import Encoder, NumpyEncoder, SingleEncoder
 from fieldtune.encoding.m3 import M3Vectors, TokenVectors, has_heads
 from fieldtune.encoding.threads import one_thread
 from fieldtune.errors import InputError, ModelError
@@ -52,9 +52,9 @@ class Index:
     ) -> Index:
         """Open a run's folder or an index folder; the model is loaded with the first query, or is `encoder`.
 
-        `once` is for a process that asks once and ends: where the index says that it gives the same vectors, the model
-        runs without the library, whose import takes longer than the search. Without `follow` searches take up a newer
-        version of the index only when `refresh` is called.
+        `once` is for a process that asks once and ends: where the index says that it gives the same vectors (to four
+        digits), the model runs without torch and the library, whose import takes longer than the search. Without
+        `follow` searches take up a newer version of the index only when `refresh` is called.
 
         Raises InputError when there is no whole index, ModelError when the model is gone or not the one indexed.
         """
@@ -121,7 +121,7 @@ class Index:
         return self._base
 
     @property
-    def encoder(self) -> Encoder | SingleEncoder:
+    def encoder(self) -> Encoder | SingleEncoder | NumpyEncoder:
         return self._model.encoder(self.meta)
 
     def refresh(self) -> bool:

@@ -23,7 +23,15 @@ _MOST_DEV = 2_000
 
 
 def run(run: Run) -> Result:
-    from fieldtune.encoding import Encoded, Encoder, agrees, corpus_vectors, is_cached, settings_for
+    from fieldtune.encoding import (
+        Encoded,
+        Encoder,
+        agrees,
+        agrees_closely,
+        corpus_vectors,
+        is_cached,
+        settings_for,
+    )
     from fieldtune.index import build_index
 
     passages = list(read_corpus(run.path("data", "corpus.jsonl")).values())
@@ -53,6 +61,7 @@ def run(run: Run) -> Result:
         dev=dev_queries(run, passages, encoder, three),
         base=_base(run, texts),
         single=agrees(model, encoder, texts[:2]),
+        numpy=agrees_closely(model, encoder, texts[:2]),
         given=None if three is None or made is None else three.given(made),
     )
     return replace(

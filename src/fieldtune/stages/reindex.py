@@ -85,6 +85,7 @@ def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
         chosen=None if choose_anew else chosen,
         base=base,
         single=bool(old.meta["single"]),
+        numpy=bool(old.meta.get("numpy")),
         model_dimension=encoder.dimension,
         given=given,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def decide(
             "ones should be. training.contrastive_share above 0 trains them by the in-batch loss."
         )
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
-    teacher, said = _teacher_temperature(config, pairs, loss, examples)
+    teacher, said = _teacher_temperature(config, pairs.scores[:own], loss, examples)
     notes += said
     fixed = None
     if loss == "guided":
@@ -134,13 +135,16 @@ def sizes_trained(settings: Training, full: int) -> tuple[tuple[int, ...], tuple
     return dimensions, weights
 
 
-def _teacher_temperature(config: Config, pairs: Pairs, loss: str, examples: Path) -> tuple[float, list[str]]:
+def _teacher_temperature(
+    config: Config, scores: Sequence[Mapping[int, float]], loss: str, examples: Path
+) -> tuple[float, list[str]]:
+    """From the scores of the field's own queries; those of replayed rows may be of another kind."""
     wanted = config.training.teacher_temperature
     if wanted != "auto":
         return wanted, []
     if loss not in TAUGHT:
         return 1.0, []
-    spreads = [float(np.std(list(found.values()))) for found in pairs.scores if len(found) >= 2]
+    spreads = [float(np.std(list(found.values()))) for found in scores if len(found) >= 2]
     middle = float(np.median([spread for spread in spreads if spread > 0] or [0.0]))
     if middle == 0:
         raise ConfigError(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.encoding.bert_folder import PROBES
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.m3.encode import collected, encode_m3
 from fieldtune.encoding.m3.heads import load_heads, token_size
 from fieldtune.encoding.m3.signals import Signals, of_states
 from fieldtune.encoding.m3.stored import M3Vectors
-from fieldtune.encoding.single import PROBES, SingleEncoder
+from fieldtune.encoding.single import SingleEncoder
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import FieldtuneError, ModelError
 
