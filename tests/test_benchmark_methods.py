@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import script
 
 from fieldtune.beir import load_beir
 from fieldtune.config import Config
@@ -20,12 +20,7 @@ PATH = Path(__file__).parents[1] / "benchmarks" / "methods.py"
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_methods", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_methods"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/methods.py")
 
 
 @pytest.fixture

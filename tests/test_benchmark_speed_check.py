@@ -5,8 +5,6 @@ No model and no clock: what stands for the ways says how long it takes.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,19 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripts import script
 
 from fieldtune.beir import load_beir
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"benchmark_{name}"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -81,7 +71,7 @@ def test_encoding(
     clock: Any, divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     gpu: bool, seconds: dict[str, float], damaged: str, status: int, says: str,
 ) -> None:  # fmt: skip
-    benchmark = script("speed_encode")
+    benchmark = script("benchmarks/speed_encode.py")
     spend = clock(benchmark)
     cost = {"peer fp32": 10.0, "peer OpenVINO bf16": 4.0, "peer ONNX fp32": 8.0, **seconds}
 
@@ -111,7 +101,7 @@ def test_encoding(
 
 
 def test_a_sample_has_all_relevant_passages_of_its_queries(divided: Path) -> None:
-    benchmark, data = script("speed_encode"), load_beir(divided)
+    benchmark, data = script("benchmarks/speed_encode.py"), load_beir(divided)
     positives = data.positives("test")
     for size, most, expected in ((60, 400, len(positives)), (60, 5, 5), (4, 400, 8)):
         passages, queries = benchmark.sample(data, size, most)
@@ -126,7 +116,7 @@ def test_evaluation(
     clock: Any, divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     took: float, apart: float, status: int,
 ) -> None:  # fmt: skip
-    benchmark = script("speed_evaluate")
+    benchmark = script("benchmarks/speed_evaluate.py")
     spend = clock(benchmark)
     seen: list[int] = []
 
@@ -157,7 +147,7 @@ def test_mining(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     seconds: float, gb: float, same: bool, status: int,
 ) -> None:  # fmt: skip
-    benchmark = script("speed_mine")
+    benchmark = script("benchmarks/speed_mine.py")
 
     def side(took: float, shift: int = 0) -> Any:
         return lambda field: (took, [set(range(row + shift, row + shift + benchmark.KEPT)) for row in range(40)])

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import script
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "speed_scale.py"
 SIZES = (1_000, 10_000, 30_000)
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_speed_scale", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_speed_scale"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/speed_scale.py")
 
 
 @pytest.mark.parametrize(

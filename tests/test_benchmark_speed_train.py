@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import script
 
 from fieldtune.beir import load_beir
 from fieldtune.evaluation.rankings import Ranking
 
 pytest.importorskip("datasets", reason="the peer's trainer reads its rows through the package datasets")
-PATH = Path(__file__).parents[1] / "benchmarks" / "speed_train.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_speed_train", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_speed_train"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/speed_train.py")
 
 
 @pytest.fixture

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "start.py"
+from scripts import script
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_start", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_start"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/start.py")
 
 
 @pytest.mark.parametrize(("search", "status"), [((9.0, 1.5, 1.8, 5.0), 0), ((1.0, 2.2, 2.1, 1.9), 1)])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import typer.main
+from scripts import script
 
 from fieldtune.cli import app
 from fieldtune.config import load_config, make_config, parse_overrides
@@ -22,14 +21,6 @@ from fieldtune.training.devices.requirements import require_devices
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = ("medicine", "law", "finance", "own")
 ROOT = EXAMPLES.parent
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"fetch_{name}", EXAMPLES / name / "fetch.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
 
 
 def commands(name: str) -> list[list[str]]:
@@ -98,7 +89,7 @@ def test_the_commands_of_its_readme_are_real(name: str) -> None:
                 load_config(EXAMPLES / name / "fieldtune.toml", parse_overrides(given["set_"] or []))
         elif words[0] == "python":
             assert words[1] == "fetch.py"
-            script(name).parser().parse_args(words[2:])
+            script(f"examples/{name}/fetch.py").parser().parse_args(words[2:])
         else:
             assert words[:2] == ["pip", "install"]
             (wanted,) = re.findall(r"fieldtune\[(.*)\]", words[2])
@@ -159,7 +150,7 @@ def edgar(requests: list[str]) -> Any:
 def test_filings_are_found_by_company_and_year_and_fetched_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetch, asked = script("finance"), []
+    fetch, asked = script("examples/finance/fetch.py"), []
     words = ["--user-agent", "A b@c.org", "--to", str(tmp_path), "--filing", "12:2022", "--filing", "12:2021"]
     fetch.main(words, edgar(asked))
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
@@ -184,13 +175,13 @@ def test_filings_are_found_by_company_and_year_and_fetched_once(
 )
 def test_what_cannot_be_fetched_is_said(words: list[str], says: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        script("finance").main([*words, "--to", str(tmp_path)], edgar([]))
+        script("examples/finance/fetch.py").main([*words, "--to", str(tmp_path)], edgar([]))
     assert says in str(ended.value.code)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_internet_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetch = script("finance")
+    fetch = script("examples/finance/fetch.py")
     monkeypatch.setattr(fetch, "INDEX", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(fetch, "PAUSE", 0)
     with pytest.raises(SystemExit) as ended:
