@@ -363,7 +363,7 @@ def compare(name: str, given: argparse.Namespace, folder: Path) -> tuple[list[st
     against = "times the first (cached: the first cached one)"
     columns = ("way", "pairs a second", against, "peak memory", "dev nDCG@10")
     bars = bars_of(took, low, len(large), on_gpu())
-    said = [f"{text} (bar {abs(bar):g}: {'met' if value >= bar else 'missed'})" for text, value, bar in bars]
+    said = [f"{text} (bar {bar:g}: {'met' if value >= bar else 'missed'})" for text, value, bar in bars]
     if on_gpu() and compared and OURS in took:
         seconds = {way: statistics.median(one["seconds"] for one in took[way]) for way in (OURS, fastest(took))}
         said.append(shares(operations_of(given.model, rows), seconds, peak_here(given.peak_tflops)))
@@ -373,7 +373,8 @@ def compare(name: str, given: argparse.Namespace, folder: Path) -> tuple[list[st
         f"each: {tuned.workers} worker processes, mini-batches of {tuned.mini}. fieldtune's scale: {given.scale:g}, "
         "the peer's 20."
     )
-    return [about, "", *markdown(columns, table)], said, all(value >= bar for _, value, bar in bars)
+    met = bool(bars) and all(value >= bar for _, value, bar in bars)
+    return [about, "", *markdown(columns, table)], said, met
 
 
 def on_dev(data: RetrievalData, models: dict[str, Path], given: argparse.Namespace, vectors: Path) -> Evaluation:
@@ -435,8 +436,11 @@ def bars_of(
         dev = f"dev difference, each way's mean over its {count} training{'s' * (count > 1)}, above {low:+.2f} points"
         bars.append((dev, low, -POINTS))
     if OURS in took and PEER in took:
-        memory = max(one["memory"] for one in took[OURS]) / max(one["memory"] for one in took[PEER])
-        bars.append((f"{memory:.2f} of the peer's peak memory", -memory, -1.0))
+        memory = {way: max(one["memory"] for one in took[way]) for way in took}
+        best = fastest(took)
+        beside = f" ({memory[OURS] / memory[best]:.2f} of that of {best})" if best != PEER else ""
+        said = f"{memory[OURS] / memory[PEER]:.2f} of the peer's peak memory{beside}"
+        bars.append((said, memory[PEER] / memory[OURS], 1.0))
     return bars
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -289,6 +290,8 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")] = False,
 ) -> None:
     """Ranked passages of a finished run, with document and page."""
+    # Before NumPy is loaded: one short query on several cores mostly waits for the busiest of them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fieldtune.index import Index, parse_where
     from fieldtune.summary import print_hits
 

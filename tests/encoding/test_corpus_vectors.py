@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ def test_vectors_that_are_not_the_models_are_not_taken(
 
 
 def test_int8_is_never_chosen_and_refused_without_a_check(
-    encoder: Encoder, texts: list[str], tmp_path: Path, divided: Path
+    encoder: Encoder, texts: list[str], tmp_path: Path, divided: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert all(way.precision != "int8" for way in ways_of(Encoding(), encoder))
     pytest.importorskip("nncf")
@@ -299,6 +300,21 @@ def test_int8_is_never_chosen_and_refused_without_a_check(
     assert made.made_by == "openvino int8"
     exact = encoder.encode(passages, "passage")
     assert (made.vectors * exact).sum(axis=1).min() > 0.9 and np.abs(made.vectors - exact).max() > 1e-4
+    (record,) = json.loads((tmp_path / "v" / "int8-checks.json").read_text()).values()
+    assert record["queries"] > 0
+    ranked: list[str] = []
+    check = corpus_module.check_retrieval
+    monkeypatch.setattr(corpus_module, "check_retrieval", lambda *a, **k: (ranked.append(a[3]), check(*a, **k))[1])
+    assert corpus_vectors(encoder, passages, tmp_path / "v", lax, dev=data).made_by == "openvino int8"
+    assert ranked == []  # known
+    strict = wanted.model_copy(update={"max_loss": record["ndcg_before"] * 100 - record["ndcg_after"] * 100 - 0.01})
+    with pytest.raises(ModelError, match="as measured before, loses"):
+        corpus_vectors(encoder, passages, tmp_path / "v", strict, dev=data)
+    with pytest.raises(ModelError, match="dev queries"):
+        corpus_vectors(encoder, passages, tmp_path / "v", lax)
+    fewer = dict(list(data.qrels["dev"].items())[:-1])
+    corpus_vectors(encoder, passages, tmp_path / "v", lax, dev=replace(data, qrels={"dev": fewer}))
+    assert ranked == ["dev"]  # other queries, measured anew on vectors that are kept
 
 
 def test_int8_that_loses_too_much_is_refused(

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding.checking import check_retrieval, check_vectors, require_close
+from fieldtune.encoding.checking import Check, check_retrieval, check_vectors, require_close
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Format
 from fieldtune.encoding.exported import calibration_texts, load_export, require_export
@@ -20,7 +20,7 @@ from fieldtune.encoding.speed import by_speed, first_line
 from fieldtune.encoding.vectors import cached_vectors, is_cached
 from fieldtune.encoding.ways import Passages, Way, known_as, opened, ways_of, why_plain
 from fieldtune.errors import ModelError
-from fieldtune.workspace import digest
+from fieldtune.workspace import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from fieldtune.beir import RetrievalData
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 LEAST_COSINE = 0.999
 """Of an engine's vectors with the model's own, for each text of a sample: queries are encoded by the model itself."""
 _CHECKED = 32
+_CHECKS = "int8-checks.json"
+"""What int8 was found to lose, by the vectors and the dev queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,15 @@ def corpus_vectors(
         calibration = calibration_texts(texts) if way.precision == "int8" else ()
         known = known_as(encoder, way, calibration)
         done = is_cached(known, texts, "passage", folder)
+        judged = _with_dev(dev) if way.precision == "int8" else None
+        if judged is not None and settings is not None:  # what another limit or other dev queries let pass may not now
+            done = done and _ranked_before(known, way, settings, judged, folder)
         if done or way.backend == "model":
             return Encoded(cached_vectors(known, texts, "passage", folder, label=label), way.name, tuple(notes))
-        judged = _with_dev(dev) if way.precision == "int8" else None
         try:
             with opened(encoder, way, folder, calibration) as fast:
                 if judged is not None and settings is not None:
-                    _require_ranking(encoder, way, fast, settings, judged)
+                    _require_ranking(encoder, way, fast, settings, judged, known, folder)
                 else:
                     _require_same(encoder, way, fast, texts)
                 by = known_as(encoder, way, calibration, fast)
@@ -204,10 +208,33 @@ def _with_dev(dev: RetrievalData | None) -> RetrievalData:
     return dev
 
 
-def _require_ranking(encoder: Encoder, way: Way, fast: Encodes, settings: Encoding, dev: RetrievalData) -> None:
-    """The check of `fieldtune export`, with queries by the model itself, as they will be."""
+def _require_ranking(
+    encoder: Encoder, way: Way, fast: Encodes, settings: Encoding, dev: RetrievalData, known: Encodes, folder: Path
+) -> None:
+    """The check of `fieldtune export`, with queries by the model itself, as they will be; kept beside the vectors."""
     exact = Passages(encoder, Way("torch", "fp32"), fast=with_torch(encoder, "fp32"))
     mixed = Passages(encoder, way, fast=fast)
     check = check_retrieval(exact, mixed, dev, "dev", queries=settings.check_queries, passages=settings.check_passages)
     log.info("%s of %s: %s", way.name, encoder.name, "; ".join(check.said()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _CHECKS
+    write_json(path, _checks(path) | {_check_key(known, settings, dev): check.as_dict()})
     require_close(check, way.precision, settings.max_loss, f"{encoder.name} on {way.name}")
+
+
+def _ranked_before(known: Encodes, way: Way, settings: Encoding, dev: RetrievalData, folder: Path) -> bool:
+    """Whether these vectors were compared on these dev queries. Raises ModelError where they lose too much."""
+    found = _checks(folder / _CHECKS).get(_check_key(known, settings, dev))
+    if found is not None:
+        require_close(Check(**found), way.precision, settings.max_loss, f"{known.name}, as measured before,")
+    return found is not None
+
+
+def _checks(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _check_key(known: Encodes, settings: Encoding, dev: RetrievalData) -> str:
+    asked = {query: dev.queries[query].text for query in dev.qrels["dev"]}
+    size = [settings.check_queries, settings.check_passages, len(dev.passages), dev.relevance_threshold]
+    return digest([known.passage_fingerprint, asked, dev.qrels["dev"], size])

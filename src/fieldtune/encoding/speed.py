@@ -81,7 +81,7 @@ def by_speed(
     sample = _sample(texts)
     lengths = encoder.tokens.store(sample, encoder.prompts["passage"]).lengths
     tokens = float(lengths.mean()) * len(texts)
-    path = cache_folder() / "engines" / f"{_key(encoder)}.json"
+    path = cache_folder() / "engines" / f"{_key(encoder, float(lengths.mean()))}.json"
     known: dict[str, Speed | Failure] = dict(recalled(path))
     if not isinstance(known.get(simplest.name), Speed):
         known |= _measured(encoder, [simplest], sample, folder)
@@ -206,14 +206,15 @@ def _sample(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(texts[:: max(1, len(texts) // size)]))[:size]
 
 
-def _key(encoder: Encoder) -> str:
-    """Of all that decides the speed; of the weights only their shapes, so a tuned model has its base's."""
+def _key(encoder: Encoder, length: float) -> str:
+    """Of all that decides the speed; of the weights only their shapes, so a tuned model has its base's, and of the
+    texts how long they are, to a factor of two: what an engine gains differs between lines and pages."""
     shapes = sorted(
         (name, list(weight.shape), str(weight.dtype)) for name, weight in encoder.model.state_dict().items()
     )
     kinds = [type(module).__name__ for module in encoder.model.modules()]
     limit = encoder.tokens.limit if encoder.tokens else 0
-    return digest([_FORMAT, _machine(), shapes, kinds, limit, encoder.precision])
+    return digest([_FORMAT, _machine(), shapes, kinds, limit, encoder.precision, round(math.log2(max(1.0, length)))])
 
 
 def _machine() -> list[str]:

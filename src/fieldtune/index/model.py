@@ -18,6 +18,8 @@ from fieldtune.models import resolve_model
 
 Light = TypeVar("Light", SingleEncoder, NumpyEncoder)
 log = logging.getLogger(__name__)
+_WORTH = 60_000_000_000
+"""Multiplications that take NumPy on one core about as long as the import of torch and what that saves."""
 
 
 class IndexModel:
@@ -31,11 +33,14 @@ class IndexModel:
         self._asker: Asker | None = None
         self._lock = threading.RLock()
 
-    def encoder(self, meta: Mapping[str, Any]) -> Encoder | SingleEncoder | NumpyEncoder:
-        """By `NumpyEncoder` or `SingleEncoder` where meta.json says that they give the same vectors."""
+    def encoder(self, meta: Mapping[str, Any], queries: Sequence[str] = ()) -> Encoder | SingleEncoder | NumpyEncoder:
+        """By `NumpyEncoder` or `SingleEncoder` where meta.json says that they give the same vectors, the first where
+        these queries are not too much for it."""
         with self._lock:
             if self._encoder is None and self._once and meta.get("numpy"):
                 self._encoder = self._light(NumpyEncoder)
+            if isinstance(self._encoder, NumpyEncoder) and self._encoder.work(queries, "query") > _WORTH:
+                self._encoder = None
             if self._encoder is None and self._once and meta.get("single"):
                 with one_thread():
                     self._encoder = self._light(SingleEncoder)

@@ -244,7 +244,7 @@ class Index:
     def _encoded(self, texts: Sequence[str], mode: str) -> Asked:
         if mode in MODES:
             return self.three(texts)
-        encoder = self.encoder
+        encoder = self._model.encoder(self.meta, texts)
         with one_thread() if isinstance(encoder, SingleEncoder) else nullcontext():
             return encoder.encode(texts, "query")
 

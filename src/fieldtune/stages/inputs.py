@@ -21,10 +21,13 @@ def format_of_vectors(config: Config) -> list[str]:
 
     Backends differ in speed, and in the last bits alone; so do the formats that `auto` chooses among.
     """
-    named: list[str] = [] if config.encoding.precision == "auto" else [config.encoding.precision]
+    encoding = config.encoding
+    named: list[str] = [] if encoding.precision == "auto" else [encoding.precision]
+    if encoding.precision == "int8" or encoding.export:  # what may be lost decides whether it is taken
+        named.append(f"{encoding.max_loss:g}")
     # int8 is calibrated, and so no format alone; which model an export is of, its record says.
-    record = Path(config.encoding.export) / "fieldtune-export.json"
-    return [*named, digest_or_cause(record)] if config.encoding.export else [*named]
+    record = Path(encoding.export) / "fieldtune-export.json"
+    return [*named, digest_or_cause(record)] if encoding.export else named
 
 
 def content(labels: str) -> list[Any]:

@@ -43,7 +43,7 @@ def reindex(config: Config, paths: Sequence[str], *, add: bool) -> Result:
 
 
 def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
-    from fieldtune.encoding import Encoder
+    from fieldtune.encoding import Encoder, agrees_closely
     from fieldtune.index import Base, Choice, Index, build_index
 
     old = Index.open(run.path("index"))
@@ -85,7 +85,7 @@ def _reindex(run: Run, paths: Sequence[str], add: bool) -> Result:
         chosen=None if choose_anew else chosen,
         base=base,
         single=bool(old.meta["single"]),
-        numpy=bool(old.meta.get("numpy")),
+        numpy=bool(old.meta["numpy"]) if "numpy" in old.meta else agrees_closely(model, encoder),
         model_dimension=encoder.dimension,
         given=given,
     )
