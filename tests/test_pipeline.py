@@ -103,6 +103,17 @@ def test_from_files_to_a_model_that_plain_sentence_transformers_loads(
     )
     assert [hit.passage for hit in lone] == [hit.passage for hit in usual]
     np.testing.assert_allclose([hit.score for hit in lone], [hit.score for hit in usual], atol=1e-3)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['fieldtune', 'search', {str(out)!r}, 'when requires 7', '--mode', 'hybrid']\n"
+        "try:\n    runpy.run_module('fieldtune', run_name='__main__')\n"
+        "except SystemExit as done:\n    assert not done.code\n"
+        "from threadpoolctl import threadpool_info\n"
+        "assert not {'torch', 'transformers', 'lancedb', 'scipy'} & set(sys.modules), sorted(sys.modules)\n"
+        "assert {one['num_threads'] for one in threadpool_info() if one['internal_api'] == 'openblas'} <= {1}\n"
+    )
+    cold = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert cold.returncode == 0 and "[" in cold.stdout, cold.stderr
     meta = out / "index" / "meta.json"  # where NumPy cannot run the model, torch alone does
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"numpy": False}))
     once = Index.open(out, once=True)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fieldtune.encoding import Encoder, SingleEncoder, agrees, agrees_closely
 from fieldtune.encoding.numpy_bert import NumpyEncoder, gelu
 from fieldtune.errors import ModelError
+from fieldtune.index import model as index_model
 
 TEXTS = ["what ends the lease?", "rent", "", "  deposit 7, tenant! ", "lease " * 100, "ärzte 合同 ½"]
 
@@ -137,6 +138,21 @@ def test_numbers_that_are_none_are_said(tiny_model: str, tmp_path: Path) -> None
     save_file(weights, str(copy / "model.safetensors"))
     with pytest.raises(ModelError, match="NaN"):
         NumpyEncoder(copy).encode(["rent"], "query")
+
+
+def test_queries_that_are_too_much_for_it_go_through_torch(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = {"numpy": True, "single": True}
+    short, long = ["rent"], ["rent " * 30]
+    most = NumpyEncoder(Path(tiny_model)).work(short, "query")
+    assert NumpyEncoder(Path(tiny_model)).work(long, "query") > 5 * most
+    monkeypatch.setattr(index_model, "_WORTH", most)
+    model = index_model.IndexModel(tiny_model, None, once=True)
+    assert isinstance(model.encoder(meta, short), NumpyEncoder)
+    assert isinstance(model.encoder(meta, long), SingleEncoder)
+    assert isinstance(index_model.IndexModel(tiny_model, None, once=True).encoder(meta, long), SingleEncoder)
+    whole = index_model.IndexModel(tiny_model, None, once=True).encoder({"numpy": True}, long)
+    assert isinstance(whole, Encoder)
+    assert isinstance(index_model.IndexModel(tiny_model, None).encoder(meta, short), Encoder)  # a service's
 
 
 def test_it_loads_neither_torch_nor_the_library(tiny_model: str) -> None:
