@@ -481,13 +481,34 @@ def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:
     crowded = wide + 3 * np.eye(8, dtype=np.float32)[0]  # a mean cosine of 0.9, as in E5 models, is no collapse
     assert not collapsed(crowded / np.linalg.norm(crowded, axis=1, keepdims=True))
     dev = Development([], [], [], 1, True)
-    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, narrow)
+    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5), 0.6, dev, wide, narrow)
     assert "collapsed" in said and "learning_rate" in said
-    assert verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, wide) == []
-    (said,) = verdict(Progressed(best_score=0.5, base_score=0.5), dev, wide, wide)
-    assert said.startswith("No gain on dev: nDCG@10 0.5000 before") and "try" in said
-    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5, best_step=10, collapsed_at=20), dev, wide, wide)
+    assert verdict(Progressed(best_score=0.6, base_score=0.5), 0.6, dev, wide, wide) == []
+    (said,) = verdict(Progressed(best_score=0.5, base_score=0.5), 0.5, dev, wide, wide)
+    assert said.startswith("No gain on dev: nDCG@10 0.5000 before, 0.5000 at the best step. ") and "try" in said
+    stepped = Progressed(best_score=0.6, base_score=0.5, best_step=10, collapsed_at=20)
+    (said,) = verdict(stepped, 0.6, dev, wide, wide)
     assert "At step 20 all vectors were alike" in said
+
+
+def test_no_gain_is_said_of_what_is_saved_and_not_of_what_was_tuned_before_the_base_was_mixed_in(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = []
+    for best, mixed in ((0.4, 0.6), (0.6, 0.4)):
+        scores = iter([0.5, best])
+        rows = np.eye(4, dtype=np.float32)
+        monkeypatch.setattr(Development, "measured", lambda *_, scores=scores: (np.array([next(scores)]), rows))
+        monkeypatch.setattr(Development, "score", lambda *_, mixed=mixed: np.array([mixed]))
+        config = config_for(tiny_model, base_share=0.3, share_curve=False)
+        _, result = trained(config, field, tmp_path / str(best))
+        assert result.counts["dev nDCG@10 after"] == mixed
+        notes.append(" ".join(result.notes))
+    gained, lost = notes
+    assert "No gain" not in gained
+    assert "0.5000 before, 0.4000 at the best step, 0.6000 with training.base_share" in gained
+    assert "No gain on dev: nDCG@10 0.5000 before, 0.6000 at the best step, 0.4000 with the base model's share" in lost
+    assert "smaller training.base_share" in lost
 
 
 def test_scores_of_labels_reach_the_losses_that_compare_them(tiny_model: str, tmp_path: Path) -> None:

@@ -98,17 +98,35 @@ def require_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> N
 
 
 def verdict(
-    state: Progressed, development: Development | None, before: NDArray[np.float32], after: NDArray[np.float32]
+    state: Progressed,
+    saved: float,
+    development: Development | None,
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
 ) -> list[str]:
-    """What went wrong without stopping the run, and what to try."""
+    """What went wrong without stopping the run, and what to try.
+
+    `saved` is the dev measure of what is saved; with a share of the base model's weights in it, it is another than that
+    of the best step.
+    """
     notes = []
     errors = {int(row["step"]): row["dev_error"] for row in state.log if "dev_error" in row}
     if development is not None and errors:
         notes.append(development.about(errors.get(state.best_step, errors[max(errors)])))
-    if development is not None and state.best_score <= state.base_score:
+    if development is not None and saved <= state.base_score:
+        with_base = f", {saved:.4f} with the base model's share in it" if saved != state.best_score else ""
+        cure = "Look at the data first; then try a lower training.learning_rate, mined negatives, or more queries."
+        if state.best_score > state.base_score:
+            cure = "Try a smaller training.base_share, or 0."
         notes.append(
             f"No gain on dev: {development.label} {state.base_score:.4f} before, {state.best_score:.4f} at the best "
-            "step. Look at the data first; then try a lower training.learning_rate, mined negatives, or more queries."
+            f"step{with_base}. {cure}"
+        )
+    elif development is not None and state.best_score <= state.base_score:
+        notes.append(
+            f"The gain on dev is the mean's with the base model's weights: {development.label} {state.base_score:.4f} "
+            f"before, {state.best_score:.4f} at the best step, {saved:.4f} with training.base_share. A lower "
+            "training.learning_rate may gain more."
         )
     if collapsed(after) and not collapsed(before):
         notes.append(

@@ -214,7 +214,7 @@ def tune(
         notes.append(first.moved(state.base_score))
         state = replace(state, base_score=first.dev)
     notes += without_dev(data) if development is None else []
-    notes += verdict(state, development, before, after)
+    notes += verdict(state, best_score, development, before, after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
