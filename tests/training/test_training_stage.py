@@ -18,14 +18,16 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune.beir import RetrievalData, load_beir
-from fieldtune.config import Config, make_config
+from fieldtune.config import Config, Training, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder, tokens
 from fieldtune.errors import ConfigError, ModelError
+from fieldtune.models import resolve_model
 from fieldtune.training import loop, tune
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development
+from fieldtune.training.fit import require_training
 from fieldtune.training.losses.choice import LOSSES, choose, shape_of
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.safety import collapsed, require_change, verdict
@@ -171,6 +173,8 @@ HARD = [replace(row, neg=(f"n{n}",)) for n, row in enumerate(BARE)]
 ONE_QUERY = [Example("q", tuple(f"p{n}" for n in range(4)))]
 ONE_PASSAGE = [Example(f"q{n}", ("p",)) for n in range(4)]
 ALIKE = [Example("q1", ("a",), known=("b",)), Example("q2", ("b",), known=("a",))]
+ONE_HARD = [replace(ONE_QUERY[0], neg=("n",))]
+M3_ALONE = {"train": "both", "in_batch": False}
 TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
 
 
@@ -232,6 +236,44 @@ def test_a_loss_that_does_not_fit_is_named_with_the_rows_and_those_that_do(
     assert loss not in fitting
     for other in fitting if fitting != ["none"] else []:
         assert choose(other, shape) == other
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows", "changes", "lacks"),
+    [
+        ("triplet", HARD, {"hard_negatives": 0}, "needs hard negatives .training.hard_negatives of 1 or more: it is 0"),
+        ("contrastive", HARD, {"hard_negatives": 0}, "needs hard negatives .training.hard_negatives of 1"),
+        ("online_contrastive", BARE, {"hard_negatives": 0}, "negatives.per_query, .*; training.hard_negatives of 1"),
+        ("cosent", HARD, {"hard_negatives": 0}, "scores that differ, or hard negatives .training.hard_negatives of 1"),
+        ("cosine", HARD, {"hard_negatives": 0}, "scores that differ, or hard negatives .training.hard_negatives of 1"),
+        ("mnrl", ONE_HARD, {"hard_negatives": 0}, "different positives, or hard negatives .training.hard_negatives of"),
+        ("mnrl", BARE, {"m3": M3_ALONE}, "needs training.m3.in_batch=true, or hard negatives .negatives.per_query"),
+        ("mnrl", HARD, {"m3": M3_ALONE, "hard_negatives": 0}, "in_batch=true, or hard negatives .training.hard_neg"),
+    ],
+)
+def test_negatives_that_no_step_draws_are_none(
+    loss: str, rows: list[Example], changes: dict[str, Any], lacks: str
+) -> None:
+    pairs = make_pairs(rows)
+    with pytest.raises(ConfigError, match=lacks) as caught:
+        choose(loss, shape_of(pairs, "none", settings=Training(**changes)))
+    if rows is not BARE:
+        assert "set training.hard_negatives=1" in caught.value.hint
+        choose(loss, shape_of(pairs, "none", settings=Training(**changes | {"hard_negatives": 1})))
+
+
+def test_scored_passages_are_drawn_without_hard_negatives() -> None:
+    pairs, bare = make_pairs(TAUGHT), Training(hard_negatives=0)
+    for loss in ("kl", "cosent"):
+        assert choose(loss, shape_of(pairs, "cross-encoder", settings=bare)) == loss
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "online_contrastive"])
+def test_a_loss_on_hard_negatives_of_which_none_is_drawn_is_refused_before_any_work(tiny_model: str, loss: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss {loss} learns from hard negatives, .*hard_negatives=0") as caught:
+        require_training(config_for(tiny_model, loss=loss, hard_negatives=0), resolve_model(tiny_model))
+    assert "training.hard_negatives=1" in caught.value.hint
+    require_training(config_for(tiny_model, loss=loss), resolve_model(tiny_model))
 
 
 def recipe_notes(model: str, tmp_path: Path, rows: list[Example], **training: Any) -> tuple[Any, str]:
@@ -315,6 +357,22 @@ def test_training_that_changes_nothing_is_an_error(
 ) -> None:
     with pytest.raises(ModelError, match="changed nothing"):
         trained(config_for(tiny_model, learning_rate=1e-30), field, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "query"])
+def test_a_loss_of_0_at_every_step_is_no_training(
+    method: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    """All negatives are farther off than any margin asks for: weight decay alone moves the weights."""
+    data, examples = field
+    rows = [Example(row.query, (row.query,), ("asthma",)) for row in read_examples(examples)]
+    write_examples(examples, rows)
+    examples.with_name("teacher.json").unlink()
+    config = config_for(tiny_model, method=method, loss="triplet", margin=1e-9, weight_decay=0.5, matryoshka=[32])
+    with pytest.raises(ModelError, match=r"the loss was 0 at every one of the \d+ steps") as caught:
+        trained(config, field, tmp_path / "run")
+    assert "training.margin" in caught.value.hint and "training.hard_negatives" in caught.value.hint
     assert not (tmp_path / "run" / "model").exists()
 
 

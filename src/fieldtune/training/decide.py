@@ -39,7 +39,7 @@ def decide(
     settings, notes = config.training, []
     require_sizes(settings, encoder.name, encoder.dimension)
     require_lengths(settings, encoder.name, encoder.tokens.limit if encoder.tokens else None)
-    shape = shape_of(pairs, scores_kind(examples, pairs), own)
+    shape = shape_of(pairs, scores_kind(examples, pairs), own, settings)
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:

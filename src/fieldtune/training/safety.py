@@ -88,6 +88,17 @@ def collapsed(vectors: NDArray[np.float32]) -> bool:
     return among >= _ALIKE
 
 
+def require_learning(state: Progressed) -> None:
+    """Raise ModelError when the loss was exactly 0 at every step: weight decay alone moved the weights."""
+    if state.idle and state.idle == state.step:
+        raise ModelError(
+            f"training learned nothing: the loss was 0 at every one of the {state.step:,} steps",
+            "see that the rows have wrong passages to tell from right ones (negatives.per_query, training.hard_negatives "
+            "of 1 or more, queries on other passages); raise training.margin where the loss has one, or choose another "
+            "training.loss, such as mnrl",
+        )
+
+
 def require_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
     """Raise ModelError when training left the unit vectors (n, dim) of the base model as they were."""
     if float(np.abs(before - after).max()) <= _ROUNDING:

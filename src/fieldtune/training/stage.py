@@ -41,7 +41,7 @@ from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report, both, counted, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
-from fieldtune.training.safety import Probe, require_change, save_checked, verdict
+from fieldtune.training.safety import Probe, require_change, require_learning, save_checked, verdict
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
 from fieldtune.workspace import write_jsonl
@@ -165,6 +165,7 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
+        require_learning(state)
         for folder in (states, states / "pretrain"):  # not the pre-training that others share
             forget_ids(folder)
         if m3 is not None:
