@@ -300,8 +300,11 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
     recipe, said = recipe_notes(tiny_model, tmp_path, TAUGHT, loss="kl")
     assert "Teacher temperature 1.25, half the middle spread (2.5)" in said
     assert recipe.student_temperature == pytest.approx(1 / recipe.scale)
-    recipe, _ = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[16, 8], matryoshka_weights=[0.5, 0.25])
+    recipe, said = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[16, 8], matryoshka_weights=[0.5, 0.25])
     assert (recipe.dimensions, recipe.weights) == ((32, 16, 8), (1.0, 0.5, 0.25))
+    assert "full size (32) is trained too, with weight 1" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[32, 8], matryoshka_weights=[0.5, 0.25])
+    assert "is trained too" not in said
     alike = [replace(row, pos_scores=(1.0,), neg_scores=(1.0,)) for row in HARD]
     with pytest.raises(ConfigError, match="same score"):
         recipe_notes(tiny_model, tmp_path, alike, loss="kl")
@@ -365,7 +368,7 @@ def test_a_loss_of_0_at_every_step_is_no_training(
     method: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
 ) -> None:
     """All negatives are farther off than any margin asks for: weight decay alone moves the weights."""
-    data, examples = field
+    examples = field[1]
     rows = [Example(row.query, (row.query,), ("asthma",)) for row in read_examples(examples)]
     write_examples(examples, rows)
     examples.with_name("teacher.json").unlink()
@@ -374,6 +377,29 @@ def test_a_loss_of_0_at_every_step_is_no_training(
         trained(config, field, tmp_path / "run")
     assert "training.margin" in caught.value.hint and "training.hard_negatives" in caught.value.hint
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("pretrain", ["none", "tsdae"])
+def test_the_log_of_a_training_that_breaks_down_is_there(
+    pretrain: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that is killed writes nothing at its end: what it leaves was written on the way."""
+    real, path, on_the_way = loop._step, tmp_path / "run" / "training" / "log.jsonl", []
+
+    def breaking(*arguments: Any) -> float:
+        if arguments[2] == 12:
+            on_the_way.append(path.read_text())
+            return float("nan")
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", breaking)
+    config = config_for(tiny_model, epochs=8, checkpoint_seconds=0.001, pretrain=pretrain)
+    with pytest.raises(ModelError, match="nan at step 13"):
+        trained(config, field, tmp_path / "run")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows if "step" in row] == [0, 10]
+    assert any("pretrain_loss" in row for row in rows) is (pretrain != "none")
+    assert on_the_way == [path.read_text()]
 
 
 FULL = {
@@ -552,10 +578,9 @@ def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:
 def test_no_gain_is_said_of_what_is_saved_and_not_of_what_was_tuned_before_the_base_was_mixed_in(
     tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes = []
+    notes, rows = [], np.eye(4, dtype=np.float32)
     for best, mixed in ((0.4, 0.6), (0.6, 0.4)):
         scores = iter([0.5, best])
-        rows = np.eye(4, dtype=np.float32)
         monkeypatch.setattr(Development, "measured", lambda *_, scores=scores: (np.array([next(scores)]), rows))
         monkeypatch.setattr(Development, "score", lambda *_, mixed=mixed: np.array([mixed]))
         config = config_for(tiny_model, base_share=0.3, share_curve=False)

@@ -17,7 +17,7 @@ from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
-from fieldtune.training.decide import sizes_trained
+from fieldtune.training.decide import said_of_weights, sizes_trained
 from fieldtune.training.development import Development, dev_queries, without_dev
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
@@ -70,6 +70,7 @@ def fit_on_given(
     name = development.label if development else ""
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
+    said += said_of_weights(settings, queries.dimension)
     if development is None:
         said += without_dev(data)
     else:

@@ -93,9 +93,9 @@ def require_learning(state: Progressed) -> None:
     if state.idle and state.idle == state.step:
         raise ModelError(
             f"training learned nothing: the loss was 0 at every one of the {state.step:,} steps",
-            "see that the rows have wrong passages to tell from right ones (negatives.per_query, training.hard_negatives "
-            "of 1 or more, queries on other passages); raise training.margin where the loss has one, or choose another "
-            "training.loss, such as mnrl",
+            "see that the rows have wrong passages to tell from right ones (negatives.per_query, "
+            "training.hard_negatives of 1 or more, queries on other passages); raise training.margin where the loss "
+            "has one, or choose another training.loss, such as mnrl",
         )
 
 
