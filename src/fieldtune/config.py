@@ -412,7 +412,8 @@ class Training(Section):
     matryoshka: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = "auto"
     """Dimensions trained together; auto halves the full size down to 64; () trains the full size alone."""
     matryoshka_weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
-    """Of the loss at each size of matryoshka, in the same order; empty: all the same."""
+    """Of the loss at each size of matryoshka, in the same order; the full size has 1 where it is not among them. Empty:
+    all the same."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients make one step. In-batch losses see the negatives of one batch alone; gradient_cache with
     a larger batch_size sees all."""
@@ -482,7 +483,8 @@ class Training(Section):
     """A DeepSpeed JSON for ZeRO stage 1 to 3 over the processes that torchrun starts; "auto" in it takes the config's
     value."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
-    """Where loss, rate and dev measure are sent as well; training/log.jsonl is always written."""
+    """Where loss, rate and dev measure are sent as well; training/log.jsonl is always written; of a
+    training that was killed it may lack the last checkpoint_seconds."""
 
     @field_validator("dev_measure")
     @classmethod

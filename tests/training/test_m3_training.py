@@ -197,6 +197,14 @@ def test_training_makes_the_sum_of_all_three_find_more(
     assert result.details["m3"]["size"] == 16
 
 
+def test_the_loss_on_dev_has_wrong_passages_where_training_takes_none_from_the_batch(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    result = trained(config_for(tiny_model, {"in_batch": False}), field, tmp_path / "run")
+    assert result.counts["dev loss before"] > 0
+    assert result.counts["dev loss after"] > 0
+
+
 def test_layers_of_the_folder_are_trained_on_and_lora_leaves_them_whole(
     tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
 ) -> None:
@@ -243,6 +251,7 @@ def test_a_teachers_scores_are_followed(
         ({"loss": "kl", "student_temperature": 0.1}, "student_temperature=0.1"),
         ({"m3": {"train": "heads"}, "method": "lora"}, "method=lora"),
         ({"m3": {"train": "both", "weights": [0, 0, 0]}}, "weights"),
+        ({"m3": {"train": "both", "in_batch": False}, "hard_negatives": 0}, "hard_negatives=0 draws none"),
     ],
 )
 def test_settings_that_mean_nothing_here_are_refused(

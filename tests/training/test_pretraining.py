@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import numpy as np
@@ -141,6 +142,30 @@ def test_a_killed_pretraining_ends_with_the_weights_of_an_undisturbed_one(
     _, other = run(masking_model, tmp_path / "cut", made, "of another model")
     assert "another model" in " ".join(other.notes)
     assert all(torch.equal(weight, weights(finished)[name]) for name, weight in weights(calm).items())
+
+
+def test_of_pretrainings_put_aside_the_longest_is_kept_and_taken_up_again(
+    masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, steps = module._gradient, []
+
+    def counted(*arguments: object) -> float:
+        steps.append(1)
+        if len(steps) in (9, 12, 15):
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_gradient", counted)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 60.0 * len(steps)))
+    for rate in (3e-3, 3e-4, 3e-2):  # after 8 steps two changes in a row, each of which is pre-trained for 2 steps
+        with pytest.raises(KeyboardInterrupt):
+            run(masking_model, tmp_path, settings("mlm", pretrain_rate=rate), str(rate))
+    (aside,) = tmp_path.glob("other-*")
+    assert torch.load(aside / "checkpoint.pt", weights_only=True)["progressed"]["step"] == 8
+    done = len(steps)
+    _, again = run(masking_model, tmp_path, settings("mlm"), "0.003")
+    assert len(steps) - done == again.steps - 8
+    assert "goes on from step 8" in " ".join(again.notes)
 
 
 def test_word_vectors_that_are_frozen_stay_though_the_head_is_tied_to_them(masking_model: str, tmp_path: Path) -> None:

@@ -18,14 +18,16 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from fieldtune.beir import RetrievalData, load_beir
-from fieldtune.config import Config, make_config
+from fieldtune.config import Config, Training, make_config
 from fieldtune.dataset import build_dataset, read_examples, write_examples
 from fieldtune.encoding import Encoder, tokens
 from fieldtune.errors import ConfigError, ModelError
+from fieldtune.models import resolve_model
 from fieldtune.training import loop, tune
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.decide import decide
 from fieldtune.training.development import Development
+from fieldtune.training.fit import require_training
 from fieldtune.training.losses.choice import LOSSES, choose, shape_of
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.safety import collapsed, require_change, verdict
@@ -171,6 +173,8 @@ HARD = [replace(row, neg=(f"n{n}",)) for n, row in enumerate(BARE)]
 ONE_QUERY = [Example("q", tuple(f"p{n}" for n in range(4)))]
 ONE_PASSAGE = [Example(f"q{n}", ("p",)) for n in range(4)]
 ALIKE = [Example("q1", ("a",), known=("b",)), Example("q2", ("b",), known=("a",))]
+ONE_HARD = [replace(ONE_QUERY[0], neg=("n",))]
+M3_ALONE = {"train": "both", "in_batch": False}
 TAUGHT = [replace(row, pos_scores=(3.0,), neg_scores=(-2.0,)) for row in HARD]
 
 
@@ -234,6 +238,44 @@ def test_a_loss_that_does_not_fit_is_named_with_the_rows_and_those_that_do(
         assert choose(other, shape) == other
 
 
+@pytest.mark.parametrize(
+    ("loss", "rows", "changes", "lacks"),
+    [
+        ("triplet", HARD, {"hard_negatives": 0}, "needs hard negatives .training.hard_negatives of 1 or more: it is 0"),
+        ("contrastive", HARD, {"hard_negatives": 0}, "needs hard negatives .training.hard_negatives of 1"),
+        ("online_contrastive", BARE, {"hard_negatives": 0}, "negatives.per_query, .*; training.hard_negatives of 1"),
+        ("cosent", HARD, {"hard_negatives": 0}, "scores that differ, or hard negatives .training.hard_negatives of 1"),
+        ("cosine", HARD, {"hard_negatives": 0}, "scores that differ, or hard negatives .training.hard_negatives of 1"),
+        ("mnrl", ONE_HARD, {"hard_negatives": 0}, "different positives, or hard negatives .training.hard_negatives of"),
+        ("mnrl", BARE, {"m3": M3_ALONE}, "needs training.m3.in_batch=true, or hard negatives .negatives.per_query"),
+        ("mnrl", HARD, {"m3": M3_ALONE, "hard_negatives": 0}, "in_batch=true, or hard negatives .training.hard_neg"),
+    ],
+)
+def test_negatives_that_no_step_draws_are_none(
+    loss: str, rows: list[Example], changes: dict[str, Any], lacks: str
+) -> None:
+    pairs = make_pairs(rows)
+    with pytest.raises(ConfigError, match=lacks) as caught:
+        choose(loss, shape_of(pairs, "none", settings=Training(**changes)))
+    if rows is not BARE:
+        assert "set training.hard_negatives=1" in caught.value.hint
+        choose(loss, shape_of(pairs, "none", settings=Training(**changes | {"hard_negatives": 1})))
+
+
+def test_scored_passages_are_drawn_without_hard_negatives() -> None:
+    pairs, bare = make_pairs(TAUGHT), Training(hard_negatives=0)
+    for loss in ("kl", "cosent"):
+        assert choose(loss, shape_of(pairs, "cross-encoder", settings=bare)) == loss
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "online_contrastive"])
+def test_a_loss_on_hard_negatives_of_which_none_is_drawn_is_refused_before_any_work(tiny_model: str, loss: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss {loss} learns from hard negatives, .*hard_negatives=0") as caught:
+        require_training(config_for(tiny_model, loss=loss, hard_negatives=0), resolve_model(tiny_model))
+    assert "training.hard_negatives=1" in caught.value.hint
+    require_training(config_for(tiny_model, loss=loss), resolve_model(tiny_model))
+
+
 def recipe_notes(model: str, tmp_path: Path, rows: list[Example], **training: Any) -> tuple[Any, str]:
     encoder = Encoder.load(model, precision="fp32")
     pairs: Pairs = make_pairs(rows)
@@ -258,8 +300,11 @@ def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:
     recipe, said = recipe_notes(tiny_model, tmp_path, TAUGHT, loss="kl")
     assert "Teacher temperature 1.25, half the middle spread (2.5)" in said
     assert recipe.student_temperature == pytest.approx(1 / recipe.scale)
-    recipe, _ = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[16, 8], matryoshka_weights=[0.5, 0.25])
+    recipe, said = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[16, 8], matryoshka_weights=[0.5, 0.25])
     assert (recipe.dimensions, recipe.weights) == ((32, 16, 8), (1.0, 0.5, 0.25))
+    assert "full size (32) is trained too, with weight 1" in said
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, matryoshka=[32, 8], matryoshka_weights=[0.5, 0.25])
+    assert "is trained too" not in said
     alike = [replace(row, pos_scores=(1.0,), neg_scores=(1.0,)) for row in HARD]
     with pytest.raises(ConfigError, match="same score"):
         recipe_notes(tiny_model, tmp_path, alike, loss="kl")
@@ -316,6 +361,45 @@ def test_training_that_changes_nothing_is_an_error(
     with pytest.raises(ModelError, match="changed nothing"):
         trained(config_for(tiny_model, learning_rate=1e-30), field, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "query"])
+def test_a_loss_of_0_at_every_step_is_no_training(
+    method: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    """All negatives are farther off than any margin asks for: weight decay alone moves the weights."""
+    examples = field[1]
+    rows = [Example(row.query, (row.query,), ("asthma",)) for row in read_examples(examples)]
+    write_examples(examples, rows)
+    examples.with_name("teacher.json").unlink()
+    config = config_for(tiny_model, method=method, loss="triplet", margin=1e-9, weight_decay=0.5, matryoshka=[32])
+    with pytest.raises(ModelError, match=r"the loss was 0 at every one of the \d+ steps") as caught:
+        trained(config, field, tmp_path / "run")
+    assert "training.margin" in caught.value.hint and "training.hard_negatives" in caught.value.hint
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("pretrain", ["none", "tsdae"])
+def test_the_log_of_a_training_that_breaks_down_is_there(
+    pretrain: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that is killed writes nothing at its end: what it leaves was written on the way."""
+    real, path, on_the_way = loop._step, tmp_path / "run" / "training" / "log.jsonl", []
+
+    def breaking(*arguments: Any) -> float:
+        if arguments[2] == 12:
+            on_the_way.append(path.read_text())
+            return float("nan")
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", breaking)
+    config = config_for(tiny_model, epochs=8, checkpoint_seconds=0.001, pretrain=pretrain)
+    with pytest.raises(ModelError, match="nan at step 13"):
+        trained(config, field, tmp_path / "run")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows if "step" in row] == [0, 10]
+    assert any("pretrain_loss" in row for row in rows) is (pretrain != "none")
+    assert on_the_way == [path.read_text()]
 
 
 FULL = {
@@ -481,13 +565,33 @@ def test_collapse_and_no_gain_are_said_with_what_to_try() -> None:
     crowded = wide + 3 * np.eye(8, dtype=np.float32)[0]  # a mean cosine of 0.9, as in E5 models, is no collapse
     assert not collapsed(crowded / np.linalg.norm(crowded, axis=1, keepdims=True))
     dev = Development([], [], [], 1, True)
-    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, narrow)
+    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5), 0.6, dev, wide, narrow)
     assert "collapsed" in said and "learning_rate" in said
-    assert verdict(Progressed(best_score=0.6, base_score=0.5), dev, wide, wide) == []
-    (said,) = verdict(Progressed(best_score=0.5, base_score=0.5), dev, wide, wide)
-    assert said.startswith("No gain on dev: nDCG@10 0.5000 before") and "try" in said
-    (said,) = verdict(Progressed(best_score=0.6, base_score=0.5, best_step=10, collapsed_at=20), dev, wide, wide)
+    assert verdict(Progressed(best_score=0.6, base_score=0.5), 0.6, dev, wide, wide) == []
+    (said,) = verdict(Progressed(best_score=0.5, base_score=0.5), 0.5, dev, wide, wide)
+    assert said.startswith("No gain on dev: nDCG@10 0.5000 before, 0.5000 at the best step. ") and "try" in said
+    stepped = Progressed(best_score=0.6, base_score=0.5, best_step=10, collapsed_at=20)
+    (said,) = verdict(stepped, 0.6, dev, wide, wide)
     assert "At step 20 all vectors were alike" in said
+
+
+def test_no_gain_is_said_of_what_is_saved_and_not_of_what_was_tuned_before_the_base_was_mixed_in(
+    tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, rows = [], np.eye(4, dtype=np.float32)
+    for best, mixed in ((0.4, 0.6), (0.6, 0.4)):
+        scores = iter([0.5, best])
+        monkeypatch.setattr(Development, "measured", lambda *_, scores=scores: (np.array([next(scores)]), rows))
+        monkeypatch.setattr(Development, "score", lambda *_, mixed=mixed: np.array([mixed]))
+        config = config_for(tiny_model, base_share=0.3, share_curve=False)
+        _, result = trained(config, field, tmp_path / str(best))
+        assert result.counts["dev nDCG@10 after"] == mixed
+        notes.append(" ".join(result.notes))
+    gained, lost = notes
+    assert "No gain" not in gained
+    assert "0.5000 before, 0.4000 at the best step, 0.6000 with training.base_share" in gained
+    assert "No gain on dev: nDCG@10 0.5000 before, 0.6000 at the best step, 0.4000 with the base model's share" in lost
+    assert "smaller training.base_share" in lost
 
 
 def test_scores_of_labels_reach_the_losses_that_compare_them(tiny_model: str, tmp_path: Path) -> None:

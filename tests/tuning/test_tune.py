@@ -170,6 +170,9 @@ def test_what_is_searched_fits_the_rows_and_what_is_fixed_is_left_out(
     assert "kl" not in space["training.loss"].values  # there is no teacher
     assert "gte" in space["training.loss"].values
     assert all(one.own in one.values for one in space.values())
+    alone = config_for(tiny_beir, tiny_model, tmp_path, m3={"train": "both", "in_batch": False})
+    own = {one.name: one for one in search_space(alone, encoder, rows, vectors, ())}
+    assert own["training.hard_negatives"].values == (1, 2)  # without any there would be nothing to learn from
     left = search_space(config, encoder, rows, vectors, {"training.loss", "training.epochs"})
     assert {one.name for one in left} == set(space) - {"training.loss", "training.epochs"}
 

@@ -33,6 +33,8 @@ class Progressed:
     misses: int = 0
     """Evaluations since the best one."""
     seconds: float = 0.0
+    idle: int = 0
+    """Steps whose loss was exactly 0."""
     collapsed_at: int = 0
     """The first evaluated step at which all vectors were alike; 0: none."""
     trainable: int = 0

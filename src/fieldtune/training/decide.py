@@ -39,7 +39,7 @@ def decide(
     settings, notes = config.training, []
     require_sizes(settings, encoder.name, encoder.dimension)
     require_lengths(settings, encoder.name, encoder.tokens.limit if encoder.tokens else None)
-    shape = shape_of(pairs, scores_kind(examples, pairs), own)
+    shape = shape_of(pairs, scores_kind(examples, pairs), own, settings)
     loss = choose(settings.loss, shape)
     notes.append(f"Loss {loss}" + (f", chosen for rows of {shape}." if settings.loss == "auto" else "."))
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:
@@ -53,6 +53,8 @@ def decide(
             "The full size alone is trained (training.matryoshka): a teacher's vectors say nothing of what shorter "
             "ones should be. training.contrastive_share above 0 trains them by the in-batch loss."
         )
+    else:
+        notes += said_of_weights(settings, encoder.dimension)
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
     teacher, said = _teacher_temperature(config, pairs.scores[:own], loss, examples)
     notes += said
@@ -133,6 +135,16 @@ def sizes_trained(settings: Training, full: int) -> tuple[tuple[int, ...], tuple
         dimensions = (full, *dimensions)
         weights = (1.0, *weights) if weights else ()
     return dimensions, weights
+
+
+def said_of_weights(settings: Training, full: int) -> list[str]:
+    """That the full size takes part where weights are given and it has none."""
+    if not settings.matryoshka_weights or full in settings.matryoshka:
+        return []
+    return [
+        f"The full size ({full}) is trained too, with weight 1 beside training.matryoshka_weights; name it in "
+        "training.matryoshka to give it another."
+    ]
 
 
 def _teacher_temperature(

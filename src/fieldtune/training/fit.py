@@ -13,6 +13,7 @@ from fieldtune.training.blocks import linears_of
 from fieldtune.training.devices.requirements import require_devices
 from fieldtune.training.freezing import require_layers
 from fieldtune.training.lora import targets
+from fieldtune.training.losses.choice import OWN
 from fieldtune.training.m3.fitting import require_m3
 from fieldtune.training.methods import require_method
 from fieldtune.training.reports import require_reporters
@@ -36,6 +37,11 @@ def require_training(config: Config, model: ResolvedModel, *, here: bool = True)
         require_method(config, _device())
     if settings.m3.train != "none":
         require_m3(config)
+    if settings.loss in OWN and not settings.hard_negatives:
+        raise ConfigError(
+            f"training.loss {settings.loss} learns from hard negatives, and training.hard_negatives=0 draws none",
+            "set training.hard_negatives=1, or a loss that sees the batch's other passages, such as mnrl",
+        )
     require_sizes(settings, model.name, model.dimension)
     require_lengths(settings, model.name, config.model.max_tokens or model.max_tokens)
     low_rank = settings.method in ("lora", "qlora")

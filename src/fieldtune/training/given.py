@@ -17,7 +17,7 @@ from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
-from fieldtune.training.decide import sizes_trained
+from fieldtune.training.decide import said_of_weights, sizes_trained
 from fieldtune.training.development import Development, dev_queries, without_dev
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
@@ -26,7 +26,7 @@ from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import fit_query_adapter
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.reports import Report
-from fieldtune.training.safety import collapsed, require_change
+from fieldtune.training.safety import collapsed, require_change, require_learning
 from fieldtune.training.scale import fitting_scale
 from fieldtune.types import Example
 
@@ -52,7 +52,7 @@ def fit_on_given(
         )
     corpus = passages.of(list(data.passages))
     pairs = _mined(config, data, queries, corpus)
-    choose(loss, shape_of(pairs, NONE))
+    choose(loss, shape_of(pairs, NONE, settings=settings))
     asked = queries.of(pairs.queries)
     place = {key: row for row, key in enumerate(data.passages)}
     shown = corpus[[place[key] for key in pairs.passages]]
@@ -70,6 +70,7 @@ def fit_on_given(
     name = development.label if development else ""
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
+    said += said_of_weights(settings, queries.dimension)
     if development is None:
         said += without_dev(data)
     else:
@@ -83,12 +84,13 @@ def fit_on_given(
 def _checked(adapter: QueryAdapter, state: Progressed, asked: NDArray[np.float32]) -> list[str]:
     """What went wrong without stopping the training, by the unit vectors of its queries.
 
-    Raises ModelError for an adapter that gives no numbers, or that changes nothing.
+    Raises ModelError for an adapter that gives no numbers, that learned nothing, or that changes nothing.
     """
     with np.errstate(all="ignore"):
         after = adapter.apply(asked)
     if not np.allclose(np.linalg.norm(after, axis=1), 1, atol=1e-3):  # what overflowed has no length
         raise ModelError("the adapter gives vectors that are no numbers", "lower training.learning_rate")
+    require_learning(state)
     require_change(asked, after)
     if collapsed(after) and not collapsed(asked):
         return [

@@ -138,6 +138,7 @@ def train(
                     "lower training.learning_rate, or set training.precision=fp32; the checkpoint before it is kept",
                 )
             state.step += 1
+            state.idle += loss == 0
             losses.append(loss)
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):

@@ -116,6 +116,7 @@ def pretrain(
     for row in state.log:
         _tell(report, row)
     saved = time.monotonic()
+    began = saved - state.seconds  # what is put aside is told apart by how long it took
     enter_training(modules, settings)
     with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress:
         progress.resume(state.step)
@@ -151,11 +152,13 @@ def pretrain(
                 state.log.append({"pretrain_step": state.step, "pretrain_loss": round(value, 5)})
                 _tell(report, state.log[-1])
             if time.monotonic() - saved > settings.checkpoint_seconds and state.step < len(steps):
+                state.seconds = time.monotonic() - began
                 with room_to_write(work, "the checkpoint"):
                     save_checkpoint(path, key, state, whole)
                 saved = time.monotonic()
     if state.best_score < 0:  # the end was not reached before
         state.best_score = measured()
+        state.seconds = time.monotonic() - began
         with room_to_write(work, "the checkpoint"):
             save_checkpoint(path, key, state, whole)
     modules.eval()

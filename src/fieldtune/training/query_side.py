@@ -145,6 +145,7 @@ def fit_query_adapter(
                 )
             optimizer.step()
             state.step += 1
+            state.idle += value == 0
             progress.advance(1, f"loss {value:.4f}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 log(loss=round(value, 5), rate=rate)

@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from fieldtune.config import Config
 from fieldtune.errors import FieldtuneError, MissingExtraError
 from fieldtune.training.reported import Reported, Run
+from fieldtune.workspace import write_jsonl
 
 Report = Callable[[Mapping[str, Any]], None]
 Send = Callable[[Mapping[str, float], int], None]
@@ -36,6 +38,34 @@ def both(one: Report | None, other: Report | None) -> Report | None:
         other(row)
 
     return report
+
+
+@contextmanager
+def kept_log(path: Path, seconds: float) -> Iterator[Report]:
+    """A function that keeps each row of the log for the file `path`.
+
+    That is written anew when `seconds` have gone by, and at the end, be it an error: the log says how training came to
+    it. Raises OSError where it cannot be written at a good end; before that, training is worth more than its log.
+    """
+    rows: list[dict[str, Any]] = []
+    written = time.monotonic()
+
+    def report(row: Mapping[str, Any]) -> None:
+        nonlocal written
+        rows.append(dict(row))
+        if time.monotonic() - written > seconds:
+            with suppress(OSError):
+                write_jsonl(path, rows)
+            written = time.monotonic()
+
+    try:
+        yield report
+    except BaseException:
+        if rows:  # else what an earlier training left says more
+            with suppress(OSError):
+                write_jsonl(path, rows)
+        raise
+    write_jsonl(path, rows)
 
 
 def counted(report: Report | None, before: int, *, first: bool = True, **names: int) -> Report | None:

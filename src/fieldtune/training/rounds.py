@@ -104,6 +104,7 @@ def _together(total: Progressed, state: Progressed, number: int, better: bool) -
         best_score=state.best_score if better else total.best_score,
         base_score=state.base_score if number == 1 else total.base_score,
         seconds=total.seconds + state.seconds,
+        idle=total.idle + state.idle,
         collapsed_at=total.collapsed_at or (state.collapsed_at and total.step + state.collapsed_at),
         trainable=state.trainable,
         log=[*total.log, *rows],

@@ -88,6 +88,17 @@ def collapsed(vectors: NDArray[np.float32]) -> bool:
     return among >= _ALIKE
 
 
+def require_learning(state: Progressed) -> None:
+    """Raise ModelError when the loss was exactly 0 at every step: weight decay alone moved the weights."""
+    if state.idle and state.idle == state.step:
+        raise ModelError(
+            f"training learned nothing: the loss was 0 at every one of the {state.step:,} steps",
+            "see that the rows have wrong passages to tell from right ones (negatives.per_query, "
+            "training.hard_negatives of 1 or more, queries on other passages); raise training.margin where the loss "
+            "has one, or choose another training.loss, such as mnrl",
+        )
+
+
 def require_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
     """Raise ModelError when training left the unit vectors (n, dim) of the base model as they were."""
     if float(np.abs(before - after).max()) <= _ROUNDING:
@@ -98,17 +109,35 @@ def require_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> N
 
 
 def verdict(
-    state: Progressed, development: Development | None, before: NDArray[np.float32], after: NDArray[np.float32]
+    state: Progressed,
+    saved: float,
+    development: Development | None,
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
 ) -> list[str]:
-    """What went wrong without stopping the run, and what to try."""
+    """What went wrong without stopping the run, and what to try.
+
+    `saved` is the dev measure of what is saved; with a share of the base model's weights in it, it is another than that
+    of the best step.
+    """
     notes = []
     errors = {int(row["step"]): row["dev_error"] for row in state.log if "dev_error" in row}
     if development is not None and errors:
         notes.append(development.about(errors.get(state.best_step, errors[max(errors)])))
-    if development is not None and state.best_score <= state.base_score:
+    if development is not None and saved <= state.base_score:
+        with_base = f", {saved:.4f} with the base model's share in it" if saved != state.best_score else ""
+        cure = "Look at the data first; then try a lower training.learning_rate, mined negatives, or more queries."
+        if state.best_score > state.base_score:
+            cure = "Try a smaller training.base_share, or 0."
         notes.append(
             f"No gain on dev: {development.label} {state.base_score:.4f} before, {state.best_score:.4f} at the best "
-            "step. Look at the data first; then try a lower training.learning_rate, mined negatives, or more queries."
+            f"step{with_base}. {cure}"
+        )
+    elif development is not None and state.best_score <= state.base_score:
+        notes.append(
+            f"The gain on dev is the mean's with the base model's weights: {development.label} {state.base_score:.4f} "
+            f"before, {state.best_score:.4f} at the best step, {saved:.4f} with training.base_share. A lower "
+            "training.learning_rate may gain more."
         )
     if collapsed(after) and not collapsed(before):
         notes.append(

@@ -125,6 +125,7 @@ def _together(states: Sequence[Progressed]) -> Progressed:
         best_score=states[best].best_score,
         base_score=states[0].base_score,
         seconds=sum(state.seconds for state in states),
+        idle=sum(state.idle for state in states),
         trainable=max(state.trainable for state in states),
         collapsed_at=next((state.collapsed_at for state in states if state.collapsed_at), 0),
         log=log,

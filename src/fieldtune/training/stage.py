@@ -39,12 +39,11 @@ from fieldtune.training.optimizer import freezes_embeddings
 from fieldtune.training.pairs import Pairs, make_pairs
 from fieldtune.training.query_side import train_query_side
 from fieldtune.training.recipe import Recipe
-from fieldtune.training.reports import Report, both, counted, reporting, require_reporters
+from fieldtune.training.reports import Report, both, counted, kept_log, reporting, require_reporters
 from fieldtune.training.rounds import train_in_rounds
-from fieldtune.training.safety import Probe, require_change, save_checked, verdict
+from fieldtune.training.safety import Probe, require_change, require_learning, save_checked, verdict
 from fieldtune.training.soup import train_seeds
 from fieldtune.types import Example, Result
-from fieldtune.workspace import write_jsonl
 
 
 def tune(
@@ -97,12 +96,19 @@ def tune(
     probe = Probe.of(pairs)
     before = probe.vectors(encoder)
     base = kept_weights(encoder.model) if settings.base_share else {}
-    with reporting(settings.report_to, work, config, key) as report:
+    with (
+        reporting(settings.report_to, work, config, key) as report,
+        kept_log(work / "training" / "log.jsonl", settings.checkpoint_seconds) as log,
+    ):
         first = None
         pretrained_steps = 0
         if settings.pretrain != "none":
             states = pretrained or work / "training" / "state" / "pretrain"
-            first = pretrain_first(config, encoder, data, development, states, report)
+
+            def log_first(row: Mapping[str, Any]) -> None:  # its steps are counted apart
+                log({"pretrain_step": row["step"], "pretrain_loss": row["pretrain_loss"]})
+
+            first = pretrain_first(config, encoder, data, development, states, both(log_first, report))
             pretrained_steps = first.steps
             key += f"-{first.key}"
             recipe, notes = decide(config, pairs, encoder, examples, vectors, own)  # with the similarities of now
@@ -134,7 +140,8 @@ def tune(
             set_up(encoder.model, settings)  # frozen weights need no anchor
         penalty = anchored(encoder.model, settings.anchor) if settings.anchor else None
         told = counted(report, pretrained_steps)
-        hooks = Hooks(penalty=penalty, report=both(told, watch), restored=told)
+        kept = both(log, told)
+        hooks = Hooks(penalty=penalty, report=both(kept, watch), restored=kept)
         if m3 is not None:
             hooks = with_m3(hooks, m3, recipe)
         taken: list[int] = []
@@ -165,6 +172,7 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
+        require_learning(state)
         for folder in (states, states / "pretrain"):  # not the pre-training that others share
             forget_ids(folder)
         if m3 is not None:
@@ -187,9 +195,12 @@ def tune(
         best_score = state.best_score
         alone = state.base_score if first is None or first.dev is None else first.dev
         blended = keep_share(config, tuned, base, development, (best_score, alone))
-        if report is not None and blended is not None:
-            for row in blended.told(pretrained_steps + state.step):
-                report(row)
+        if blended is not None:
+            for row in blended.rows():
+                log(row)
+            if report is not None:
+                for row in blended.told(pretrained_steps + state.step):
+                    report(row)
     if blended is not None:
         best_score = best_score if blended.chosen.dev is None else blended.chosen.dev
         notes += blended.notes
@@ -197,8 +208,6 @@ def tune(
     after = probe.vectors(tuned)
     if m3 is None or settings.m3.train != "heads":
         require_change(before, after)
-    curve = [] if blended is None else blended.rows()
-    write_jsonl(work / "training" / "log.jsonl", [*(first.log if first else ()), *state.log, *curve])
     share = 0.0 if blended is None else blended.chosen.base_share
     notes += left_out(prepared, share)
 
@@ -214,7 +223,7 @@ def tune(
         notes.append(first.moved(state.base_score))
         state = replace(state, base_score=first.dev)
     notes += without_dev(data) if development is None else []
-    notes += verdict(state, development, before, after)
+    notes += verdict(state, best_score, development, before, after)
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,

@@ -51,7 +51,8 @@ def search_space(
 
     pairs = make_pairs(read_examples(examples))
     recipe, _ = decide(config, pairs, encoder, examples, vectors)
-    shape, own = shape_of(pairs, scores_kind(examples, pairs)), config.training
+    own = config.training
+    shape = shape_of(pairs, scores_kind(examples, pairs), settings=own)
     space = [
         _numbers("training.learning_rate", [_round(own.learning_rate * times) for times in _RATES], own.learning_rate),
         _numbers("training.epochs", _EPOCHS, own.epochs),
@@ -65,7 +66,7 @@ def search_space(
     if others:
         space.append(Setting("training.loss", (own.loss, *others), own.loss, ordered=False))
     if shape.with_negatives and recipe.loss in IN_BATCH:
-        counts = [count for count in _NEGATIVES if count <= config.negatives.per_query]
+        counts = [count for count in _NEGATIVES if count <= config.negatives.per_query and (count or shape.others)]
         space.append(_numbers("training.hard_negatives", counts, own.hard_negatives))
     low_rank = getattr(own, "lora", None)
     if low_rank is not None and getattr(own, "method", "full") in ("lora", "qlora"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fieldtune.config import Training
 from fieldtune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ class Shape:
     highest: float
     kind: str
     """What the scores are: see dataset/teacher.py."""
+    drawn: int
+    """Hard negatives that a step draws for a query; 0: those of the rows are not seen."""
+    in_batch: bool
+    """Whether the passages of other queries are negatives."""
+
+    @property
+    def hard(self) -> bool:
+        """Whether steps see hard negatives."""
+        return self.with_negatives > 0 and self.drawn > 0
+
+    @property
+    def others(self) -> bool:
+        """Whether steps see negatives that are right for another query."""
+        return self.apart and self.in_batch
 
     def __str__(self) -> str:
         said = f"{self.pairs:,} pairs of query and positive, {self.with_negatives:,} queries with hard negatives"
@@ -53,11 +68,13 @@ class Shape:
         return said + f", {self.scores:,} scores from {self.lowest:g} to {self.highest:g} ({self.kind})"
 
 
-def shape_of(pairs: Pairs, kind: str, own: int | None = None) -> Shape:
+def shape_of(pairs: Pairs, kind: str, own: int | None = None, settings: Training | None = None) -> Shape:
     """`kind` says what the scores in the rows are; those of the base model itself do not count.
 
     `own` of the queries, the first ones, are the field's; the others are replayed and do not decide the loss.
+    `settings` say which of the rows' negatives the steps see; None: the defaults.
     """
+    settings = settings or Training()
     counted = [] if kind == _BASE else [found for found in pairs.scores if found]
     positives = frozenset(pairs.positive.tolist())
     values = [score for found in counted for score in found.values()]
@@ -73,6 +90,8 @@ def shape_of(pairs: Pairs, kind: str, own: int | None = None) -> Shape:
         lowest=min(values, default=0.0),
         highest=max(values, default=0.0),
         kind=kind,
+        drawn=settings.hard_negatives,
+        in_batch=settings.m3.train == "none" or settings.m3.in_batch,
     )
 
 
@@ -82,18 +101,27 @@ def fitting(shape: Shape) -> list[str]:
 
 
 def misfit(loss: str, shape: Shape) -> str:
-    """What the rows lack for the loss; empty if nothing."""
-    if loss in IN_BATCH and not shape.apart and not shape.with_negatives:
-        return "two queries or more with different positives, or hard negatives, without which its value never changes"
-    if loss in OWN and not shape.with_negatives:
-        return "hard negatives (negatives.per_query, or neg in the rows)"
+    """What the rows, or what steps draw of them, lack for the loss; empty if nothing."""
+    if loss in IN_BATCH and not shape.others and not shape.hard:
+        others = "two queries or more with different positives" if shape.in_batch else "training.m3.in_batch=true"
+        return f"{others}, or {_hard_negatives(shape)}, without which its value never changes"
+    if loss in OWN and not shape.hard:
+        return _hard_negatives(shape)
     if loss in TAUGHT and not shape.scored:
         return "a teacher's scores of a query's passages (teacher.model, or pos_scores and neg_scores in the rows)"
-    if loss in ("cosine", "cosent") and not shape.with_negatives and shape.highest <= shape.lowest:
-        return "scores that differ, or hard negatives"
+    if loss in ("cosine", "cosent") and not shape.hard and shape.highest <= shape.lowest:
+        return f"scores that differ, or {_hard_negatives(shape)}"
     if loss == "cosine" and shape.scores and shape.lowest < -1:
         return f"scores that can be read as cosines (the lowest is {shape.lowest:g}; teacher.activation=sigmoid)"
     return ""
+
+
+def _hard_negatives(shape: Shape) -> str:
+    """With what is in the way of them."""
+    sources = [] if shape.with_negatives else ["negatives.per_query, or neg in the rows"]
+    if not shape.drawn:
+        sources.append("training.hard_negatives of 1 or more: it is 0, and none is drawn")
+    return f"hard negatives ({'; '.join(sources)})"
 
 
 def choose(wanted: str, shape: Shape) -> str:
@@ -109,7 +137,11 @@ def choose(wanted: str, shape: Shape) -> str:
         loss = "mnrl" if wanted == "cached" else wanted
     lacking = misfit(loss, shape)
     if lacking:
-        more = "; or add queries on other passages, or neg to the rows" if loss in IN_BATCH else ""
+        more = ""
+        if shape.with_negatives and not shape.drawn:
+            more = "; or set training.hard_negatives=1"
+        elif loss in IN_BATCH and shape.in_batch:
+            more = "; or add queries on other passages, or neg to the rows"
         raise ConfigError(
             f"training.loss {wanted} needs {lacking}; the rows hold {shape}",
             f"losses that fit them: {', '.join(fitting(shape)) or 'none'}{more}",

@@ -52,14 +52,16 @@ def dev_loss(
 ) -> float:
     """The contrastive loss of dev queries in batches of `size`, each with its first relevant passage; no gradient.
 
-    Other relevant passages are not counted as wrong. NaN where no query has a relevant passage in the sample.
+    Other relevant passages are not counted as wrong. Dev queries have no hard negatives: the others' passages are the
+    wrong ones here, whatever `in_batch` says of training. NaN where no query has a relevant passage in the sample.
     """
     import torch
 
     pairs = _dev_pairs(development)
     if not len(pairs) or encoder.tokens is None:
         return float("nan")
-    objective = replace(objective, taught=False)
+    settings = objective.settings.model_copy(update={"in_batch": True})
+    objective = replace(objective, settings=settings, taught=False)
     stores = (
         encoder.tokens.store(pairs.queries, encoder.prompts["query"]),
         encoder.tokens.store([pairs.passages[row] for row in pairs.positive], encoder.prompts["passage"]),

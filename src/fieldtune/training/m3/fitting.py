@@ -41,6 +41,14 @@ def require_m3(config: Config) -> None:
             "heads alone), base_share and dev_dimension 0, student_temperature auto (it is 1/scale) and one seed; or "
             "training.m3.train=none",
         )
+    # Without a teacher it is the contrastive loss; with one the rows' scores are drawn, whatever is set here.
+    plain = settings.loss in ("mnrl", "cached") or (settings.loss == "auto" and not config.teacher.model)
+    if plain and not settings.m3.in_batch and not settings.hard_negatives:
+        raise ConfigError(
+            "training.m3.in_batch=false leaves a query its hard negatives alone, and training.hard_negatives=0 draws "
+            "none: the loss would be 0 throughout",
+            "set training.hard_negatives=1 or more, or training.m3.in_batch=true",
+        )
     if not any(settings.m3.weights):
         raise ConfigError("training.m3.weights are all 0", "give at least one score a weight, such as [1.0, 0.3, 1.0]")
 
