@@ -20,11 +20,12 @@ from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, Mod
 from fieldtune.models import resolve_model
 from fieldtune.pipeline import run_pipeline
 from fieldtune.training import loop as training_loop
-from fieldtune.training import tune
+from fieldtune.training import stage, tune
 from fieldtune.training.adapting import finish, prepare
 from fieldtune.training.blocks import layers_of, linears_of, sublayer_ends
 from fieldtune.training.fit import require_parts
 from fieldtune.training.lora import targets
+from fieldtune.training.methods import said_of_unused
 from fieldtune.training.optimizer import make_optimizer, set_rate
 from fieldtune.training.qlora import require_qlora
 from fieldtune.types import Example, Result
@@ -298,6 +299,16 @@ def test_parts_are_known_without_the_weights(architecture: str, make_model: Call
         ({"method": "query", "passage_tokens": 8}, ConfigError, "passage_tokens has no", "model.max_tokens"),
         ({"method": "query", "pretrain": "mlm"}, ConfigError, "no index would stay valid", "pretrain=none"),
         ({"method": "qlora", "pretrain": "mlm"}, ConfigError, "reads the base anew", "method=lora"),
+        ({"method": "query", "gradient_cache": True}, ConfigError, "gradient_cache has no meaning", "batch_size"),
+        ({"method": "query", "gradient_checkpointing": True}, ConfigError, "gradient_checkpointing has no", "leave"),
+        ({"method": "query", "freeze_embeddings": True}, ConfigError, "freeze_embeddings has no meaning", "no word"),
+        ({"lora": {"rank": 64}}, ConfigError, "lora.rank is set, but counts with .*lora or qlora alone", "method=lora"),
+        ({"method": "lora", "bottleneck": {"size": 8}}, ConfigError, "bottleneck.size is set", "method=adapter"),
+        ({"query": {"hidden": 9}}, ConfigError, "query.hidden is set, but counts with .*method=query", "method=query"),
+        ({"m3": {"sparse_share": 1}}, ConfigError, "m3.sparse_share is set", "m3.train=both"),
+        ({"guide": "nonexistent/x"}, ConfigError, "training.guide is set", "set training.loss=guided, or leave"),
+        ({"vector_teacher": "nonexistent/y"}, ConfigError, "vector_teacher is set", "set training.loss=vectors"),
+        ({"pretrain_epochs": 3}, ConfigError, "pretrain_epochs is set, but counts with", "training.pretrain=mlm"),
     ],
 )
 def test_what_cannot_work_is_said_with_its_cure(
@@ -307,6 +318,37 @@ def test_what_cannot_work_is_said_with_its_cure(
         train(tiny_model, tmp_path, **settings)
     assert cure in caught.value.hint
     assert not (tmp_path / "model").exists()
+
+
+def test_what_is_set_beside_the_chosen_loss_is_told(tiny_model: str, tmp_path: Path) -> None:
+    def said(loss: str, **settings: Any) -> list[str]:
+        given = {
+            "teacher": {"model": "fused"},
+            "training": {"loss": loss, "margin": 0.9, "replay_share": 0.5} | settings,
+        }
+        return said_of_unused(make_config(given), "mnrl" if loss == "auto" else loss)
+
+    margin, share, teacher = said("auto")
+    assert (
+        margin == "training.margin is set, but counts with training.loss=triplet or contrastive or "
+        "online_contrastive alone."
+    )
+    assert "training.replay_share" in share and "training.replay alone" in share
+    assert "scores of teacher.model are not used: the loss mnrl takes none" in teacher
+    assert len(said("kl")) == len(said("cosent")) == 2  # they take the scores
+    assert len(said("triplet", replay="general.jsonl")) == 1  # the teacher's alone
+    assert said_of_unused(make_config({}), "mnrl") == []
+    assert [note for note in train(tiny_model, tmp_path, margin=0.9).notes if note == margin]
+
+
+def test_nothing_is_said_of_word_vectors_where_the_model_is_not_trained(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "freezes_embeddings", lambda *_: True)  # as of a model with mostly word vectors
+    for method, told in (("query", 0), ("full", 1)):
+        (tmp_path / method).mkdir()
+        notes = train(tiny_model, tmp_path / method, method=method).notes
+        assert sum("word vectors were left" in note for note in notes) == told
 
 
 def test_batches_of_the_query_layer_add_up_to_a_large_one(tiny_model: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from fieldtune import training
 from fieldtune.beir import RetrievalData, load_beir
 from fieldtune.cli import main
-from fieldtune.config import METHODS, PRESETS, load_config, make_config
+from fieldtune.config import METHODS, PRESETS, load_config, make_config, merge
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ConfigError, InputError, ModelError
@@ -28,7 +28,7 @@ from fieldtune.tuning.command import tune_settings
 from fieldtune.tuning.journal import Trial, budget_left, hopeless, read_journal, write_journal
 from fieldtune.tuning.proposals import propose
 from fieldtune.tuning.share import settle_share
-from fieldtune.tuning.space import Setting, search_space
+from fieldtune.tuning.space import Setting, search_space, whole, with_settings
 from fieldtune.tuning.winner import write_winner
 from fieldtune.types import Result
 
@@ -175,6 +175,103 @@ def test_what_is_searched_fits_the_rows_and_what_is_fixed_is_left_out(
     assert own["training.hard_negatives"].values == (1, 2)  # without any there would be nothing to learn from
     left = search_space(config, encoder, rows, vectors, {"training.loss", "training.epochs"})
     assert {one.name for one in left} == set(space) - {"training.loss", "training.epochs"}
+
+
+def space_of(config: Any, folder: Path, fixed: Any = (), guide: str = "") -> dict[str, Setting]:
+    run_pipeline(config, last="dataset")
+    encoder = Encoder.load(config.model.base, precision="fp32")
+    space = search_space(config, encoder, folder / "data" / "train.jsonl", folder / "vectors", fixed, guide)
+    return {one.name: one for one in space}
+
+
+def test_values_that_training_refuses_are_not_tried(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = space_of(config_for(tiny_beir, tiny_model, tmp_path, m3={"train": "both"}), tmp_path)
+    assert "training.loss" not in space  # of those that fit the rows it takes none but its own
+    assert {"training.epochs", "training.scale"} <= set(space)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "training.loss=gte is not tried: training.loss=gte does not go with training.m3.train=both" in told
+
+
+def test_a_batch_that_needs_the_gradient_cache_has_it_with_every_loss(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path, loss="cached", batch_size=32)
+    losses = space_of(config, tmp_path)["training.loss"]
+    made = {loss: with_settings(config, whole([losses], {losses.name: loss})).training for loss in losses.values}
+    assert {"cached", "gte", "symmetric"} <= set(made) and "mnrl" not in made
+    assert all(one.gradient_cache for loss, one in made.items() if loss != "cached")
+    assert made["cached"] == config.training
+    plain = space_of(config_for(tiny_beir, tiny_model, tmp_path), tmp_path)["training.loss"]
+    assert not any(plain.along.values())
+    fixed_vectors = config_for(tiny_beir, tiny_model, tmp_path, loss="cached", method="query")
+    assert {"gte", "symmetric"} <= set(space_of(fixed_vectors, tmp_path)["training.loss"].values)
+
+
+def test_the_second_model_of_one_loss_is_not_left_to_others(tiny_beir: Path, tiny_model: str, tmp_path: Path) -> None:
+    for number, given in enumerate(({"loss": "guided"}, {})):
+        out = tmp_path / str(number)
+        config = config_for(tiny_beir, tiny_model, out / "run", guide=tiny_model, **given)
+        (found,) = (one for one in search_settings(config, out, trials=1).space if one.name == "training.loss")
+        assert found.along["guided"] == {"training.guide": tiny_model}
+        assert found.along["gte"] == {"training.guide": ""}
+    with pytest.raises(ConfigError, match=r"training\.guide is set"):  # no trial will look at it
+        search_settings(config, tmp_path / "fixed", trials=1, fixed={"training.loss"})
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_change_of_any_rank_is_multiplied_by_as_much(
+    rslora: bool, tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path, method="lora", lora={"rank": 8, "alpha": 24, "rslora": rslora})
+    ranks = space_of(config, tmp_path)["training.lora.rank"]
+    for rank in ranks.values:
+        made = with_settings(config, whole([ranks], {ranks.name: rank})).training.lora
+        assert made.rank == rank
+        assert made.alpha / (rank**0.5 if rslora else rank) == pytest.approx(24 / (8**0.5 if rslora else 8), rel=1e-5)
+    assert len(ranks.values) == 5
+    assert not space_of(config, tmp_path, {"training.lora.alpha"})["training.lora.rank"].along  # it is to stay
+
+
+def test_what_goes_with_a_value_is_in_the_record_the_table_and_the_winner(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run", method="lora", epochs=1, evaluations=1)
+    fixed = {f"training.{name}" for name in ("learning_rate", "epochs", "scale", "loss", "hard_negatives")}
+    found = search_settings(config, tmp_path, trials=9, fixed=fixed)
+    assert sorted(one.settings["training.lora.rank"] for one in found.trials) == [4, 8, 16, 32, 64]  # none twice
+    assert all(one.settings["training.lora.alpha"] == 2 * one.settings["training.lora.rank"] for one in found.trials)
+    _, *table = csv.DictReader((tmp_path / "trials.csv").open())
+    assert all(float(row["training.lora.alpha"]) == 2 * int(row["training.lora.rank"]) for row in table)
+    adapter = json.loads((found.model / "adapter" / "adapter_config.json").read_text())
+    assert adapter["lora_alpha"] == 2 * adapter["r"]  # it was trained so
+    winner = load_config(found.config).training.lora
+    assert (winner.rank, winner.alpha) == (adapter["r"], adapter["lora_alpha"])
+
+
+def test_a_search_goes_on_with_other_settings_that_no_trial_looks_at(
+    tiny_beir: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fieldtune.training.fit.require_reporters", lambda _: None)  # it need not be installed
+    config = config_for(tiny_beir, tiny_model, tmp_path / "run", epochs=1, evaluations=1)
+    first = search_settings(config, tmp_path, trials=1)
+    idle = {
+        "serving": {"port": 9_999}, "documents": {"workers": 1}, "encoding": {"check_queries": 9},
+        "card": {"title": "Law"},
+        "training": {"checkpoint_seconds": 5, "share_curve": False, "report_to": ["tensorboard"], "seeds": 2},
+    }  # fmt: skip
+    given = config.model_dump(by_alias=True)
+    other = make_config(merge(given, idle))
+    assert search_settings(other, tmp_path, trials=1).trials == first.trials
+    for decisive in ({"training": {"batch_size": 8}}, {"seed": 14}, {"encoding": {"precision": "bf16"}}):
+        with pytest.raises(ConfigError, match="search over other data"):
+            search_settings(make_config(merge(given, decisive)), tmp_path, trials=1)
+    assert search_settings(config, tmp_path, trials=1).trials == first.trials
+    dev = tmp_path / "run" / "data" / "qrels" / "dev.tsv"
+    dev.write_text("\n".join(dev.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(ConfigError, match="search over other data"):
+        search_settings(config, tmp_path, trials=1)
 
 
 def test_a_search_from_the_command_line_writes_config_table_and_model_without_looking_at_test(

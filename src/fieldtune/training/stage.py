@@ -32,7 +32,7 @@ from fieldtune.training.general import keep_share, pretrain_first, require_repla
 from fieldtune.training.loop import Hooks, of_one
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
-from fieldtune.training.methods import require_method
+from fieldtune.training.methods import require_method, said_of_unused
 from fieldtune.training.modes import set_up
 from fieldtune.training.near import with_near
 from fieldtune.training.optimizer import freezes_embeddings
@@ -113,13 +113,13 @@ def tune(
             key += f"-{first.key}"
             recipe, notes = decide(config, pairs, encoder, examples, vectors, own)  # with the similarities of now
             notes.append(first.note)
-        notes += [*replay.notes, *made_notes]
+        notes += [*replay.notes, *made_notes, *said_of_unused(config, recipe.loss)]
         if masked:
             notes.append(
                 f"{masked:,} queries have near-duplicates of their positives among the passages of other rows; in the "
                 "batch these are no negatives of theirs (negatives.near_duplicate)."
             )
-        if freezes_embeddings(encoder.model, settings.freeze_embeddings):
+        if settings.method != "query" and freezes_embeddings(encoder.model, settings.freeze_embeddings):
             notes.append("The word vectors were left as they are (training.freeze_embeddings).")
         rounds = config.negatives.rounds
 

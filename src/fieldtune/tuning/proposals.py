@@ -13,28 +13,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from fieldtune.tuning.journal import Trial
-from fieldtune.tuning.space import Setting, Settings
+from fieldtune.tuning.space import Setting, Settings, own_settings, whole
 
 _TRIES = 200
 _TWO = 0.4  # how often two settings change at once
 
 
 def propose(space: Sequence[Setting], trials: Sequence[Trial], explore: int, seed: int) -> Settings | None:
-    """The next settings, the config's own first; None when nothing new is left.
+    """The next settings with what goes with them, the config's own first; None when nothing new is left.
 
     `explore` trials spread over the space (a Latin hypercube, value by value); those after them change one or two
     settings of the best by one step.
     """
     number, seen = len(trials), {_key(trial.settings) for trial in trials}
     if not trials:
-        return {setting.name: setting.own for setting in space}
+        return own_settings(space)
     best = max((trial for trial in trials if trial.state == "done"), key=lambda trial: trial.dev or 0.0, default=None)
     rng = np.random.default_rng((seed, 31, number))
     for attempt in range(_TRIES):
         if number < explore or best is None or attempt > _TRIES // 2:
-            made = _spread(space, number - 1 + attempt, seed)
+            chosen = _spread(space, number - 1 + attempt, seed)
         else:
-            made = _neighbour(space, best.settings, rng)
+            chosen = _neighbour(space, best.settings, rng)
+        made = whole(space, chosen)
         if _key(made) not in seen:
             return made
     return None
@@ -51,7 +52,7 @@ def _spread(space: Sequence[Setting], place: int, seed: int) -> Settings:
 
 
 def _neighbour(space: Sequence[Setting], best: Settings, rng: np.random.Generator) -> Settings:
-    made = dict(best)
+    made = {setting.name: best[setting.name] for setting in space}
     count = min(len(space), 2 if rng.random() < _TWO else 1)
     for number in rng.permutation(len(space))[:count]:
         setting = space[number]

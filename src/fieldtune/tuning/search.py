@@ -14,11 +14,20 @@ from fieldtune.errors import ConfigError, InputError
 from fieldtune.tuning.journal import Trial, base_score, budget_left, hopeless, read_journal, write_journal
 from fieldtune.tuning.proposals import propose
 from fieldtune.tuning.share import settle_share
-from fieldtune.tuning.space import Setting, Settings, search_space
-from fieldtune.tuning.trial import Inputs, run_trial, with_settings
+from fieldtune.tuning.space import Setting, Settings, own_settings, search_space, with_settings
+from fieldtune.tuning.trial import PLAIN, Inputs, run_trial
 from fieldtune.tuning.winner import write_table, write_winner
-from fieldtune.workspace import Workspace, digest, file_digest
+from fieldtune.workspace import Workspace, digest
 
+_READ = (
+    "train.jsonl",
+    "teacher.json",
+    "corpus.jsonl",
+    "queries.jsonl",
+    "qrels/train.tsv",
+    "qrels/dev.tsv",
+    "meta.json",
+)
 _EXPLORE = 6  # trials that spread over the space where time alone is the budget; else half of them
 
 
@@ -55,6 +64,9 @@ def search_settings(
 
     if trials <= 0 and minutes <= 0:
         raise ConfigError("a search needs a budget", "give --trials N, --minutes M or both")
+    guide = config.training.guide
+    if guide and config.training.loss != "guided" and "training.loss" not in fixed:  # of the trials of that loss
+        config = with_settings(config, {"training.guide": ""})
     require_fit(config)
     run = Path(config.out)
     with Workspace(out):
@@ -74,14 +86,15 @@ def search_settings(
             pretrained=out / "pretrained",
         )
         encoder = Encoder.load(config.model.base, settings=config.model, precision=config.training.precision)
-        space = search_space(config, encoder, inputs.examples, inputs.vectors, fixed)
+        space = search_space(config, encoder, inputs.examples, inputs.vectors, fixed, guide)
         if not space:
             raise ConfigError("nothing is left to search over", "fix fewer settings with --set")
         done = _all_trials(config, inputs, out, space, encoder.fingerprint, trials, minutes)
         forget_ids(inputs.pretrained)
         best = max((one for one in done if one.state == "done"), key=lambda one: (one.dev or 0.0, -one.number))
         model = _folder(out, best.number) / "model"
-        changed = {name: value for name, value in best.settings.items() if value != _own(space)[name]}
+        own = own_settings(space)
+        changed = {name: value for name, value in best.settings.items() if value != own[name]}
         share, said = settle_share(config, inputs, encoder, model, fixed)
         write_winner(out / "fieldtune.toml", with_settings(config, changed | share))
     count = len(data.positives("dev"))
@@ -119,10 +132,7 @@ def _all_trials(
     minutes: float,
 ) -> list[Trial]:
     """Those in the journal, and new ones until the budget is spent."""
-    names = [(setting.name, setting.values) for setting in space]
-    # Not the stages to the right of training, nor where the run lies.
-    decisive = config.model_dump(exclude={"out", "evaluation", "index", "card", "llm"})
-    key = digest([base, file_digest(inputs.examples), decisive, names])
+    key = _key(config, inputs, space, base)
     path = out / "trials.jsonl"
     done = read_journal(path, key)
     explore = max(3, count // 2) if count else _EXPLORE
@@ -141,20 +151,35 @@ def _all_trials(
         note(f"trial {number}: {trial.state}, {_score(trial)} ({duration(trial.seconds)}) {trial.why}".rstrip())
         done.append(trial)
         write_journal(path, key, done)
-        write_table(out / "trials.csv", done, [setting.name for setting in space])
+        write_table(out / "trials.csv", done, list(own_settings(space)))
         _keep_the_best(out, done)
     return done
 
 
 def described(settings: Settings, space: Sequence[Setting]) -> str:
     """What differs from the config's own settings."""
-    own = _own(space)
+    own = own_settings(space)
     changed = [f"{name.removeprefix('training.')}={value}" for name, value in settings.items() if value != own[name]]
     return ", ".join(changed) or "the settings as they are"
 
 
-def _own(space: Sequence[Setting]) -> Settings:
-    return {setting.name: setting.own for setting in space}
+def _key(config: Config, inputs: Inputs, space: Sequence[Setting], base: str) -> str:
+    """Names everything that decides what the trials come to: the base model, the data as the stages before made it,
+    and the settings that training looks at, which are those that its stage depends on."""
+    from fieldtune.stages.inputs import contents, format_of_vectors, settings_of
+    from fieldtune.stages.training import depends
+
+    plain = with_settings(config, PLAIN)
+    data = inputs.examples.parent
+    read = [data / name for name in _READ] + [data.parent / "corpus" / "duplicates.jsonl"]
+    return digest([
+        base,
+        contents([str(path) for path in read]),
+        depends(plain),
+        settings_of(config, "model", "negatives", "teacher"),
+        format_of_vectors(config),
+        [(setting.name, setting.values, list(setting.along.items())) for setting in space],
+    ])  # fmt: skip
 
 
 def _score(trial: Trial) -> str:

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fieldtune.beir import RetrievalData
-from fieldtune.config import Config, make_config, merge
+from fieldtune.config import Config
 from fieldtune.errors import FieldtuneError, disk_is_full
 from fieldtune.tuning.journal import Begun, Trial
-from fieldtune.tuning.space import Settings
+from fieldtune.tuning.space import Settings, with_settings
 
 _KEPT_EVERY = 20  # seconds between two notes of the time that a trial has taken
+
+PLAIN: Settings = {
+    "training.seeds": 1, "training.base_share": 0.0, "training.share_curve": False, "training.report_to": (),
+}  # fmt: skip
+"""Of every trial. One seed and no share of the base model: the winner's own are decided afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,6 @@ class Inputs:
 
 class _Hopeless(Exception):  # noqa: N818 - a signal, no error
     """Ends a training that is not worth its time."""
-
-
-def with_settings(config: Config, settings: Settings) -> Config:
-    """The config with other values of dotted names."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        for key in reversed(name.split(".")):
-            value = {key: value}
-        nested = merge(nested, value)
-    return make_config(merge(config.model_dump(by_alias=True), nested), where="tune")
 
 
 def run_trial(
@@ -66,10 +60,6 @@ def run_trial(
     from fieldtune.training import tune
     from fieldtune.training.devices.world import current
 
-    # One seed and no share of the base model: the winner's own are decided afterwards.
-    plain: Settings = {
-        "training.seeds": 1, "training.base_share": 0.0, "training.share_curve": False, "training.report_to": (),
-    }  # fmt: skip
     begun = Begun.read(folder / "dev.json", search, settings)
     began = time.monotonic() - begun.seconds
     kept = time.monotonic()
@@ -91,7 +81,7 @@ def run_trial(
     state, why, base = "done", "", None
     notes: tuple[str, ...] = ()
     try:
-        own = with_settings(config, plain | settings)
+        own = with_settings(config, PLAIN | settings)
         encoder = Encoder.load(own.model.base, settings=own.model, precision=own.training.precision)
         result = tune(
             own, inputs.data, inputs.examples, encoder, folder, inputs.vectors, inputs.duplicates,

@@ -17,6 +17,8 @@ IN_BATCH = ("mnrl", "symmetric", "gte", "guided")
 OWN = ("triplet", "contrastive", "online_contrastive")
 TAUGHT = ("margin_mse", "kl")
 """They need a teacher's scores of several passages of a query."""
+SCORED = (*TAUGHT, "cosine", "cosent")
+"""They follow scores where the rows have some."""
 LOSSES = (*IN_BATCH, *OWN, "cosine", "cosent", *TAUGHT, "vectors")
 SUMS = frozenset({"triplet", "contrastive", "cosine"})
 """Means of terms of which each is of one query: batches add up to a large one."""
