@@ -21,7 +21,7 @@ the system takes these back where others need room; what is resident with all of
 much more a further passage costs at each size than at the one before (1 is linear; of the smallest size start-up counts
 too, of the others only what is added to the size before), and what memory each further passage takes at the last step:
 of mining and index where both sizes are above 65,536 passages, for up to there they fill buffers that grow no more
-(vectors; words that were seen, rows of the table).
+(vectors; words that were seen, rows of the table); of the stage passages each one that comes of a text counts.
 
 With --check: up to 30,000 passages, of mining and index up to 140,000, nothing is written, exit status 1 where a
 passage costs more than twice as much, or takes over 2 kB: a million passages are to fit in 2 GB.
@@ -216,6 +216,7 @@ def search(folder: Path) -> Work:
     rows = range(0, len(found), max(1, len(found) // SEARCHES))[:SEARCHES]
     asked = np.array(vectors(folder)[rows.start : rows.stop : rows.step])
     words = [" ".join(text.split()[:8]) for text in islice(made_texts(folder), 0, rows.stop, rows.step)]
+    found.search_vectors(asked[:1], 10, queries=words[:1], mode="hybrid")  # which also sets things up
 
     def work() -> None:
         for place, (row, text) in enumerate(zip(rows, words, strict=True)):
@@ -251,25 +252,27 @@ def one(stage: str, part: str, folder: Path, count: int, data: Path | None) -> N
         pass
     began = time.perf_counter()
     with held() as most:
-        work()
+        made = work()
         took = time.perf_counter() - began
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9 if stage == "parsing" else 0.0
-    print(json.dumps([took, most.gb - before.gb + children, peak_memory() + children]))
+    counts = getattr(made, "counts", {})
+    came = int(counts["passages"]) if stage == "passages" else count
+    print(json.dumps([took, most.gb - before.gb + children, peak_memory() + children, came]))
 
 
-def measured(stage: str, size: int, data: Path | None) -> tuple[float, float, float]:
-    """Seconds, GB added, and GB resident in all."""
+def measured(stage: str, size: int, data: Path | None) -> tuple[float, float, float, int]:
+    """Seconds, GB added, GB resident in all, and passages that are there at the end."""
     said = b""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("make", "work"):
             command = [sys.executable, __file__, "--one", stage, part, folder, "--sizes", str(size)]
             command += ["--data", str(data)] if data else []
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    seconds, memory, whole = json.loads(said.splitlines()[-1])
-    return float(seconds), float(memory), float(whole)
+    seconds, memory, whole, came = json.loads(said.splitlines()[-1])
+    return float(seconds), float(memory), float(whole), int(came)
 
 
-def plot(path: Path, sizes: list[int], found: dict[str, list[tuple[float, float, float]]]) -> None:
+def plot(path: Path, sizes: list[int], found: dict[str, list[tuple[float, float, float, int]]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -291,8 +294,11 @@ def main(words: list[str] | None = None) -> int:
         return 0
     sizes = {stage: ABOVE if given.check and stage in BUFFERED else sorted(given.sizes) for stage in given.stage}
     found = {stage: [measured(stage, size, given.data) for size in sizes[stage]] for stage in given.stage}
-    growth = {stage: growth_of(sizes[stage], [seconds for seconds, _, _ in costs]) for stage, costs in found.items()}
-    kept = {stage: further(sizes[stage], [memory for _, memory, _ in costs], stage) for stage, costs in found.items()}
+    growth = {stage: growth_of(sizes[stage], [seconds for seconds, *_ in costs]) for stage, costs in found.items()}
+    kept = {
+        stage: further([one[3] for one in costs], [memory for _, memory, *_ in costs], stage)
+        for stage, costs in found.items()
+    }
     columns = sorted({size for some in sizes.values() for size in some})
     shown = {
         stage: {

@@ -52,8 +52,8 @@ def test_a_check_fails_where_a_stage_grows(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
     stage: str, cost: tuple[float, ...], says: str,
 ) -> None:  # fmt: skip
-    def measured(name: str, size: int, _: Path | None) -> tuple[float, float, float]:
-        return (cost[SIZES.index(size)] if name == stage else size / 5_000), 0.05 + size * 1e-6, 2.5
+    def measured(name: str, size: int, _: Path | None) -> tuple[float, float, float, int]:
+        return (cost[SIZES.index(size)] if name == stage else size / 5_000), 0.05 + size * 1e-6, 2.5, size
 
     monkeypatch.setattr(benchmark, "measured", measured)
     results, picture = tmp_path / "R.md", tmp_path / "scale.svg"
@@ -70,15 +70,25 @@ def test_a_check_fails_where_memory_grows(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     kilobytes: float, status: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * kilobytes * 1e-6, 2.5))
+    monkeypatch.setattr(
+        benchmark, "measured", lambda stage, size, _: (size / 5_000, size * kilobytes * 1e-6, 2.5, size)
+    )
     assert benchmark.main(["--check", "--stage", "mining", "passages"]) == status
     assert f"mining {kilobytes:.2f}, passages {kilobytes:.2f}" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_memory_is_counted_for_each_passage_that_comes_of_a_text(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measured", lambda _, size, __: (size / 5_000, size * 2.5e-6, 2.5, 2 * size))
+    assert benchmark.main(["--check", "--stage", "passages"]) == 0
+    assert "passages 1.25" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_the_results_say_where_the_lengths_come_from(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * 1e-6, 2.5))
+    monkeypatch.setattr(benchmark, "measured", lambda stage, size, _: (size / 5_000, size * 1e-6, 2.5, size))
     for name in ("one", "two"):
         (tmp_path / "sets" / name).mkdir(parents=True)
         (tmp_path / "sets" / name / "corpus.jsonl").write_text("")

@@ -298,6 +298,24 @@ def test_codes_give_what_exact_search_gives(tmp_path_factory, seed: int, copies:
     assert [[row for row in one if row >= 0] for one in masked.tolist()] == kept[among].tolist()
 
 
+def test_a_small_product_is_made_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    multiply, before = torch._int_mm, torch.get_num_threads()
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "_int_mm", lambda *both: (threads.append(torch.get_num_threads()), multiply(*both))[1])
+    monkeypatch.setattr("fieldtune.index.dense._ALONE", 3 * 50 * 16)
+    codes = np.random.default_rng(0).integers(-127, 127, (54, 16), dtype=np.int8)
+    torch.set_num_threads(2)
+    try:
+        for count in (3, 4):
+            found = _fast_product(codes[:count], codes[4:])
+            assert np.array_equal(found, codes[:count].astype(int) @ codes[4:].T.astype(int))
+        assert (threads, torch.get_num_threads()) == ([1, 2], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_of_equal_passages_a_block_at_a_time_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masked: bool

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from fieldtune.disk import mapped_array
 from fieldtune.encoding import shortened, top_k
 from fieldtune.encoding.search import kept_best
+from fieldtune.encoding.threads import one_thread
 from fieldtune.index.columns import Mask
 
 Floats = NDArray[np.float32]
@@ -27,6 +29,8 @@ _BLOCK = 16_384
 _MARGIN = 16
 _CELLS = 16_000_000
 """Scores of a scan at once."""
+_ALONE = 16_000_000
+"""Products of bytes that one thread makes: a millisecond."""
 _NOISE = 2e-6
 _LONGEST = 1.01
 """Length of a vector at most: bf16 rounds to about 3 digits."""
@@ -162,7 +166,10 @@ def _fast_product(codes: NDArray[np.int8], passages: NDArray[np.int8]) -> NDArra
     import torch
 
     multiply: Any = torch._int_mm  # no public name yet; checked below before it is used
-    found: NDArray[np.int32] = multiply(torch.from_numpy(codes), torch.from_numpy(passages).T).numpy()
+    # Where another process is at work, a product that one thread is through with in a millisecond takes several times
+    # as long while two wait for each other.
+    with one_thread() if len(codes) * passages.size <= _ALONE else nullcontext():
+        found: NDArray[np.int32] = multiply(torch.from_numpy(codes), torch.from_numpy(passages).T).numpy()
     return found
 
 
