@@ -13,6 +13,7 @@ from scripts import script
 
 from fieldtune.beir import load_beir
 from fieldtune.evaluation.rankings import Ranking
+from fieldtune.types import Example
 
 pytest.importorskip("datasets", reason="the peer's trainer reads its rows through the package datasets")
 
@@ -136,6 +137,19 @@ def stubbed(benchmark: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(benchmark.Encoder, "load", lambda *_, **__: None)
     monkeypatch.setattr(benchmark, "model_ranking", ranked)
     return found
+
+
+def test_queries_of_train_that_nobody_trains_on_can_be_compared_too(benchmark: ModuleType, folder: Path) -> None:
+    data = load_beir(folder)
+    train, dev = data.positives("train"), data.positives("dev")
+    asked = list(train)[:5]
+    rows = [Example(data.queries[key].text, ("a",)) for key in asked]
+    judged = benchmark.with_held_out(data, rows).positives("dev")
+    assert set(judged) == {*dev, *train} - set(asked)
+    assert len(judged) > len(dev)
+    assert set(
+        benchmark.with_held_out(data, [Example(data.queries[key].text, ("a",)) for key in train]).positives("dev")
+    ) == set(dev)
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(10, 0), (12, 1)])
