@@ -114,7 +114,12 @@ def _settings(run: Path, file: Path | None, set_: list[str] | None, **given: Any
         settings = settings | {name: loaded[name] for name in ("llm", "serving")}
     words = {name: value for name, value in given.items() if value not in ("", None, {})}
     over = merge(parse_overrides(set_ or []), {"serving": words} if words else {})
-    return make_config(merge(settings, over), where="--set")
+    made = make_config(merge(settings, over), where="--set")
+    if over.get("encoding", {}).get("export"):  # that of the run may have been of its base, and be gone
+        from fieldtune.encoding.exported import require_export
+
+        require_export(made.encoding.export, made.encoding.max_loss)
+    return made
 
 
 def _adapters(given: list[str]) -> dict[str, str]:

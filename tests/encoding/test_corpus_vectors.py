@@ -98,8 +98,8 @@ def test_a_killed_encoding_goes_on_where_it_was(
     monkeypatch.setattr("fieldtune.encoding.feeding.BLOCK", 100)
     encoded: list[int] = []
     sampled: list[bool] = []  # whether the sample of the check is through
-    check = corpus_module._require_same
-    monkeypatch.setattr(corpus_module, "_require_same", lambda *given: (check(*given), sampled.append(True)))
+    check = corpus_module.require_same
+    monkeypatch.setattr(corpus_module, "require_same", lambda *given: (check(*given), sampled.append(True)))
 
     @contextmanager
     def dying(encoder: Encoder, way: Way, *rest: Any) -> Iterator[Any]:

@@ -142,7 +142,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     train(tiny_model, tmp_path / "calm", **METHODS[name])
     real, steps = training_loop._step, []
 
-    def failing(*arguments: Any) -> float:
+    def failing(*arguments: Any) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 4:  # the last checkpoint was written after step 2
             raise KeyboardInterrupt

@@ -152,7 +152,7 @@ def test_a_killed_soup_repeats_no_seed(tiny_model: str, tmp_path: Path, monkeypa
     calm, _, _ = seeds(tiny_model, tmp_path / "calm", DEVELOPMENT)
     real, steps = loop._step, []
 
-    def failing(*arguments: object) -> float:
+    def failing(*arguments: object) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 16:
             raise KeyboardInterrupt

@@ -63,7 +63,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
     calm, state = run(tiny_model, tmp_path / "calm", recipe(dropout=True))
     real, steps = loop._step, []
 
-    def failing(*arguments: object) -> float:
+    def failing(*arguments: object) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 8:
             raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def test_early_stopping_ends_before_the_last_step(
 def test_a_loss_that_is_no_number_is_named_with_its_step(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_step", lambda *_: float("nan"))
+    monkeypatch.setattr(loop, "_step", lambda *_: (float("nan"), 0.0))
     with pytest.raises(ModelError, match="nan at step 1 of 20") as caught:
         run(tiny_model, tmp_path, recipe())
     assert "learning_rate" in caught.value.hint

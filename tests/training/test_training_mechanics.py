@@ -311,7 +311,7 @@ def test_a_batch_larger_than_the_data_is_one_step_of_all_of_it_an_epoch(
 ) -> None:
     real, seen = loop._step, []
 
-    def counted(session: Any, rows: Any, *more: Any) -> float:
+    def counted(session: Any, rows: Any, *more: Any) -> tuple[float, float]:
         seen.append(sorted(rows.tolist()))
         return real(session, rows, *more)
 
@@ -443,7 +443,7 @@ def interrupted(model: str, work: Path, made: Recipe, key: str, at: int) -> int:
     """Train until the step `at` of this process, or to the end; returns how many steps were taken."""
     real, steps = loop._step, []
 
-    def failing(*arguments: Any) -> float:
+    def failing(*arguments: Any) -> tuple[float, float]:
         if len(steps) == at:
             raise KeyboardInterrupt
         steps.append(1)
@@ -519,7 +519,7 @@ def test_a_learned_projection_is_trained_and_comes_back_from_a_checkpoint(
     assert losses[-1] < losses[0]
     real, steps = loop._step, []
 
-    def failing(*arguments: Any) -> float:
+    def failing(*arguments: Any) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 12:
             raise KeyboardInterrupt

@@ -64,7 +64,7 @@ def test_a_run_killed_in_any_round_ends_with_the_weights_of_an_undisturbed_one(
     calm, state = run(tiny_model, tmp_path / "calm", mined)
     real, steps = loop._step, []
 
-    def failing(*arguments: object) -> float:
+    def failing(*arguments: object) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == stop:
             raise KeyboardInterrupt

@@ -363,16 +363,18 @@ def test_training_that_changes_nothing_is_an_error(
     assert not (tmp_path / "run" / "model").exists()
 
 
-@pytest.mark.parametrize("method", ["full", "query"])
+@pytest.mark.parametrize(("method", "anchor"), [("full", 0), ("full", 0.1), ("query", 0)])
 def test_a_loss_of_0_at_every_step_is_no_training(
-    method: str, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+    method: str, anchor: float, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
 ) -> None:
     """All negatives are farther off than any margin asks for: weight decay alone moves the weights."""
     examples = field[1]
     rows = [Example(row.query, (row.query,), ("asthma",)) for row in read_examples(examples)]
     write_examples(examples, rows)
     examples.with_name("teacher.json").unlink()
-    config = config_for(tiny_model, method=method, loss="triplet", margin=1e-9, weight_decay=0.5, matryoshka=[32])
+    config = config_for(
+        tiny_model, method=method, loss="triplet", margin=1e-9, weight_decay=0.5, matryoshka=[32], anchor=anchor
+    )
     with pytest.raises(ModelError, match=r"the loss was 0 at every one of the \d+ steps") as caught:
         trained(config, field, tmp_path / "run")
     assert "training.margin" in caught.value.hint and "training.hard_negatives" in caught.value.hint
@@ -386,10 +388,10 @@ def test_the_log_of_a_training_that_breaks_down_is_there(
     """A training that is killed writes nothing at its end: what it leaves was written on the way."""
     real, path, on_the_way = loop._step, tmp_path / "run" / "training" / "log.jsonl", []
 
-    def breaking(*arguments: Any) -> float:
+    def breaking(*arguments: Any) -> tuple[float, float]:
         if arguments[2] == 12:
             on_the_way.append(path.read_text())
-            return float("nan")
+            return float("nan"), 0.0
         return real(*arguments)
 
     monkeypatch.setattr(loop, "_step", breaking)
@@ -454,7 +456,7 @@ def killed_once(
     """A run killed at its last step; the steps of the one that comes after it, with what that is given, and its end."""
     real, steps = loop._step, []
 
-    def counted(*arguments: Any) -> float:
+    def counted(*arguments: Any) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 9:
             raise KeyboardInterrupt
@@ -511,7 +513,7 @@ def test_a_checkpoint_of_another_base_is_kept_aside_and_taken_up_with_its_own(
     def steps_taken(config: Config, at: int) -> int:
         steps: list[int] = []
 
-        def counted(*arguments: Any) -> float:
+        def counted(*arguments: Any) -> tuple[float, float]:
             if len(steps) == at:
                 raise KeyboardInterrupt
             steps.append(1)

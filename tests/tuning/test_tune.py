@@ -356,7 +356,7 @@ def test_a_killed_search_goes_on_where_it_was(
 
     real, steps = loop._step, []
 
-    def failing(*arguments: object) -> float:
+    def failing(*arguments: object) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 29:
             raise KeyboardInterrupt

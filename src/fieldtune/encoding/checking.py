@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldtune.beir import RetrievalData
 from fieldtune.encoding.engine import Format
@@ -14,9 +15,17 @@ from fieldtune.encoding.search import top_k
 from fieldtune.errors import ModelError
 from fieldtune.measures import MAIN, judgements, measure
 
+if TYPE_CHECKING:
+    from fieldtune.encoding.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
 _LEAST: dict[Format, tuple[float, float]] = {"fp32": (0.9999, 0.9999), "bf16": (0.995, 0.999), "int8": (0.8, 0.97)}
 """Lowest and mean cosine with the model's own fp32 vectors; far below what a sound export has."""
 _TEXTS = 128
+LEAST_COSINE = 0.999
+"""Of an engine's vectors with the model's own, for each text of a sample: queries are encoded by the model itself."""
+_CHECKED = 32
 _PROBES = ("a", "What is it, and when does it end? (§ 12.3)", "合同什么时候解除?", "word " * 600)
 
 
@@ -95,4 +104,17 @@ def require_close(check: Check, precision: Format, max_loss: float, name: str) -
             f"{name} loses {check.lost:.2f} points of nDCG@10 on {check.queries:,} queries ({check.ndcg_before:.4f} -> "
             f"{check.ndcg_after:.4f}), allowed are {max_loss:g}",
             "take a higher precision, or allow more with encoding.max_loss (--max-loss)",
+        )
+
+
+def require_same(encoder: Encoder, fast: Encodes, texts: Sequence[str], name: str, cure: str) -> None:
+    """Raise ModelError where another way gives other vectors than the model itself, on up to 32 of the texts."""
+    sample = texts[:: max(1, len(texts) // _CHECKED)][:_CHECKED]
+    check = check_vectors(encoder, fast, sample)
+    log.info("%s of %s: lowest cosine with its own vectors %.5f", name, encoder.name, check.lowest_cosine)
+    if not check.lowest_cosine >= LEAST_COSINE:
+        raise ModelError(
+            f"{name}: its vectors are not those of {encoder.name} (lowest cosine {check.lowest_cosine:.4f}, at least "
+            f"{LEAST_COSINE} is needed)",
+            cure,
         )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding.checking import Check, check_retrieval, check_vectors, require_close
+from fieldtune.encoding.checking import Check, check_retrieval, require_close, require_same
 from fieldtune.encoding.encoder import Encoder
 from fieldtune.encoding.engine import FORMATS, Format
-from fieldtune.encoding.exported import calibration_texts, load_export, require_export
+from fieldtune.encoding.exported import calibration_texts, require_export
 from fieldtune.encoding.fast import Encodes, with_torch
+from fieldtune.encoding.own_export import export_of, sound_export
 from fieldtune.encoding.speed import by_speed, first_line
 from fieldtune.encoding.vectors import cached_vectors, is_cached
 from fieldtune.encoding.ways import Passages, Way, known_as, opened, ways_of, why_plain
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEAST_COSINE = 0.999
-"""Of an engine's vectors with the model's own, for each text of a sample: queries are encoded by the model itself."""
-_CHECKED = 32
 _CHECKS = "int8-checks.json"
 """What int8 was found to lose, by the vectors and the dev queries."""
 
@@ -95,7 +93,7 @@ def corpus_vectors(
                 if judged is not None and settings is not None:
                     _require_ranking(encoder, way, fast, settings, judged, known, folder)
                 else:
-                    _require_same(encoder, way, fast, texts)
+                    require_same(encoder, fast, texts, way.name, "take encoding.backend=torch")
                 by = known_as(encoder, way, calibration, fast)
                 return Encoded(cached_vectors(by, texts, "passage", folder, label=label), way.name, tuple(notes))
         except (ModelError, RuntimeError, OSError, ImportError) as error:  # an engine's own are RuntimeErrors
@@ -126,25 +124,14 @@ def _by_export(
 
     Raises InputError or ModelError for an export that cannot be taken for any model, or gives other vectors than its.
     """
-    record, place = require_export(settings.export, settings.max_loss), Path(settings.export)
-    if record["source"] != encoder.source:
-        said = (
-            f"The passages of {encoder.name} were not encoded by {place}, which was made from {record['model']} with "
-            f"its prompts and length: fieldtune export {encoder.name} --out DIR makes one of it."
-        )
-        log.warning(said)
+    record, said = export_of(encoder, settings)
+    if record is None:
         return None, said
     way = Way(record["backend"], record["precision"])
     graph = digest(record["files"]) if way.precision == "int8" else ""
     known = known_as(encoder, way, [graph])
     if not is_cached(known, texts, "passage", folder):
-        fast = load_export(place)
-        known = known_as(encoder, way, [graph], fast)
-        if way.precision == "int8":  # what it loses was measured when it was written
-            check = check_vectors(encoder, fast, texts)
-            require_close(check, way.precision, settings.max_loss, str(place))
-        else:
-            _require_same(encoder, way, fast, texts, "export it again, or leave encoding.export empty")
+        known = known_as(encoder, way, [graph], sound_export(encoder, record, settings, texts))
     return Encoded(cached_vectors(known, texts, "passage", folder, label=label), f"{way.name} (exported)"), ""
 
 
@@ -183,20 +170,6 @@ def _every(encoder: Encoder, settings: Encoding | None) -> list[Way]:
 
 def _own(encoder: Encoder) -> Format:
     return encoder.precision  # type: ignore[return-value]  # fp16, on a GPU, is only named
-
-
-def _require_same(
-    encoder: Encoder, way: Way, fast: Encodes, texts: Sequence[str], cure: str = "take encoding.backend=torch"
-) -> None:
-    sample = texts[:: max(1, len(texts) // _CHECKED)][:_CHECKED]
-    check = check_vectors(encoder, fast, sample)
-    log.info("%s of %s: lowest cosine with its own vectors %.5f", way.name, encoder.name, check.lowest_cosine)
-    if not check.lowest_cosine >= LEAST_COSINE:
-        raise ModelError(
-            f"its vectors are not those of {encoder.name} (lowest cosine {check.lowest_cosine:.4f}, at least "
-            f"{LEAST_COSINE} is needed)",
-            cure,
-        )
 
 
 def _with_dev(dev: RetrievalData | None) -> RetrievalData:

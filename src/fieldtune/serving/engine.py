@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from fieldtune.adapter_folder import PEFT_CONFIG, RECORD, adapter_digest, weights_digest
 from fieldtune.encoding import Encoder, SingleEncoder
+from fieldtune.encoding.engine import Engine as Passes
 from fieldtune.encoding.engine import processors
 from fieldtune.encoding.m3 import M3Vectors
+from fieldtune.encoding.own_export import export_of, sound_export
+from fieldtune.encoding.speed import FAILURES, first_line
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
 from fieldtune.encoding.torch_engine import TorchEngine
 from fieldtune.errors import FieldtuneError, ModelError
@@ -26,6 +29,8 @@ from fieldtune.types import Side
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from fieldtune.config import Encoding
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +50,9 @@ class Loaded:
     many: Encoder
     tokens: Tokens | None
     """None where the model reads texts, not token ids."""
-    faster: TorchEngine | None
-    """Passes that were found to give the vectors of `many` to four digits in less time; for requests of many texts."""
+    faster: Passes | None
+    """The user's export, or passes that were found to give the vectors of `many` to four digits in less time; for
+    requests of many texts."""
     weights: str = ""
     """`weights_digest` of the model as its folder has it; empty where it shares those of another."""
     merged: str = ""
@@ -60,12 +66,18 @@ class Engine:
     """
 
     def __init__(
-        self, model: str, *, single: bool = False, probes: Sequence[str] = (), encoder: Encoder | None = None
+        self,
+        model: str,
+        *,
+        single: bool = False,
+        probes: Sequence[str] = (),
+        encoding: Encoding | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """`single` says that `SingleEncoder` was found to give the index's vectors; `probes` are passages on which a
-        faster way is compared before it is taken; `encoder` is the model where it is loaded already. Raises ModelError
-        when the model cannot be loaded."""
-        self.model, self._probes = model, probes
+        faster way is compared before it is taken; `encoding` may name an export of the model; `encoder` is the model
+        where it is loaded already. Raises ModelError when the model cannot be loaded."""
+        self.model, self._probes, self._encoding = model, probes, encoding
         self.one = _single(model) if single else None
         """The same vectors for queries, sooner; None where it is not for this model."""
         self._lock = Lock()
@@ -82,7 +94,7 @@ class Engine:
                 many = Encoder.load(self.model)
                 weights = weights_digest(many.model)
                 plain, merged = _with_encoder(many), _merged(Path(self.model))
-                faster = _faster(many, plain.tokens, self._probes)
+                faster = _faster(many, plain.tokens, self._probes, self._encoding)
                 self._loaded = replace(plain, faster=faster, weights=weights, merged=merged)
             return self._loaded
 
@@ -206,9 +218,14 @@ def _cast_once(encoder: Encoder) -> None:
                 module.to(torch.bfloat16)
 
 
-def _faster(encoder: Encoder, tokens: Tokens | None, probes: Sequence[str]) -> TorchEngine | None:
-    """All of the model in bf16, where that gives the same vectors: products alone are half of its time."""
-    if tokens is None or encoder.routed or encoder.precision != "bf16" or not probes:
+def _faster(encoder: Encoder, tokens: Tokens | None, probes: Sequence[str], encoding: Encoding | None) -> Passes | None:
+    """The user's export of the model; else all of the model in bf16, where that gives the same vectors: products alone
+    are half of its time."""
+    if tokens is None or encoder.routed or not probes:
+        return None
+    if encoding is not None and encoding.export and (exported := _exported(encoder, probes, encoding)) is not None:
+        return exported
+    if encoder.precision != "bf16":
         return None
     model: SentenceTransformer = encoder.model
     engine = TorchEngine(model, "bf16")
@@ -221,4 +238,23 @@ def _faster(encoder: Encoder, tokens: Tokens | None, probes: Sequence[str]) -> T
         log.info("embeddings are computed as the index was: all in bf16 they reach a cosine of %.6f alone", lowest)
         return None
     log.info("embeddings are computed all in bf16: their cosine to the index's is %.6f at least", lowest)
+    return engine
+
+
+def _exported(encoder: Encoder, probes: Sequence[str], encoding: Encoding) -> Passes | None:
+    """None, with a warning, where it cannot be taken: a service goes on without it."""
+    if not encoder.device.startswith("cpu"):
+        log.warning(
+            "embeddings are computed on %s, without %s, which is for processors", encoder.device, encoding.export
+        )
+        return None
+    try:
+        record, _ = export_of(encoder, encoding)
+        if record is None:
+            return None
+        engine = sound_export(encoder, record, encoding, probes).engine
+    except FAILURES as error:
+        log.warning("embeddings are computed without the export %s: %s", encoding.export, first_line(error))
+        return None
+    log.info("embeddings are computed by %s, %s %s", encoding.export, engine.backend, engine.precision)
     return engine

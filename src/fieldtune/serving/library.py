@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from fieldtune.serving.engine import PROBES, Engine, Vectors
 from fieldtune.serving.problems import LOST, ApiError, unavailable
 from fieldtune.serving.threshold import Threshold, TopScores, threshold_of
 from fieldtune.types import Hit
+
+if TYPE_CHECKING:
+    from fieldtune.config import Encoding
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +76,10 @@ class Library:
     thread loads the model of a new one.
     """
 
-    def __init__(self, run: Path, *, seed: int) -> None:
-        """Raises FieldtuneError when there is no index, or no model for it."""
-        self.run, self._seed = run, seed
+    def __init__(self, run: Path, *, seed: int, encoding: Encoding | None = None) -> None:
+        """`encoding` may name an export of the model. Raises FieldtuneError when there is no index, or no model for
+        it."""
+        self.run, self._seed, self._encoding = run, seed, encoding
         self.volume = self._open(None)
         self.calibrate(self._best)
         self.fault = ""
@@ -229,7 +233,8 @@ class Library:
         if before is not None and before.index.meta["model_fingerprint"] == index.meta["model_fingerprint"]:
             engine = before.engine  # the model need not be loaded again
         else:
-            engine = Engine(index.model, single=bool(index.meta.get("single")), probes=_probes(index))
+            single = bool(index.meta.get("single"))
+            engine = Engine(index.model, single=single, probes=_probes(index), encoding=self._encoding)
 
         # Another model's threshold has another scale; that of an older index is close until it is found anew.
         threshold = before.threshold if before is not None and engine is before.engine else None

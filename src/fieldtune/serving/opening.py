@@ -31,7 +31,7 @@ def open_service(run: Path, config: Config) -> Iterator[Service]:
 
             endpoint = stack.enter_context(local_endpoint(config.llm)) if config.llm.local else None
             llm = ChatStream(config.llm, endpoint, seconds=settings.answer_seconds, stall=settings.stall_seconds)
-        library = Library(run, seed=config.seed)
+        library = Library(run, seed=config.seed, encoding=config.encoding)
         reranker = None
         name = settings.rerank or str(library.volume.index.meta.get("reranker") or "")
         if name:

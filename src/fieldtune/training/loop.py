@@ -125,7 +125,7 @@ def train(
             tell(Step(state.step, len(steps)))
             with together():
                 rate = set_rate(session.stepper.optimizer, settings, state.step, len(steps))
-                loss = _step(session, steps[state.step], state.step, hooks)
+                loss, penalty = _step(session, steps[state.step], state.step, hooks)
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the loss is {loss} at step {state.step + 1} of {len(steps)}",
@@ -138,7 +138,7 @@ def train(
                     "lower training.learning_rate, or set training.precision=fp32; the checkpoint before it is kept",
                 )
             state.step += 1
-            state.idle += loss == 0
+            state.idle += loss == penalty  # nothing but the pull towards the weights of the start
             losses.append(loss)
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
@@ -161,8 +161,11 @@ def train(
     return state
 
 
-def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) -> float:
-    """One optimizer step over `rows` of the pairs, in batches of the size that was set; returns the mean loss."""
+def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) -> tuple[float, float]:
+    """One optimizer step over `rows` of the pairs, in batches of the size that was set.
+
+    Returns the mean loss, and how much of it is the penalty of the hooks.
+    """
     import torch
 
     settings, recipe = session.recipe.settings, session.recipe
@@ -183,12 +186,13 @@ def _step(session: Session, rows: NDArray[np.int64], number: int, hooks: Hooks) 
             f"the GPU's memory does not hold a batch of {settings.batch_size} queries with their passages",
             "set training.gradient_cache=true, training.gradient_checkpointing=true, or a smaller training.batch_size",
         ) from None
+    penalty = 0.0
     if hooks.penalty is not None:
         term = hooks.penalty()
         stepper.pull(term)
-        total += term.item()
+        penalty = term.item()
     stepper.update(settings.max_grad_norm)
-    return total
+    return total + penalty, penalty
 
 
 def _gradient(session: Session, batch: Batch, weight: float, number: int) -> float:
