@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     settings = {"PyTorch": "serving.name=m"}
     for export in given.exports:
         record = export_record(Path(export))
-        settings[f"{record['backend']} {record['precision']}"] = f"encoding.export={export}"
+        settings[f"{record['backend']} {record['precision']} ({Path(export).name})"] = f"encoding.export={export}"
     times: dict[str, list[float]] = {name: [] for name in settings}
     cosines: dict[str, float] = {}
 

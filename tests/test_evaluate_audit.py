@@ -146,11 +146,31 @@ def test_settings_that_nothing_uses_are_refused(folder: Path, capsys: pytest.Cap
         ("evaluation.bm25=false", "--bm25"),
         ("evaluation.general=true", "--general"),
         ("training.epochs=3", "leave it out"),
+        ("encoding.backend=torch", "leave it out"),
     ):
         assert call(*words, "--set", setting) == 2
         said = capsys.readouterr().err
-        assert f"does not use the setting {setting.split('=')[0].removesuffix('.epochs')}" in said and says in said
+        assert (
+            f"does not use the setting {setting.split('=')[0].removesuffix('.epochs').removesuffix('.backend')}" in said
+        )
+        assert says in said
     assert call(*words, "--set", "evaluation.bootstrap=200", "--set", "seed=3") == 0
+
+
+def test_passages_are_encoded_as_the_settings_say(
+    folder: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--data", str(folder), "--model", tiny_model]
+    figures = [tmp_path / "plain.json", tmp_path / "torch.json"]
+    assert call(*words, "--json", str(figures[0])) == 0
+    assert call(*words, "--json", str(figures[1]), "--set", "encoding.backend=torch") == 0
+    plain, torch = (json.loads(path.read_text())["passages encoded by"] for path in figures)
+    assert plain[tiny_model].startswith("model ") and torch[tiny_model].startswith("torch ")
+    capsys.readouterr()
+    assert call(*words, "--set", f"encoding.export={tmp_path}") == 2
+    assert "not an exported model" in capsys.readouterr().err
+    assert call(*words, "--set", "encoding.backend=torch", "--set", "evaluation.m3=true") == 2
+    assert "does not use the setting encoding" in capsys.readouterr().err
 
 
 def test_a_trec_run_per_system_gives_the_same_figures_elsewhere(folder: Path, tmp_path: Path, tiny_model: str) -> None:

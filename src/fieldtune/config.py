@@ -624,8 +624,8 @@ class Encoding(Section):
     """A folder that `fieldtune export` wrote: it encodes the passages of the model that it was made from, in its own
     backend and precision, and nothing is measured or converted. Other models (a run has two, the base and the tuned
     one) are encoded as the settings above say, and a note says so. int8 is taken if the export was compared on queries
-    (--data) and kept to max_loss. `fieldtune serve` computes embeddings of many texts by it too; a single query is
-    encoded by the model as it is."""
+    (--data) and kept to max_loss. `fieldtune serve` answers requests for embeddings with it too; the query of a
+    search is encoded by the model as it is."""
     max_loss: float = Field(0.3, ge=0)
     """Points of nDCG@10 that an exported model, or int8 here, may lose against the model itself in fp32."""
     check_queries: int = Field(300, ge=1)

@@ -49,7 +49,8 @@ class Files:
 
 def require_sense(config: Config, asked: Asked, files: Files) -> None:
     """Raise ConfigError, before any work, for what cannot be measured or written, or for settings that nothing uses."""
-    _require_used(config, general=asked.general, llm_judge=files.llm_judge)
+    encodes = bool(asked.models) and not config.evaluation.m3  # whose three kinds are made by the model as it is
+    _require_used(config, general=asked.general, llm_judge=files.llm_judge, encodes=encodes)
     if asked.precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"--precision {asked.precision} is unknown", "auto, fp32 or bf16")
     if not asked.models and not asked.bm25:
@@ -68,9 +69,9 @@ def require_sense(config: Config, asked: Asked, files: Files) -> None:
     _require_writable((files.json, files.per_query, files.report, files.unjudged, files.runs))
 
 
-def _require_used(config: Config, *, general: bool, llm_judge: bool) -> None:
+def _require_used(config: Config, *, general: bool, llm_judge: bool, encodes: bool) -> None:
     """Refuse settings that would be passed over without a word."""
-    used = {"seed", "evaluation"} | ({"llm"} if llm_judge else set())
+    used = {"seed", "evaluation"} | ({"llm"} if llm_judge else set()) | ({"encoding"} if encodes else set())
     unused = [f"{name}" for name in config.model_fields_set if name not in used]
     given = config.evaluation.model_fields_set
     instead = {"bm25": "--bm25", "general": "--general"}

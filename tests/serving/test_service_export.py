@@ -48,6 +48,7 @@ def test_many_texts_go_through_the_export_and_give_the_models_vectors(tiny_model
         ({"files": {"model.bin": "0" * 64}}, "not what was exported"),
         ({"precision": "int8"}, "not compared with its model"),
         ({"dimension": 0, "format": 0}, "not an exported model"),
+        ({"precision": None}, "not an exported model"),
     ],
 )
 def test_an_export_that_cannot_be_taken_leaves_the_service_as_it_is(
@@ -55,7 +56,8 @@ def test_an_export_that_cannot_be_taken_leaves_the_service_as_it_is(
 ) -> None:
     shutil.copytree(graph, tmp_path / "export")
     record = json.loads((tmp_path / "export" / RECORD).read_text())
-    (tmp_path / "export" / RECORD).write_text(json.dumps(record | change))
+    kept = {name: value for name, value in (record | change).items() if value is not None}
+    (tmp_path / "export" / RECORD).write_text(json.dumps(kept))
     engine = Engine(tiny_model, probes=TEXTS, encoding=Encoding(export=str(tmp_path / "export")))
     assert not isinstance(engine.whole().faster, OpenVinoEngine)
     assert says in caplog.text

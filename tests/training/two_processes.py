@@ -194,7 +194,7 @@ def gradient(model: str, training: dict[str, Any], work: Path) -> tuple[float, d
     else:
         stepper.optimizer.step = look
     size = config.training.batch_size * config.training.accumulate
-    loss = loop._step(session, np.arange(min(size, len(pairs))), 0, hooks)
+    loss, _ = loop._step(session, np.arange(min(size, len(pairs))), 0, hooks)
     return loss, found
 
 
@@ -232,9 +232,9 @@ def fitted(model: str, training: dict[str, Any], work: Path, *, kill_at: int = 0
     dev = Development([row.query for row in rows()], texts, [{n: 1} for n in range(len(texts))], 1, True)
     real = loop._step
 
-    def stopping(session: Any, batch: Any, number: int, hooks: Any) -> float:
-        loss = real(session, batch, number, hooks)  # the others take the step too
-        return float("nan") if kill_at and number == kill_at else loss
+    def stopping(session: Any, batch: Any, number: int, hooks: Any) -> tuple[float, float]:
+        loss, penalty = real(session, batch, number, hooks)  # the others take the step too
+        return (float("nan") if kill_at and number == kill_at else loss), penalty
 
     loop._step = stopping
     try:

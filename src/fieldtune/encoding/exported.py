@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RECORD = "fieldtune-export.json"
 FORMAT = 1
+_NEEDED = {"backend", "precision", "model", "fingerprint", "prompts", "max_tokens", "pad", "dimension"}
 _CALIBRATED = 300
 """Texts that int8 ranges are taken from."""
 
@@ -123,7 +124,7 @@ def load_export(folder: Path) -> FastEncoder:
 def export_record(folder: Path) -> dict[str, Any]:
     """What an exported folder says of itself. Raises InputError for a folder that is none."""
     record = read_json(folder / RECORD) if (folder / RECORD).exists() else None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= _NEEDED:
         raise InputError("not an exported model that this version reads", "fieldtune export writes one", path=folder)
     return record
 

@@ -32,6 +32,8 @@ def open_service(run: Path, config: Config) -> Iterator[Service]:
             endpoint = stack.enter_context(local_endpoint(config.llm)) if config.llm.local else None
             llm = ChatStream(config.llm, endpoint, seconds=settings.answer_seconds, stall=settings.stall_seconds)
         library = Library(run, seed=config.seed, encoding=config.encoding)
+        if config.encoding.export:
+            library.volume.engine.whole()  # so that a warning about it comes now, not with the first request
         reranker = None
         name = settings.rerank or str(library.volume.index.meta.get("reranker") or "")
         if name:
