@@ -97,7 +97,15 @@ def test_a_missing_dev_side_is_cut_from_train_and_a_given_test_side_is_untouched
     assert made.qrels["test"] == given.qrels["test"]
     assert made.qrels["dev"]
     assert set(made.qrels["dev"]) | set(made.qrels["train"]) <= set(given.qrels["train"])
-    assert "no dev split" in " ".join(result.notes)
+    assert "no dev queries" in " ".join(result.notes)
+
+
+def test_no_dev_side_is_cut_where_none_is_wanted(tmp_path: Path, tiny_model: str) -> None:
+    given = data({"train": all_pairs(range(30)), "test": all_pairs(range(30, 40))})
+    config = make_config({"split": {"dev": 0}})
+    result = build_dataset(config, given, {}, Encoder.load(tiny_model), tmp_path / "data", tmp_path / "vectors")
+    assert load_beir(tmp_path / "data").qrels == given.qrels
+    assert "no dev queries" not in " ".join(result.notes)
 
 
 def test_labels_without_a_train_side_are_refused(tmp_path: Path, tiny_model: str) -> None:

@@ -211,6 +211,37 @@ def test_a_beir_folder_with_other_ids_is_matched_by_text(tmp_path):
     assert result.dropped == {"labelled passage not found in the corpus": 1}
 
 
+def test_a_file_beside_a_split_is_left_out_so_that_test_stays_test(tmp_path):
+    rows = {"train": "a\trent\t1\n", "test": "b\tend\t1\n", "test-hard": "b\tend\t1\na\trent\t1\n"}
+    result, _, qrels = gather(beir(tmp_path / "b", list(PASSAGES.values()), rows), tmp_path / "out")
+    assert qrels == {"train": {"question a": {"rent": 1}}, "test": {"question b": {"end": 1}}}
+    assert any(note.startswith("qrels/test-hard.tsv was left out") for note in result.notes)
+
+
+@pytest.mark.parametrize("train", ["", "a\trent\t0\n"])
+def test_test_queries_are_not_divided_anew_where_train_is_empty(tmp_path, train):
+    source = beir(
+        tmp_path / "b", list(PASSAGES.values()), {"train": train, "dev": "a\trent\t1\n", "test": "b\tend\t1\n"}
+    )
+    with pytest.raises(InputError, match=r"train\.tsv has no query") as caught:
+        gather(source, tmp_path / "out")
+    assert "remove it" in caught.value.hint
+
+
+def test_what_is_no_split_is_put_together_and_it_is_said(tmp_path):
+    source = beir(tmp_path / "b", list(PASSAGES.values()), {"dev": "a\trent\t1\n", "test": "b\tend\t1\n"})
+    result, _, qrels = gather(source, tmp_path / "out")
+    assert list(qrels) == ["all"]
+    assert any(note.startswith("qrels/dev.tsv and qrels/test.tsv were put together") for note in result.notes)
+
+
+def test_a_dev_file_without_a_relevant_passage_is_named(tmp_path):
+    rows = {"train": "a\trent\t1\n", "dev": "a\trent\t0\n", "test": "b\tend\t1\n"}
+    result, _, qrels = gather(beir(tmp_path / "b", list(PASSAGES.values()), rows), tmp_path / "out")
+    assert set(qrels) == {"train", "test"}
+    assert "dev.tsv: none of its queries has a relevant passage in the corpus." in result.notes
+
+
 def test_files_of_an_earlier_run_do_not_stay(tmp_path):
     source = beir(tmp_path / "b", list(PASSAGES.values()), {"train": "a\trent\t1\n", "test": "b\tend\t1\n"})
     gather(source, tmp_path / "out")

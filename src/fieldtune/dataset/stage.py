@@ -153,8 +153,10 @@ def divide(
             duplicates,
             relevance_threshold=data.relevance_threshold,
         )
-        sides |= {"train": cut["train"], "dev": cut["dev"]}
-        notes += ["There is no dev split; it was cut from train.", *made.notes]
+        sides |= cut
+        if "dev" in cut:
+            notes.append("There are no dev queries; a part of the training queries was taken for dev.")
+        notes += made.notes
         dropped |= dict(made.dropped)
     audit = audit_split(
         data.passages,

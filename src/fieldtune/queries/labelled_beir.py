@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ _OTHER_NAMES = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"
 def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: float) -> Made:
     """Each labelled passage is taken by its id where ours has the same text, else found by its text.
 
-    A folder with train and one of dev and test keeps its split; any other is handed over undivided. Raises InputError
-    for a file that load_beir would refuse, and when no labelled passage is in our corpus.
+    A folder with train and one of dev and test keeps its split, and files of other names are left out: what is in them
+    may belong to no side. Any other is handed over undivided. Raises InputError for a file that load_beir would refuse,
+    for a split whose training file has nothing to train on, and when no labelled passage is in our corpus.
     """
     queries = read_queries(folder / "queries.jsonl")
     theirs = read_corpus(corpus_file(folder)) if corpus_file(folder).exists() else dict(passages)
@@ -32,20 +33,37 @@ def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: f
     mover = _Mover(passages, theirs, threshold, relevant_from)
     qrels: dict[str, Qrels] = {}
     notes: list[str] = []
+    sides = {path: _OTHER_NAMES.get(path.stem, path.stem) for path in files}
+    kept = "train" in sides.values() and not {"dev", "test"}.isdisjoint(sides.values())
+    if kept and (others := [path for path in files if sides[path] not in SPLITS]):
+        notes.append(f"{_names(others)} left out: a folder with a split has train.tsv, dev.tsv and test.tsv alone.")
+        files = [path for path in files if path not in others]
     for path in files:
         given, repeated = read_qrels(path, theirs, queries)
         if repeated:
             notes.append(f"{path.name}: {said_lines(repeated)} repeat an earlier row and are counted once.")
-        split = _OTHER_NAMES.get(path.stem, path.stem)
-        for query, row in mover.move(given, path.name).items():
-            qrels.setdefault(split, {}).setdefault(query, {}).update(row)
+        moved = mover.move(given, path.name)
+        if not moved:
+            notes.append(f"{path.name}: none of its queries has a relevant passage in the corpus.")
+        for query, row in moved.items():
+            qrels.setdefault(sides[path], {}).setdefault(query, {}).update(row)
     if not any(qrels.values()):
         raise InputError(
             "none of its labelled passages is in the corpus",
             "check that documents.paths holds the labelled documents, or give no documents to use the folder's own",
             path=folder,
         )
-    if not ("train" in qrels and set(qrels) <= set(SPLITS) and len(qrels) > 1):
+    if kept and "train" not in qrels:  # to divide its test queries anew would train on them
+        raise InputError(
+            "qrels/train.tsv has no query with a relevant passage in the corpus",
+            "fill it, or remove it to have the others divided anew",
+            path=folder,
+        )
+    if not kept or len(qrels) == 1:
+        if len(files) > 1:
+            notes.append(
+                f"{_names(files)} put together and divided anew, since they are no split with something in it."
+            )
         qrels = {"all": _together(qrels.values())}
     asked = {query for rows in qrels.values() for query in rows}
     return Made(
@@ -62,6 +80,12 @@ def read_beir_labels(folder: Path, passages: Mapping[str, Passage], threshold: f
         relevant_from,
         evaluation,
     )
+
+
+def _names(files: Sequence[Path]) -> str:
+    """Of files, with the verb."""
+    *rest, last = [f"qrels/{path.name}" for path in files]
+    return f"{', '.join(rest)} and {last} were" if rest else f"{last} was"
 
 
 class _Mover:
