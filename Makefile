@@ -32,8 +32,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Side by side, each with one thread: two processes that share two cores wait for each other in every product.
+JOBS ?= auto
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
 # Pins every package of the environment that was just tested.
 lock: install

@@ -63,9 +63,19 @@ def loss(name: str, needs: str = "", **settings: Any) -> Method:
     return Method({"training": {"loss": name, **settings}}, needs)
 
 
+def preset(name: str) -> Method:
+    """Its length, measures, patience and batches, of which --set makes all other rows alike."""
+    chosen = make_config({"preset": name}).training
+    names = ("epochs", "evaluations", "patience", "batch_size")
+    return loss("mnrl", **{setting: getattr(chosen, setting) for setting in names})
+
+
 METHODS: dict[str, Method] = {
     BASE: Method(),
     "mnrl": loss("mnrl"),
+    "preset-quick": preset("quick"),
+    "preset-balanced": preset("balanced"),
+    "preset-best": preset("best"),
     "mnrl-in-batch": Method({"training": {"loss": "mnrl"}, "negatives": {"per_query": 0}}),
     "mnrl-full-size": loss("mnrl", matryoshka=()),
     "mnrl-rate-2e-5": loss("mnrl", learning_rate=2e-5),
