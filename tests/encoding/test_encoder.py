@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.encoding import Encoder, cached_vectors, feeding
+from fieldtune.encoding import Encoder, SingleEncoder, cached_vectors, feeding
 from fieldtune.encoding.fast import with_torch
 from fieldtune.encoding.lane import aside
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
@@ -31,6 +31,22 @@ def test_vectors_are_those_of_sentence_transformers(tiny_model: str) -> None:
         assert ours.shape == (len(TEXTS), 32)
         np.testing.assert_allclose(ours, reference(TEXTS), atol=1e-5)
     assert not np.allclose(encoder.encode(["rent"], "query"), encoder.encode(["rent"], "passage"))
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(tiny_model: str, tmp_path: Path) -> None:
+    """JSON may hold one ("\\ud800"); UTF-8 cannot, and no tokenizer takes it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    whole = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
+    broken, sound = ["rent \ud800 7", "\udfff", "合同 \ud83d"], ["rent ? 7", "?", "合同 ?"]
+    for encoder in (Encoder.load(tiny_model), Encoder(whole)):
+        np.testing.assert_array_equal(encoder.encode(broken, "passage"), encoder.encode(sound, "passage"))
+    single = SingleEncoder(Path(tiny_model))
+    np.testing.assert_array_equal(single.encode(broken, "query"), single.encode(sound, "query"))
+    assert single.ids(broken[0]) == single.ids(sound[0])
 
 
 def test_bf16_stays_close_to_fp32(tiny_model: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.encoding.tokens import no_words
+from fieldtune.encoding.tokens import encodable, no_words
 from fieldtune.model_folder import saved_prompts
 from fieldtune.models import resolve_model
 from fieldtune.types import Side
@@ -55,7 +55,7 @@ class BertFolder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids, special ones included, as far as the model reads."""
-        return list(self._tokenizer.encode(text).ids)
+        return list(self._tokenizer.encode(encodable(text)).ids)
 
     def tokenized(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Token ids of each text, with prompt and special tokens, cut at the model's limit."""

@@ -133,7 +133,7 @@ class Tokens:
     ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
         """Ids of some texts after the other, end to end, and how many each text has."""
         for begin in range(0, len(texts), _BLOCK):
-            block = [prompt + text.strip() for text in texts[begin : begin + _BLOCK]]
+            block = [encodable(prompt + text.strip()) for text in texts[begin : begin + _BLOCK]]
             with self._lock:
                 self._tokenizer.enable_truncation(limit)
                 encodings = self._tokenizer.encode_batch_fast(block)
@@ -153,6 +153,12 @@ class Tokens:
             data = text.encode("utf-8", "surrogatepass")
             sha.update(len(data).to_bytes(8, "little") + data)
         return sha.hexdigest()[:32]
+
+
+def encodable(text: str) -> str:
+    """The text with halves of surrogate pairs, which broken JSON holds and neither UTF-8 nor a tokenizer takes, as
+    "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def no_words(tokenizer: Any) -> tuple[int, NDArray[np.int64]]:
