@@ -33,6 +33,27 @@ def test_vectors_are_those_of_sentence_transformers(tiny_model: str) -> None:
     assert not np.allclose(encoder.encode(["rent"], "query"), encoder.encode(["rent"], "passage"))
 
 
+def test_token_ids_are_those_of_the_library_whatever_white_space_stands_around_a_text(spaced_model: str) -> None:
+    texts = [
+        "rent", "rent\n", "\nrent", " rent", "rent ", "  rent \t", "合同 ", "\u3000合同", "合同\u3000", "a\r\n",
+        "\x85a\u200b", "", " ", "   ", "\n", "\t\n", "\u3000", "tenant " * 20, " tenant" * 20,
+    ]  # fmt: skip
+    encoder, single = Encoder.load(spaced_model, precision="fp32"), SingleEncoder(Path(spaced_model))
+    tokens = encoder.tokens
+    assert tokens is not None
+    exported = Tokens(tokens.serialized(), tokens.limit, tokens.pad)
+    for side, encode in (("query", encoder.model.encode_query), ("passage", encoder.model.encode_document)):
+        prompt = encoder.prompts[side]
+        assert bool(prompt) == (side == "query")
+        theirs = [encoder.model.preprocess([text], prompt=prompt)["input_ids"][0].tolist() for text in texts]
+        assert len(set(map(tuple, theirs))) > 12
+        assert single.tokenized(texts, side) == theirs
+        for one in (tokens, exported):
+            store = one.store(texts, prompt)
+            assert [part.tolist() for part in np.split(store.ids, store.starts[1:-1])] == theirs
+        np.testing.assert_allclose(encoder.encode(texts, side), encode(texts), atol=1e-5)
+
+
 def test_half_a_surrogate_pair_is_a_question_mark(tiny_model: str, tmp_path: Path) -> None:
     """JSON may hold one ("\\ud800"); UTF-8 cannot, and no tokenizer takes it."""
     from sentence_transformers import SentenceTransformer

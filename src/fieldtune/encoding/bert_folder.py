@@ -59,7 +59,7 @@ class BertFolder:
 
     def tokenized(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Token ids of each text, with prompt and special tokens, cut at the model's limit."""
-        return [self.ids(self._prompts[side] + text.strip()) for text in texts]
+        return [self.ids(self._prompts[side] + text) for text in texts]
 
     def places(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """The row of the table of positions for each token of a text: (len(ids),).
