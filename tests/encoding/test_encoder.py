@@ -145,6 +145,13 @@ def test_cached_vectors_are_computed_once_and_resumed(
     assert not np.allclose(other, again)
 
 
+def test_vectors_of_texts_that_are_cut_elsewhere_are_others(tiny_model: str, tmp_path: Path) -> None:
+    encoder = Encoder.load(tiny_model)
+    for texts in (["rent\0bond", "audit"], ["rent", "bond\0audit"]):
+        found = cached_vectors(encoder, texts, "passage", tmp_path)
+        np.testing.assert_array_equal(found, encoder.encode(texts, "passage"))
+
+
 def test_one_text_has_one_vector_wherever_it_stands(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
