@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
         str(folder / "model")
     )
     return str(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def spaced_model(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`tiny_model` with a tokenizer to which white space is text, as to that of XLM-RoBERTa; a token is a character."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("spaced-model") / "model"
+    shutil.copytree(tiny_model, folder)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁", "\n", "\t", "\u3000", *"?abcdefghilmnopqrstuvwy:合同"]
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=1, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.add_special_tokens(pieces[:4])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder)
 
 
 @pytest.fixture

@@ -80,6 +80,13 @@ def test_sketches_say_what_comparing_says(threshold: float, separator: str, monk
     assert threshold == 1.0 or 10 < found.sum() < len(pairs) // 2
 
 
+def test_equal_texts_are_near_whether_or_not_they_have_words() -> None:
+    texts = ["—", "—", "…", "", "", "rent", "rent"]
+    one, other = np.triu_indices(len(texts), 1)
+    found = Sketches(texts, 0.8).near(one, other)
+    assert [(a, b) for a, b in zip(one[found].tolist(), other[found].tolist(), strict=True)] == [(0, 1), (3, 4), (5, 6)]
+
+
 def test_most_pairs_need_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(1)
     texts = [" ".join(draw.choices([f"w{n}" for n in range(300)], k=150)) for _ in range(60)]

@@ -8,6 +8,7 @@ from fieldtune.dataset.candidates import candidates_from
 from fieldtune.dataset.known import Known
 from fieldtune.dataset.mining import Mined, mine
 from fieldtune.dataset.walk import CLOSE, ENOUGH, FIRST, HELD, JUDGED, KNOWN, NEAR, SAME
+from fieldtune.errors import InputError
 
 
 def unit(degrees: list[float]) -> np.ndarray:
@@ -79,6 +80,19 @@ def test_at_one_only_the_very_same_text_is_a_near_duplicate() -> None:
         what, unit([0]), PASSAGES, Negatives(per_query=8, depth=8, max_share_of_positive=2, near_duplicate=1)
     )
     assert 1 not in found.negatives[0] and found.skipped[NEAR] == 1 and found.alike == [[1]]
+
+
+def test_the_text_of_a_positive_is_never_its_negative_though_it_has_no_words() -> None:
+    what = known(["—", "—", "another"], [[0]])
+    found = mine_all(what, unit([0]), unit([20, 40, 60]), Negatives(per_query=3, depth=3))
+    assert found.negatives == [[2]] and found.alike == [[1]] and found.skipped == {KNOWN: 1, NEAR: 1}
+
+
+@pytest.mark.parametrize("positives", [[[]], [[0], []]])
+def test_a_query_without_a_positive_is_named(positives: list[list[int]]) -> None:
+    what = known(TEXTS, positives)
+    with pytest.raises(InputError, match=f"first is 'q{len(positives) - 1}'"):
+        mine_all(what, unit([0] * len(positives)), PASSAGES, Negatives(per_query=2, depth=8))
 
 
 def test_without_the_limit_the_unlabelled_answer_comes_in() -> None:

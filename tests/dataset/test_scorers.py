@@ -83,6 +83,13 @@ def test_a_cross_encoder_gives_what_sentence_transformers_gives(tiny_reranker: s
     assert bounded.fingerprint != logits.fingerprint  # or the two would share a cache
 
 
+def test_half_a_surrogate_pair_is_a_question_mark_to_a_cross_encoder(tiny_reranker: str, tmp_path: Path) -> None:
+    scorer = open_scorer(tiny_reranker, Llm(), tmp_path, max_tokens=16)
+    broken, sound = [("rent \ud800", "\udfff 7")], [("rent ?", "? 7")]
+    assert scorer.lengths(broken).tolist() == scorer.lengths(sound).tolist()
+    assert list(scorer.score(broken)) == list(scorer.score(sound))
+
+
 def test_an_encoder_without_a_trained_head_is_refused(tiny_model: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no cross-encoder"):
         open_scorer(tiny_model, Llm(), tmp_path)

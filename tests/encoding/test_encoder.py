@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldtune.encoding import Encoder, cached_vectors, feeding
+from fieldtune.encoding import Encoder, SingleEncoder, cached_vectors, feeding
 from fieldtune.encoding.fast import with_torch
 from fieldtune.encoding.lane import aside
 from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
@@ -31,6 +31,43 @@ def test_vectors_are_those_of_sentence_transformers(tiny_model: str) -> None:
         assert ours.shape == (len(TEXTS), 32)
         np.testing.assert_allclose(ours, reference(TEXTS), atol=1e-5)
     assert not np.allclose(encoder.encode(["rent"], "query"), encoder.encode(["rent"], "passage"))
+
+
+def test_token_ids_are_those_of_the_library_whatever_white_space_stands_around_a_text(spaced_model: str) -> None:
+    texts = [
+        "rent", "rent\n", "\nrent", " rent", "rent ", "  rent \t", "合同 ", "\u3000合同", "合同\u3000", "a\r\n",
+        "\x85a\u200b", "", " ", "   ", "\n", "\t\n", "\u3000", "tenant " * 20, " tenant" * 20,
+    ]  # fmt: skip
+    encoder, single = Encoder.load(spaced_model, precision="fp32"), SingleEncoder(Path(spaced_model))
+    tokens = encoder.tokens
+    assert tokens is not None
+    exported = Tokens(tokens.serialized(), tokens.limit, tokens.pad)
+    for side, encode in (("query", encoder.model.encode_query), ("passage", encoder.model.encode_document)):
+        prompt = encoder.prompts[side]
+        assert bool(prompt) == (side == "query")
+        theirs = [encoder.model.preprocess([text], prompt=prompt)["input_ids"][0].tolist() for text in texts]
+        assert len(set(map(tuple, theirs))) > 12
+        assert single.tokenized(texts, side) == theirs
+        for one in (tokens, exported):
+            store = one.store(texts, prompt)
+            assert [part.tolist() for part in np.split(store.ids, store.starts[1:-1])] == theirs
+        np.testing.assert_allclose(encoder.encode(texts, side), encode(texts), atol=1e-5)
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(tiny_model: str, tmp_path: Path) -> None:
+    """JSON may hold one ("\\ud800"); UTF-8 cannot, and no tokenizer takes it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    whole = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
+    broken, sound = ["rent \ud800 7", "\udfff", "合同 \ud83d"], ["rent ? 7", "?", "合同 ?"]
+    for encoder in (Encoder.load(tiny_model), Encoder(whole)):
+        np.testing.assert_array_equal(encoder.encode(broken, "passage"), encoder.encode(sound, "passage"))
+    single = SingleEncoder(Path(tiny_model))
+    np.testing.assert_array_equal(single.encode(broken, "query"), single.encode(sound, "query"))
+    assert single.ids(broken[0]) == single.ids(sound[0])
 
 
 def test_bf16_stays_close_to_fp32(tiny_model: str) -> None:
@@ -106,6 +143,13 @@ def test_cached_vectors_are_computed_once_and_resumed(
     np.testing.assert_allclose(again, encoder.encode(texts, "passage"), atol=1e-6)
     other = cached_vectors(encoder, texts, "query", tmp_path)
     assert not np.allclose(other, again)
+
+
+def test_vectors_of_texts_that_are_cut_elsewhere_are_others(tiny_model: str, tmp_path: Path) -> None:
+    encoder = Encoder.load(tiny_model)
+    for texts in (["rent\0bond", "audit"], ["rent", "bond\0audit"]):
+        found = cached_vectors(encoder, texts, "passage", tmp_path)
+        np.testing.assert_array_equal(found, encoder.encode(texts, "passage"))
 
 
 def test_one_text_has_one_vector_wherever_it_stands(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldtune.encoding import search, top_k
+from fieldtune.errors import ModelError
 
 
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(1, 70), st.integers(1, 20), st.integers(0, 10_000))
@@ -67,6 +68,24 @@ def test_of_many_equal_and_nearly_equal_passages_the_best_are_found(
     expected_scores, expected = plainly(left, right, k)
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(scores, expected_scores.astype(np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("block", [7, 100])
+def test_a_damaged_vector_is_named(bad: float, block: int) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((count, 8)).astype(np.float32) for count in (9, 40))
+    for vectors, row, named in ((left, 8, "query number 9 "), (right, 31, "passage number 32 ")):
+        kept = vectors[row, 3]
+        vectors[row, 3] = bad
+        with np.errstate(invalid="ignore"), pytest.raises(ModelError, match=named):
+            top_k(left, right, 3, query_block=block, passage_block=block)
+        with np.errstate(invalid="ignore"), pytest.raises(ModelError, match=named):
+            search.pairs_above(left, right, 0.5, same=False, most=1_000, block=block)
+        vectors[row, 3] = kept
+    huge = np.full((40, 8), 2e19, np.float32)  # whose products alone are beyond float32
+    with np.errstate(over="ignore"):
+        assert top_k(huge[:1], huge, 3)[1].tolist() == [[0, 1, 2]]
 
 
 class Watched:

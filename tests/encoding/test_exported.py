@@ -85,6 +85,15 @@ def test_an_export_gives_the_models_vectors(tiny_model: str, exported: Path) -> 
     assert fast.fingerprint not in (encoder.fingerprint, with_torch(encoder, "fp32").fingerprint)
 
 
+def test_an_export_reads_white_space_as_the_library_does(spaced_model: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    export(spaced_model, "openvino", "fp32", tmp_path / "out")
+    texts = ["rent", "rent\n", " rent", "合同 ", "\u3000合同", "", " ", "\n"]
+    theirs = Encoder.load(spaced_model, precision="fp32").model.encode_document(texts)
+    assert theirs[0] @ theirs[1] < 0.99
+    np.testing.assert_allclose(load_export(tmp_path / "out").encode(texts, "passage"), theirs, atol=1e-4)
+
+
 def test_an_export_runs_without_torch(exported: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fieldtune.encoding.exported import load_export\n"

@@ -8,6 +8,7 @@ import torch
 
 from fieldtune.encoding import proposals, top_k
 from fieldtune.encoding.proposals import nearest
+from fieldtune.errors import ModelError
 
 
 def drawn(count: int, seed: int, spread: float = 1.0) -> np.ndarray:
@@ -48,6 +49,19 @@ def test_the_number_of_threads_is_as_before(monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("row", [8_500, 8_501])  # in the sample that bytes are fitted to, and not
+def test_a_damaged_vector_is_named(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "_multiplies_bytes", lambda: True)
+    passages, queries = drawn(9_001, 1), drawn(20, 2)
+    search = nearest(passages, 5)
+    queries[7, 3] = np.nan
+    with pytest.raises(ModelError, match="query number 8 "):
+        search(queries)
+    passages[row, 5] = np.nan
+    with pytest.raises(ModelError, match=f"passage number {row + 1:,} "):
+        nearest(passages, 5)(drawn(20, 2))
 
 
 def test_small_corpora_are_searched_exactly() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldtune.encoding import Encoder
+from fieldtune.encoding import Encoder, agrees_closely
 from fieldtune.encoding.single import SingleEncoder, agrees
 from fieldtune.index import model as index_model
 
@@ -71,6 +71,30 @@ def test_a_model_of_another_kind_is_left_to_the_library(
     encoder = Encoder.load(str(copy))
     (copy / path).write_text(json.dumps(json.loads((copy / path).read_text()) | change))
     assert not agrees(copy, encoder)
+
+
+@pytest.mark.parametrize(
+    ("modes", "taken"),
+    [
+        ({"mean_tokens": True}, True),
+        ({"cls_token": False, "mean_tokens": True, "max_tokens": False, "mean_sqrt_len_tokens": False}, True),
+        ({"cls_token": True, "mean_tokens": False, "max_tokens": False}, True),
+        ({"mean_tokens": False, "max_tokens": True}, False),
+        ({"cls_token": True, "mean_tokens": True}, False),
+    ],
+)
+@pytest.mark.parametrize("prompt", [True, False])
+def test_poolings_are_read_as_versions_before_6_wrote_them(
+    modes: dict[str, bool], taken: bool, prompt: bool, tiny_model: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    config: dict[str, object] = {f"pooling_mode_{mode}": used for mode, used in modes.items()}
+    if not prompt:
+        config["include_prompt"] = False
+    (copy / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | config))
+    encoder = Encoder.load(str(copy))
+    assert agrees(copy, encoder) == agrees_closely(copy, encoder) == (taken and prompt)
 
 
 def test_it_loads_neither_transformers_nor_its_trainers(tiny_model: str) -> None:

@@ -173,6 +173,12 @@ def test_a_pair_that_two_systems_found_is_read_once(data: RetrievalData, cross_e
     np.testing.assert_array_equal(first.rows, second.rows)
 
 
+def test_half_a_surrogate_pair_is_a_question_mark_to_a_reranker(cross_encoder: str) -> None:
+    reranker = Reranker.load(cross_encoder)
+    broken, sound = [("rent \ud800", "\udfff 7")], [("rent ?", "? 7")]
+    assert reranker.scores(broken).tolist() == reranker.scores(sound).tolist()
+
+
 def test_an_embedding_model_is_no_reranker(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="holds no model"):

@@ -34,13 +34,16 @@ class Sketches:
         self._shingles: dict[int, frozenset[int]] = {}
 
     def near(self, one: Rows, other: Rows) -> NDArray[np.bool_]:
-        """For each of the pairs of rows whether their similarity reaches the threshold."""
+        """For each of the pairs of rows whether their similarity reaches the threshold; that of equal texts does, also
+        where they have no words."""
         self._look_at(np.unique(np.concatenate([one, other])))
         differ = np.bitwise_count(self._bits[one] ^ self._bits[other]).sum(axis=1, dtype=np.int64)
         room = self._share * (self._counts[one] + self._counts[other]) + _ROUNDING
         found: NDArray[np.bool_] = np.asarray(differ <= room)
         for place in np.flatnonzero(found).tolist():
-            found[place] = jaccard(self._of(int(one[place])), self._of(int(other[place]))) >= self._threshold
+            a, b = int(one[place]), int(other[place])
+            same = self._texts[a] == self._texts[b]
+            found[place] = same or jaccard(self._of(a), self._of(b)) >= self._threshold
         return found
 
     def _look_at(self, rows: Rows) -> None:

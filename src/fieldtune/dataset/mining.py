@@ -19,6 +19,7 @@ from fieldtune.corpus.sketches import Sketches, equal
 from fieldtune.dataset.candidates import Candidates
 from fieldtune.dataset.known import Known
 from fieldtune.dataset.walk import ENOUGH, HELD, Walk, go
+from fieldtune.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,12 @@ def mine(
     positive (after TopK-PercPos of NV-Retriever, arXiv:2407.15831, which counts from zero). Of several positives the
     best counts: a positive that the model ranks low shows its weakness, not where answers begin. Measured by hiding one
     of several positives: limits that took as few hidden ones left 3.0 negatives a query when counted from the best
-    positive, 1.8 when counted from the lowest.
+    positive, 1.8 when counted from the lowest. Raises InputError for a query without a positive.
     """
+    if alone := [name for name, own in zip(known.query_ids, known.positives, strict=True) if not own]:
+        raise InputError(
+            f"{len(alone):,} queries have no positive to mine around, the first is {alone[0]!r}", "leave them out"
+        )
     out = Mined([], [], [], [], [], [])
     skipped: Counter[str] = Counter()
     near = (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fieldtune.config import Llm
 from fieldtune.encoding.precision import autocast, resolve_precision
-from fieldtune.encoding.tokens import budgeted
+from fieldtune.encoding.tokens import budgeted, encodable
 from fieldtune.errors import ModelError
 from fieldtune.hub import hub_folder
 from fieldtune.llm.grading import LONGEST, Rubric, grades
@@ -142,7 +142,7 @@ def _cross_encoder(
         budget = _BUDGET["cuda" if str(model.device).startswith("cuda") else "cpu"]
         padded = lengths(pairs)
         for rows in budgeted(np.minimum(padded, limit) if limit else padded, budget):
-            batch = [pairs[row] for row in rows]
+            batch = _encodable([pairs[row] for row in rows])
             with autocast(precision, str(model.device)):
                 scores = model.predict(
                     batch,
@@ -206,4 +206,10 @@ def _length_counter(model: Any) -> Callable[[Sequence[Pair]], NDArray[np.int64]]
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return lambda pairs: np.array([len(found.ids) for found in tokenizer.encode_batch_fast(list(pairs))], np.int64)
+    return lambda pairs: np.array(
+        [len(found.ids) for found in tokenizer.encode_batch_fast(_encodable(pairs))], np.int64
+    )
+
+
+def _encodable(pairs: Sequence[Pair]) -> list[Pair]:
+    return [(encodable(query), encodable(passage)) for query, passage in pairs]

@@ -15,7 +15,7 @@ from fieldtune.encoding import packed
 from fieldtune.encoding.feeding import all_of, in_blocks, tokenised
 from fieldtune.encoding.lane import aside
 from fieldtune.encoding.precision import PrecisionSetting, autocast, resolve_precision
-from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted
+from fieldtune.encoding.tokens import Tokens, TokenStore, budgeted, encodable
 from fieldtune.errors import ModelError
 from fieldtune.models import load_model, resolve_model
 from fieldtune.types import Side
@@ -152,7 +152,8 @@ class Encoder:
 
     def _encode_whole(self, texts: list[str], side: Side) -> NDArray[np.float32]:
         encode = self.model.encode_query if side == "query" else self.model.encode_document
-        return np.asarray(encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
+        whole = [encodable(text) for text in texts]
+        return np.asarray(encode(whole, normalize_embeddings=True, show_progress_bar=False), np.float32)
 
 
 def embed(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.encoding.engine import processors
-from fieldtune.encoding.search import Blocks, in_order, top_k
+from fieldtune.encoding.search import Blocks, in_order, require_finite, top_k
 from fieldtune.encoding.threads import single_threaded
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
     missing; several times as fast where the processor multiplies bytes, and `top_k` itself elsewhere. Both sides may be
     memory-mapped; the scores of 512 queries with 65,536 passages are in memory at once (134 MB), of the passages a byte
     for each number, and beside these some tens of MB, also where most passages are the same. Of passages with equal
-    scores the first are taken.
+    scores the first are taken. Both raise ModelError as `top_k` does.
     """
     if len(passages) < 2 * _SAMPLED or k > len(passages) // 64 or not _multiplies_bytes():
         return lambda queries: top_k(queries, passages, k)
@@ -52,6 +52,7 @@ def nearest(passages: Blocks, k: int) -> Callable[[Floats], tuple[NDArray[np.flo
         with single_threaded(processors()) as pool:
             for begin in range(0, len(queries), _QUERIES):
                 block = np.ascontiguousarray(queries[begin : begin + _QUERIES], np.float32)
+                require_finite(block, begin, "query")
                 found = _proposed(_coded(block, np.abs(block).max(axis=1, keepdims=True)), codes, k, pool, room)
                 exact = list(pool.map(partial(_rescored, block, passages, found), _pieces(block, found)))
                 best, order = in_order(np.concatenate(exact), found, k)
@@ -78,11 +79,14 @@ class _Codes:
 
     def __init__(self, passages: Blocks) -> None:
         self._passages = passages
-        sample = np.asarray(passages[np.arange(0, len(passages), max(1, len(passages) // _SAMPLED))], np.float32)
+        step = max(1, len(passages) // _SAMPLED)
+        sample = np.asarray(passages[np.arange(0, len(passages), step)], np.float32)
+        require_finite(sample, 0, "passage", step)
         self._mean = sample.mean(axis=0)
         self._largest = np.abs(sample - self._mean).max()
         """One for all, so that scores of several passages can be compared. What lies beyond it is cut off."""
         self._kept: dict[int, torch.Tensor] = {}
+        self._finite: set[int] = set()
         self._keeps = len(passages) * sample.shape[1] <= _KEPT
 
     def __len__(self) -> int:
@@ -91,7 +95,11 @@ class _Codes:
     def slab(self, first: int) -> torch.Tensor:
         if first in self._kept:
             return self._kept[first]
-        made = _coded(np.asarray(self._passages[first : first + _SLAB], np.float32) - self._mean, self._largest)
+        vectors = np.asarray(self._passages[first : first + _SLAB], np.float32)
+        if first not in self._finite:  # what is not kept is read for every block of queries
+            require_finite(vectors, first, "passage")
+            self._finite.add(first)
+        made = _coded(vectors - self._mean, self._largest)
         if self._keeps:
             self._kept[first] = made
         return made

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.errors import InputError
+from fieldtune.errors import InputError, ModelError
 
 _MARGIN = 16  # candidates beyond the k asked for, so that the k-th is known to be right
 _NOISE = 2e-6
@@ -37,18 +37,21 @@ def top_k(
     `queries` is (n, dim) and `passages` (m, dim), both may be memory-mapped; returns scores and rows, (n, min(k, m)).
     A matrix product gives one vector another score by where it stands and how many threads there are, so it only
     proposes candidates; their scores are added up once more in float64 and rounded to 6 digits after the point before
-    they are put in order. Memory beyond the result is a few blocks of scores and vectors.
+    they are put in order. Memory beyond the result is a few blocks of scores and vectors. Raises ModelError for a
+    vector with NaN or an infinite number: among scores it would stand anywhere.
     """
     k = min(k, len(passages))
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
     for start in range(0, len(queries), query_block):
         block = np.ascontiguousarray(queries[start : start + query_block], np.float32)
+        require_finite(block, start, "query")
         best = np.full((len(block), 0), -np.inf, np.float32)
         found = np.zeros((len(block), 0), np.int64)
         for first in range(0, len(passages), passage_block):
             part = np.asarray(passages[first : first + passage_block], np.float32)
-            best, found = _merged(best, found, *_largest(block @ part.T, k + _MARGIN), first, k + _MARGIN)
+            more, places = _largest(_products(block, part, first), k + _MARGIN)
+            best, found = _merged(best, found, more, places, first, k + _MARGIN)
         exact, ordered = in_order(_again(block, passages, found), found, k)
         # Whose k-th candidate scores as what was left behind may have kept the wrong ones of many equals.
         border = best.min(axis=1) if found.shape[1] < len(passages) else np.full(len(block), -np.inf)
@@ -67,15 +70,17 @@ def pairs_above(
     """All pairs of a query and a passage whose inner product reaches `least`: rows, rows and scores, each (pairs,).
 
     `same` says that both are one set; each pair is then given once, the lower row first, and no row with itself. Scores
-    are added up again in float64 as in `top_k`. Raises InputError for more than `most` pairs.
+    are added up again in float64 as in `top_k`. Raises InputError for more than `most` pairs, and ModelError as `top_k`
+    does.
     """
     firsts, seconds, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     count, step = 0, max(1, _CELLS // max(1, queries.shape[1]))
     for start in range(0, len(queries), block):
         part = np.ascontiguousarray(queries[start : start + block], np.float32)
+        require_finite(part, start, "query")
         for first in range(start if same else 0, len(passages), block):
             other = np.asarray(passages[first : first + block], np.float32)
-            one, two = np.nonzero(part @ other.T >= least - float(_slack(least)))
+            one, two = np.nonzero(_products(part, other, first) >= least - float(_slack(least)))
             if same and first == start:
                 one, two = one[one < two], two[one < two]
             if count + len(one) > most:
@@ -91,6 +96,26 @@ def pairs_above(
             scores.append(exact[kept])
             count += int(kept.sum())
     return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(scores)
+
+
+def _products(queries: NDArray[np.float32], passages: NDArray[np.float32], first: int) -> NDArray[np.float32]:
+    """Inner products (n, m) with the passages from row `first` on. Raises ModelError where one is not finite."""
+    found = queries @ passages.T
+    if not np.isfinite(found[0]).all():  # a damaged passage shows with any query: nothing else is gone through
+        require_finite(passages, first, "passage")
+    return found
+
+
+def require_finite(vectors: NDArray[np.float32], first: int, kind: str, step: int = 1) -> None:
+    """Raises ModelError naming the first of the vectors (n, dim), each `step`-th from row `first` on, with NaN or an
+    infinite number."""
+    damaged = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(damaged):
+        raise ModelError(
+            f"the vector of {kind} number {first + step * int(damaged[0]) + 1:,} has numbers that are not finite "
+            "(NaN or infinite)",
+            "what is stored is damaged, or the model's weights are: encode again, in fp32",
+        )
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

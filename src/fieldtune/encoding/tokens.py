@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SMALL = 1_000_000  # characters that are tokenised as fast as a file of them is looked after
+_READING = 2  # how a text becomes what the tokenizer gets: raise it where texts get other ids
 _BLOCK = 2_000  # texts handed to the tokenizer at once; it spreads them over threads
 
 
@@ -133,7 +134,7 @@ class Tokens:
     ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
         """Ids of some texts after the other, end to end, and how many each text has."""
         for begin in range(0, len(texts), _BLOCK):
-            block = [prompt + text.strip() for text in texts[begin : begin + _BLOCK]]
+            block = [encodable(prompt + text) for text in texts[begin : begin + _BLOCK]]
             with self._lock:
                 self._tokenizer.enable_truncation(limit)
                 encodings = self._tokenizer.encode_batch_fast(block)
@@ -148,11 +149,17 @@ class Tokens:
         with self._lock:
             self._tokenizer.enable_truncation(limit)
             tokenizer = self._tokenizer.to_str()
-        sha = hashlib.sha256(f"{tokenizers.__version__}\0{tokenizer}\0{prompt}\0".encode())
+        sha = hashlib.sha256(f"{_READING}\0{tokenizers.__version__}\0{tokenizer}\0{prompt}\0".encode())
         for text in texts:
             data = text.encode("utf-8", "surrogatepass")
             sha.update(len(data).to_bytes(8, "little") + data)
         return sha.hexdigest()[:32]
+
+
+def encodable(text: str) -> str:
+    """The text with halves of surrogate pairs, which broken JSON holds and neither UTF-8 nor a tokenizer takes, as
+    "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def no_words(tokenizer: Any) -> tuple[int, NDArray[np.int64]]:

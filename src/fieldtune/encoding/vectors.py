@@ -98,6 +98,6 @@ def _key(encoder: Encodes, texts: Sequence[str], side: Side) -> str:
     model = encoder.fingerprint if side == "query" else encoder.passage_fingerprint
     sha = hashlib.sha256(f"{model}\0{side}\0{encoder.dimension}\0{len(texts)}".encode())
     for text in texts:
-        sha.update(text.encode("utf-8", "surrogatepass"))
-        sha.update(b"\0")
+        data = text.encode("utf-8", "surrogatepass")
+        sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()[:20]

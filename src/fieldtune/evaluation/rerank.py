@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fieldtune.beir import RetrievalData
 from fieldtune.console import Progress
+from fieldtune.encoding.tokens import encodable
 from fieldtune.errors import ModelError
 from fieldtune.evaluation.rankings import Ranking, reordered
 from fieldtune.hub import hub_folder
@@ -88,7 +89,7 @@ class Reranker:
             part = order[start : start + _CHUNK]
             out[part] = np.asarray(
                 self.model.predict(
-                    [texts[n] for n in part],
+                    [(encodable(texts[n][0]), encodable(texts[n][1])) for n in part],
                     batch_size=_BATCH,
                     show_progress_bar=False,
                     # Without the sigmoid that many models end in: in float32 it makes all sure answers equal.

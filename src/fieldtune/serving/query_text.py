@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from fieldtune.encoding.tokens import encodable
 from fieldtune.errors import InputError
 from fieldtune.index.asking import clean
 from fieldtune.serving.problems import ApiError
@@ -26,7 +27,7 @@ def clean_text(text: str, longest: int, field: str) -> str:
     require_short(text, longest, field)
     if not text.strip():
         raise ApiError(400, f"{field}: is empty", param=field, code="empty")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    return encodable(text)
 
 
 def require_short(text: str, longest: int, field: str) -> None:
