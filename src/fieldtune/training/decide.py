@@ -155,8 +155,8 @@ def said_of_unmet(settings: Training, dimensions: Sequence[int], pairs: Pairs) -
     if settings.dev_dimension not in (0, *dimensions):
         said.append(
             f"Dev is measured at {settings.dev_dimension} dimensions (training.dev_dimension), a size that is not "
-            f"trained: {', '.join(map(str, dimensions))} are (training.matryoshka). What it chooses by is no aim of "
-            "the training."
+            f"trained (training.matryoshka comes to {', '.join(map(str, dimensions))}): what it chooses by is no aim "
+            "of the training."
         )
     if settings.hard_negatives > max(1, most):  # 1 is the default, in rows without any too
         said.append(
