@@ -27,7 +27,8 @@ def cli_page() -> str:
     ]
     lines += [
         "",
-        "Exit status: 0 done, 2 you must change something (message and cure), 130 stopped by Ctrl-C, 1 a bug.",
+        "Exit status: 0 done, 2 you must change something (message and cure), 130 stopped by Ctrl-C, 143 by SIGTERM, "
+        "1 a bug.",
     ]
     for name, command in commands.items():
         lines += ["", f"## fieldtune {name}", "", _plain(command.help), ""]

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -284,6 +285,33 @@ def test_ctrl_c_says_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("fieldtune.doctor.examine", stop)
     assert call("doctor") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_request_to_end_is_answered_as_ctrl_c_is() -> None:
+    program = (
+        "import signal, fieldtune.doctor as doctor\n"
+        "from fieldtune.cli import main\n"
+        "doctor.examine = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "main(['doctor'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    assert "the same command goes on from there" in done.stderr
+
+
+def test_a_server_that_is_still_loading_ends_at_once() -> None:
+    program = (
+        "import signal, sys, types, fieldtune.cli_serve as serve\n"
+        "from fieldtune.cli import main\n"
+        "serve._settings = lambda *_, **__: None\n"
+        "serve._require_packages = lambda: None\n"
+        "opening = types.ModuleType('fieldtune.serving.opening')\n"
+        "opening.open_service = lambda *_: signal.raise_signal(signal.SIGTERM)\n"
+        "sys.modules[opening.__name__] = opening\n"
+        "main(['serve', 'run'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (-signal.SIGTERM, "loading index and model")
 
 
 @pytest.mark.parametrize(

@@ -356,7 +356,7 @@ def _run(config: Config, first: str, last: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit with 0 when done, 2 when the user must change something, 1 for a bug, 3 when a condition
-    that was asked for does not hold, 130 on Ctrl-C."""
+    that was asked for does not hold, 130 on Ctrl-C, 143 on SIGTERM."""
     words = sys.argv[1:] if arguments is None else arguments
     # Wherever it stands on the line: someone who just saw an error puts it at the end.
     debug = "--debug" in words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,8 @@ def serve(
         note(f"its hash is in {file}; the key itself is not kept: it cannot be shown again")
         return
     _require_packages()
+    # The server has its own way to end; one that is still loading ends at once, which supervisors take for no failure.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import logging
 
     from fieldtune.serving.opening import open_service

@@ -475,7 +475,8 @@ class Training(Section):
     """Stop after this many evaluations without a new best one; 0 never stops early. The best weights are kept either
     way: this saves time alone."""
     checkpoint_seconds: float = Field(60, gt=0)
-    """A resumable checkpoint is written about this often."""
+    """A resumable checkpoint is written about this often, and when Ctrl-C or SIGTERM (of a single process, not under
+    torchrun) ends a training."""
     fsdp: bool = False
     """Cut weights, gradients and optimizer state up over the processes that torchrun starts (PyTorch's FSDP); false:
     each has a whole copy. One batch is divided among them either way."""

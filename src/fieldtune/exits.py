@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fieldtune.console import note
 from fieldtune.errors import FieldtuneError, disk_is_full
 
-DONE, BUG, YOURS, NOT_GOOD_ENOUGH, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, BUG, YOURS, NOT_GOOD_ENOUGH, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 """NOT_GOOD_ENOUGH: what was asked for as a condition does not hold; nothing went wrong."""
 # What the machine refuses and the user can mend.
 _CURABLE = {

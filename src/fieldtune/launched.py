@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 
 from fieldtune.console import note
-from fieldtune.exits import DONE, status_of
+from fieldtune.exits import DONE, INTERRUPTED, TERMINATED, status_of
+from fieldtune.stopping import ending_gently
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -19,7 +20,9 @@ def run_command(command: Callable[[], object], *, debug: bool) -> int:
     A process that fails in the middle of a step ends at once, without waiting for others that wait for it.
     """
     if not all(os.environ.get(name) for name in _VARIABLES):
-        return status_of(command, debug=debug)
+        with ending_gently() as heard:  # of several processes the launcher ends all at once
+            status = status_of(command, debug=debug)
+        return TERMINATED if heard and status == INTERRUPTED else status
     from fieldtune.training.devices.world import current, join
 
     status = status_of(lambda: _joined(join), debug=debug)

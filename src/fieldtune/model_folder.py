@@ -19,6 +19,7 @@ _DECISIVE = (".safetensors", ".bin", ".json", ".txt", ".model", ".py")
 # Families whose positions are counted from behind the padding token, so that the last ones are never reached.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod")
 _CODELESS = (".Pooling", ".Normalize", ".LayerNorm", ".Dropout", ".Dense")  # Dense alone can name code: looked at
+_ADAPTED = "bottleneck_adapters.AdaptedTransformer"
 # SHA-256 of fieldtune's code for bottleneck adapters as earlier versions wrote it into models.
 _EARLIER = frozenset({"69a12faeb8bb25cfaec3d649f8b77c231a6fbd85e0e3948da39123b6f1bd6823"})
 # Beside the weights, yet not what `SentenceTransformer(folder)` computes with.
@@ -67,6 +68,15 @@ def transformer_folder(folder: Path) -> Path:
     return folder / str(first.get("path") or "")
 
 
+def carries(folder: Path) -> tuple[bool, bool]:
+    """Whether a layer for queries alone stands behind the first module, and whether that has bottleneck adapters."""
+    modules = _read(folder / "modules.json", list) if (folder / "modules.json").exists() else []
+    found = [module for module in modules if isinstance(module, dict)]
+    paths = [folder / str(module.get("path")) / "router_config.json" for module in found[1:]]
+    routed = any("query" in _read(path).get("structure", {}) for path in paths if path.exists())
+    return routed, bool(found) and found[0].get("type") == _ADAPTED
+
+
 def has_own_code_alone(folder: Path) -> bool:
     """Whether the only code that loading runs is fieldtune's own for bottleneck adapters, unchanged to the byte: as it
     is now, or as a model saved by an earlier version has it."""
@@ -77,7 +87,7 @@ def has_own_code_alone(folder: Path) -> bool:
         return False
     modules = [module for module in _read(folder / "modules.json", list) if isinstance(module, dict)]
     kinds = [str(module.get("type", "")) for module in modules]
-    if kinds[:1] != ["bottleneck_adapters.AdaptedTransformer"]:
+    if kinds[:1] != [_ADAPTED]:
         return False
     if not all(kind.startswith("sentence_transformers.") and kind.endswith(_CODELESS) for kind in kinds[1:]):
         return False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,12 @@ def test_prompts_and_length_are_told_and_the_code_runs(model: Path, metrics: dic
     code = text.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) == 5
     exec(code.replace(PLACE, str(model)), {})  # what a reader would paste
+
+
+def test_a_loss_without_a_scale_is_shown_without_one(model: Path, metrics: dict[str, object]) -> None:
+    assert "| loss scale | 21.5 |" in card(model, metrics, about())
+    plain = [replace(one, counts={"steps": 9}) if one.stage == "training" else one for one in STAGES]
+    assert "loss scale" not in card(model, metrics, replace(about(), stages=tuple(plain)))
 
 
 def test_dev_figures_are_called_too_good(model: Path, metrics: dict[str, object]) -> None:

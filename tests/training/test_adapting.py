@@ -23,7 +23,7 @@ from fieldtune.training import loop as training_loop
 from fieldtune.training import stage, tune
 from fieldtune.training.adapting import finish, prepare
 from fieldtune.training.blocks import layers_of, linears_of, sublayer_ends
-from fieldtune.training.fit import require_parts
+from fieldtune.training.fit import require_parts, require_training
 from fieldtune.training.lora import targets
 from fieldtune.training.methods import said_of_unused
 from fieldtune.training.optimizer import make_optimizer, set_rate
@@ -308,6 +308,9 @@ def test_parts_are_known_without_the_weights(architecture: str, make_model: Call
         ({"m3": {"sparse_share": 1}}, ConfigError, "m3.sparse_share is set", "m3.train=both"),
         ({"guide": "nonexistent/x"}, ConfigError, "training.guide is set", "set training.loss=guided, or leave"),
         ({"vector_teacher": "nonexistent/y"}, ConfigError, "vector_teacher is set", "set training.loss=vectors"),
+        ({"method": "lora", "freeze_embeddings": False}, ConfigError, "word vectors, and .*method=lora", "freeze_emb"),
+        ({"freeze_layers": 1, "freeze_embeddings": False}, ConfigError, "freeze_layers=1 leaves", "freeze_layers=0"),
+        ({"m3": {"train": "heads"}, "freeze_embeddings": False}, ConfigError, "m3.train=heads leaves", "encoder"),
         ({"pretrain_epochs": 3}, ConfigError, "pretrain_epochs is set, but counts with", "training.pretrain=mlm"),
     ],
 )
@@ -338,6 +341,18 @@ def test_what_is_set_beside_the_chosen_loss_is_told(tiny_model: str, tmp_path: P
     assert len(said("kl")) == len(said("cosent")) == 2  # they take the scores
     assert len(said("triplet", replay="general.jsonl")) == 1  # the teacher's alone
     assert said_of_unused(make_config({}), "mnrl") == []
+    for loss in ("triplet", "contrastive", "online_contrastive", "cosine"):
+        (scale,) = [note for note in said(loss, scale=500) if "training.scale" in note]
+        assert "counts with training.loss=mnrl or symmetric" in scale
+    followed = {"vector_teacher": tiny_model, "scale": 500, "margin": 0.5, "replay_share": 0.2}
+    (scale, _) = said("vectors", contrastive_share=0, **followed)
+    assert "training.scale is set, but" in scale and "contrastive_share alone, which is 0" in scale
+    for loss in ("auto", "cosent", "kl", "vectors"):
+        assert not [
+            note
+            for note in said(loss, **followed | {"vector_teacher": ""} if loss != "vectors" else followed)
+            if "training.scale" in note
+        ]
     assert [note for note in train(tiny_model, tmp_path, margin=0.9).notes if note == margin]
 
 
@@ -395,6 +410,15 @@ def test_a_model_with_adapters_is_not_taken_for_a_base(tiny_model: str, tmp_path
         train(tiny_model, work, method=method)
         with pytest.raises(ModelError, match=says):
             train(str(work / "model"), work, method="adapter")
+        config = make_config({"training": {"method": "adapter"}})
+        with pytest.raises(ModelError, match=says):  # before anything is read
+            require_training(config, resolve_model(str(work / "model")))
+    require_training(make_config({}), resolve_model(str(work / "model")))  # all of a model with bottlenecks can be
+
+
+def test_word_vectors_of_a_base_that_is_pretrained_may_be_asked_for(tiny_model: str) -> None:
+    settings = {"method": "lora", "freeze_embeddings": False, "pretrain": "tsdae"}
+    require_training(make_config({"training": settings}), resolve_model(tiny_model))
 
 
 def test_methods_have_rates_of_their_own_that_a_given_one_overrides() -> None:

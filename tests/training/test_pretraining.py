@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +112,31 @@ def test_pretraining_learns_the_passages_and_moves_the_encoder(kind: str, maskin
     assert set(weights(encoder)) == set(base)  # the head does not stay
     assert not encoder.model.training
     assert "no query seen" in done.note
+
+
+def test_a_pretraining_that_is_told_to_end_keeps_the_step_that_it_is_at(
+    masking_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = settings("mlm", dropout=True, checkpoint_seconds=1e9, pretrain_epochs=1)
+    calm, done = run(masking_model, tmp_path / "calm", made)
+    real, steps = module._update, []
+
+    def told(*arguments: object) -> float:
+        steps.append(1)
+        if len(steps) in (3, done.steps + 1):  # in the middle, and at the last step of all
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_update", told)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(masking_model, tmp_path / "cut", made)
+        torch.manual_seed(999)
+        steps += [1] * (len(steps) == 3)
+    resumed, again = run(masking_model, tmp_path / "cut", made)
+    assert len(steps) == done.steps + 1  # one is counted in between
+    assert again == done
+    assert all(torch.equal(weight, weights(resumed)[name]) for name, weight in weights(calm).items())
 
 
 @pytest.mark.parametrize("kind", ["mlm", "tsdae"])

@@ -26,6 +26,7 @@ from fieldtune.dataset import build_dataset
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder, resolve_precision
 from fieldtune.errors import ConfigError, FieldtuneError, MissingExtraError, ModelError
+from fieldtune.stopping import ending_gently
 from fieldtune.training import aside, checkpoint, loop, processor, tune
 from fieldtune.training.aside import key_of
 from fieldtune.training.development import Development
@@ -304,6 +305,50 @@ def test_a_run_killed_with_its_process_ends_bit_by_bit_as_an_undisturbed_one(tin
     before = weights(calm)
     for name, weight in weights(resumed).items():
         assert torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_keeps_the_step_that_it_is_at(
+    number: int, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = recipe(dropout=True, checkpoint_seconds=1e9)
+    calm, state = run(tiny_model, tmp_path / "calm", made)
+    real, steps, times = loop._step, [0], 1
+
+    def told(*arguments: Any) -> Any:
+        steps.append(1)
+        for _ in range(times if len(steps) == 4 else 0):
+            signal.raise_signal(number)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", told)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), ending_gently() as heard:
+        run(tiny_model, tmp_path / "cut", made)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert heard == ([signal.SIGTERM] if number == signal.SIGTERM else [])
+    assert "once more stops at once" in capsys.readouterr().err
+    torch.manual_seed(999)
+    resumed, again = run(tiny_model, tmp_path / "cut", made)
+    assert len(steps) == 1 + state.step  # none was taken twice
+    assert again.log == state.log
+    alike(resumed, calm, 0.0)
+    steps, times = [0], 2
+    with pytest.raises(KeyboardInterrupt), ending_gently():
+        run(tiny_model, tmp_path / "twice", made)
+    assert not (tmp_path / "twice" / "checkpoint.pt").exists()
+
+
+def test_who_takes_the_end_of_a_training_for_an_error_does_not_go_on_when_told_to_end(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    def pruned(row: Any) -> None:
+        if row["step"]:
+            signal.raise_signal(signal.SIGINT)
+            raise ModelError("ended by a search")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, recipe(), Hooks(report=pruned))
 
 
 def test_a_batch_larger_than_the_data_is_one_step_of_all_of_it_an_epoch(

@@ -30,7 +30,7 @@ from fieldtune.training.development import Development
 from fieldtune.training.fit import require_training
 from fieldtune.training.losses.choice import LOSSES, choose, shape_of
 from fieldtune.training.pairs import Pairs, make_pairs
-from fieldtune.training.safety import collapsed, require_change, verdict
+from fieldtune.training.safety import collapsed, require_change, require_learning, verdict
 from fieldtune.training.teachers import aligned_components
 from fieldtune.types import Example, Result
 from fieldtune.workspace import write_json
@@ -281,6 +281,45 @@ def recipe_notes(model: str, tmp_path: Path, rows: list[Example], **training: An
     pairs: Pairs = make_pairs(rows)
     recipe, notes = decide(config_for(model, **training), pairs, encoder, tmp_path / "train.jsonl", tmp_path)
     return recipe, " ".join(notes)
+
+
+def test_what_no_step_looks_at_is_said(tiny_model: str, tmp_path: Path) -> None:
+    _, said = recipe_notes(tiny_model, tmp_path, HARD, dev_dimension=20, matryoshka=[16], hard_negatives=9)
+    assert "Dev is measured at 20 dimensions (training.dev_dimension), a size that is not trained" in said
+    assert "(training.matryoshka comes to 32, 16)" in said
+    assert "training.hard_negatives is 9, and no query has more than 1 to draw from" in said
+    for more in ({}, {"dev_dimension": 16, "matryoshka": [16]}, {"dev_dimension": 32}):
+        _, said = recipe_notes(tiny_model, tmp_path, HARD, **more)
+        assert "Dev is measured" not in said and "hard_negatives is" not in said
+    _, said = recipe_notes(tiny_model, tmp_path, BARE)  # of the default, in rows without any, nothing is said
+    assert "hard_negatives is" not in said
+
+
+@pytest.mark.parametrize(("loss", "told"), [("mnrl", True), ("triplet", False), ("cosine", False)])
+def test_a_scale_is_told_of_losses_that_have_one(
+    loss: str, told: bool, tiny_model: str, field: tuple[RetrievalData, Path], tmp_path: Path
+) -> None:
+    _, result = trained(config_for(tiny_model, loss=loss, epochs=1), field, tmp_path / "run")
+    assert ("loss scale" in result.counts) == told
+    assert any("Loss scale" in note for note in result.notes) == told
+
+
+def test_the_cure_for_added_batches_is_one_that_the_method_takes(tiny_model: str, tmp_path: Path) -> None:
+    for method, cure in (("full", "training.gradient_cache with the large"), ("query", "The large batch_size is,")):
+        _, said = recipe_notes(tiny_model, tmp_path, HARD, batch_size=2, accumulate=2, method=method)
+        assert cure in said
+        assert ("gradient_cache" in said) == (method == "full")
+
+
+@pytest.mark.parametrize(
+    ("loss", "named", "not_named"),
+    [("triplet", "training.margin (0.5)", "guide_margin"), ("guided", "training.guide_margin (3)", "training.margin"),
+     ("mnrl", "negatives.per_query", "training.loss")],
+)  # fmt: skip
+def test_the_cure_for_a_loss_of_0_is_of_the_loss(loss: str, named: str, not_named: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        require_learning(Progressed(step=3, idle=3), Training(loss=loss, guide_margin=3), loss)
+    assert named in caught.value.hint and not_named not in caught.value.hint
 
 
 def test_what_was_decided_is_said(tiny_model: str, tmp_path: Path) -> None:

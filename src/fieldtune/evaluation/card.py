@@ -131,7 +131,7 @@ def _how(about: ModelFacts) -> list[str]:
         "queries": made.get(source, "given with the documents"),
         "preset": config.preset,
         "loss": "in-batch contrastive with hard negatives" if negatives.per_query else "in-batch contrastive",
-        "loss scale": counts.get("loss scale", settings.scale),
+        "loss scale": counts.get("loss scale", "") if trained else settings.scale,
         "dimensions trained": ", ".join(map(str, details.get("dimensions", ()))),
         "epochs": settings.epochs,
         "steps": counts.get("steps", ""),

@@ -22,8 +22,8 @@ from fieldtune.llm.form import Form, plainer, read_body
 from fieldtune.llm.health import Health
 from fieldtune.llm.pace import Pace
 from fieldtune.llm.prompt import Prompt, Reply
-from fieldtune.llm.stopping import ending_gently
 from fieldtune.llm.tokens import prompt_tokens
+from fieldtune.stopping import ending_gently
 from fieldtune.workspace import digest
 
 log = logging.getLogger(__name__)

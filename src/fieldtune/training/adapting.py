@@ -52,12 +52,8 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
     """
     import torch
 
-    if encoder.routed:
-        raise ModelError(
-            f"{encoder.name} has a layer for queries alone, trained on vectors that would change",
-            "give the model that it was made of",
-        )
     module, transformer = encoder.model[0], encoder.model.transformers_model
+    require_bare(settings, encoder.name, routed=encoder.routed, adapted=hasattr(module, "bottlenecks"))
     torch.manual_seed(seed)  # of new weights
     if settings.method == "full":
         freeze_lower(transformer, settings.freeze_layers)
@@ -65,10 +61,6 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
         frozen = f"The word vectors and the lower {settings.freeze_layers} layers were left as they are."
         return Prepared(settings, None, part, whole, [frozen] if settings.freeze_layers else [])
     require_layers(transformer, settings.freeze_layers)
-    if hasattr(module, "bottlenecks"):
-        raise ModelError(
-            f"{encoder.name} carries bottleneck adapters already", "give the model that they were trained on"
-        )
     prepared = Prepared(settings, record_of(encoder, _KINDS[settings.method]), 0, 0, [])
     if settings.pretrain != "none":
         prepared.record = None
@@ -98,6 +90,18 @@ def prepare(encoder: Encoder, settings: Training, seed: int) -> Prepared:
         f"Trained with {_NAMES[settings.method]}: {prepared.trainable:,} of {prepared.total:,} numbers ({share:.2%})."
     )
     return prepared
+
+
+def require_bare(settings: Training, name: str, *, routed: bool, adapted: bool) -> None:
+    """Raise ModelError for a base that cannot be trained again: with a layer for queries alone (`routed`), or, unless
+    all of it is trained, with bottleneck adapters (`adapted`)."""
+    if routed:
+        raise ModelError(
+            f"{name} has a layer for queries alone, trained on vectors that would change",
+            "give the model that it was made of",
+        )
+    if adapted and settings.method != "full":
+        raise ModelError(f"{name} carries bottleneck adapters already", "give the model that they were trained on")
 
 
 def finish(encoder: Encoder, prepared: Prepared) -> Encoder:

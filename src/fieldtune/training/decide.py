@@ -17,7 +17,7 @@ from fieldtune.errors import ConfigError
 from fieldtune.queries.columns import scale_of
 from fieldtune.training.fit import require_lengths, require_sizes
 from fieldtune.training.losses import matryoshka_dimensions
-from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, shape_of, untaught, unused
+from fieldtune.training.losses.choice import IN_BATCH, SUMS, TAUGHT, Shape, choose, scales, shape_of, untaught, unused
 from fieldtune.training.pairs import Pairs
 from fieldtune.training.recipe import Recipe
 from fieldtune.training.scale import compared_vectors, fitting_scale, scale_of_cosines
@@ -45,7 +45,7 @@ def decide(
     if config.negatives.rounds > 1 and shape.kind == GIVEN and loss in TAUGHT:
         notes.append("Rows mined anew between rounds have no given scores: later rounds train them in the batch.")
     scale, said = _scale(config, pairs, encoder, own)
-    notes += said
+    notes += said if scales(loss, settings) else []
     dimensions, weights = sizes_trained(settings, encoder.dimension)
     if loss == "vectors" and not settings.contrastive_share and len(dimensions) > 1:
         dimensions, weights = (encoder.dimension,), ()
@@ -55,6 +55,7 @@ def decide(
         )
     else:
         notes += said_of_weights(settings, encoder.dimension)
+    notes += said_of_unmet(settings, dimensions, pairs)
     student = 1 / scale if settings.student_temperature == "auto" else settings.student_temperature
     teacher, said = _teacher_temperature(config, pairs.scores[:own], loss, examples)
     notes += said
@@ -147,6 +148,24 @@ def said_of_weights(settings: Training, full: int) -> list[str]:
     ]
 
 
+def said_of_unmet(settings: Training, dimensions: Sequence[int], pairs: Pairs) -> list[str]:
+    """What asks for sizes that are not trained, `dimensions` being those that are, or for more negatives than the rows
+    have."""
+    said, most = [], max(map(len, pairs.negatives), default=0)
+    if settings.dev_dimension not in (0, *dimensions):
+        said.append(
+            f"Dev is measured at {settings.dev_dimension} dimensions (training.dev_dimension), a size that is not "
+            f"trained (training.matryoshka comes to {', '.join(map(str, dimensions))}): what it chooses by is no aim "
+            "of the training."
+        )
+    if settings.hard_negatives > max(1, most):  # 1 is the default, in rows without any too
+        said.append(
+            f"training.hard_negatives is {settings.hard_negatives}, and no query has more than {most} to draw from: "
+            "raise negatives.per_query, or give more neg in the rows."
+        )
+    return said
+
+
 def _teacher_temperature(
     config: Config, scores: Sequence[Mapping[int, float]], loss: str, examples: Path
 ) -> tuple[float, list[str]]:
@@ -197,10 +216,12 @@ def _mechanics(config: Config, shape: Shape, loss: str, device: str) -> list[str
         exact = not settings.contrastive_share and shape.scored == shape.queries
     if settings.accumulate > 1 and not exact:
         why = "each sees the negatives of its own batch alone" if loss in IN_BATCH else "it looks at a batch as a whole"
+        cure = "training.gradient_cache with the large batch_size is, at the same memory."
+        if settings.method == "query":
+            cure = "The large batch_size is, which a query layer has the memory for."
         notes.append(
             f"training.accumulate adds up {settings.accumulate} batches of {settings.batch_size}; with the loss {loss} "
-            f"that is not one batch of {settings.accumulate * settings.batch_size}: {why}. training.gradient_cache "
-            "with the large batch_size is, at the same memory."
+            f"that is not one batch of {settings.accumulate * settings.batch_size}: {why}. {cure}"
         )
     if settings.precision == "bf16" and not has_bf16(device):
         notes.append("This device computes bf16 in software, slowly: training.precision=auto takes what it does fast.")

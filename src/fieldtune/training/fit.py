@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from fieldtune.config import Config, Training, second_models
 from fieldtune.errors import ConfigError, InputError
-from fieldtune.model_folder import transformer_folder
+from fieldtune.model_folder import carries, transformer_folder
 from fieldtune.models import resolve_model, trusted
+from fieldtune.training.adapting import require_bare
 from fieldtune.training.blocks import linears_of
 from fieldtune.training.devices.requirements import require_devices
 from fieldtune.training.freezing import require_layers
@@ -42,6 +43,8 @@ def require_training(config: Config, model: ResolvedModel, *, here: bool = True)
             f"training.loss {settings.loss} learns from hard negatives, and training.hard_negatives=0 draws none",
             "set training.hard_negatives=1, or a loss that sees the batch's other passages, such as mnrl",
         )
+    routed, adapted = carries(model.folder)
+    require_bare(settings, model.name, routed=routed, adapted=adapted)
     require_sizes(settings, model.name, model.dimension)
     require_lengths(settings, model.name, config.model.max_tokens or model.max_tokens)
     low_rank = settings.method in ("lora", "qlora")

@@ -17,7 +17,7 @@ from fieldtune.encoding import GivenVectors, QueryAdapter
 from fieldtune.errors import ConfigError, ModelError
 from fieldtune.measures import canonical
 from fieldtune.training.checkpoint import Progressed
-from fieldtune.training.decide import said_of_weights, sizes_trained
+from fieldtune.training.decide import said_of_unmet, said_of_weights, sizes_trained
 from fieldtune.training.development import Development, dev_queries, without_dev
 from fieldtune.training.losses.choice import choose, shape_of
 from fieldtune.training.methods import require_method
@@ -70,18 +70,18 @@ def fit_on_given(
     name = development.label if development else ""
     adapter, state = fit_query_adapter(asked, shown, pairs, recipe, score, name, report)
     said = [f"pairs: {len(pairs):,}", f"steps: {state.step:,}", f"loss scale: {scale:g}"]
-    said += said_of_weights(settings, queries.dimension)
+    said += [*said_of_weights(settings, queries.dimension), *said_of_unmet(settings, dimensions, pairs)]
     if development is None:
         said += without_dev(data)
     else:
         said.append(f"dev {name}: {state.base_score:.4f} before, {state.best_score:.4f} after")
         if state.best_score <= state.base_score:
             said.append("No gain on dev: search without the adapter. A lower training.learning_rate may help.")
-    said += _checked(adapter, state, asked)
+    said += _checked(adapter, state, recipe, asked)
     return adapter, state, said
 
 
-def _checked(adapter: QueryAdapter, state: Progressed, asked: NDArray[np.float32]) -> list[str]:
+def _checked(adapter: QueryAdapter, state: Progressed, recipe: Recipe, asked: NDArray[np.float32]) -> list[str]:
     """What went wrong without stopping the training, by the unit vectors of its queries.
 
     Raises ModelError for an adapter that gives no numbers, that learned nothing, or that changes nothing.
@@ -90,7 +90,7 @@ def _checked(adapter: QueryAdapter, state: Progressed, asked: NDArray[np.float32
         after = adapter.apply(asked)
     if not np.allclose(np.linalg.norm(after, axis=1), 1, atol=1e-3):  # what overflowed has no length
         raise ModelError("the adapter gives vectors that are no numbers", "lower training.learning_rate")
-    require_learning(state)
+    require_learning(state, recipe.settings, recipe.loss)
     require_change(asked, after)
     if collapsed(after) and not collapsed(asked):
         return [

@@ -16,6 +16,7 @@ from fieldtune.console import Progress
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
+from fieldtune.stopping import PutOff
 from fieldtune.training.batches import Batch, batches_of_step, plan
 from fieldtune.training.checkpoint import (
     Progressed,
@@ -26,7 +27,7 @@ from fieldtune.training.checkpoint import (
 )
 from fieldtune.training.development import Development
 from fieldtune.training.devices.orders import Collect, Fit, Step, leading, tell
-from fieldtune.training.devices.world import together
+from fieldtune.training.devices.world import current, together
 from fieldtune.training.losses.choice import draws_scored, terms
 from fieldtune.training.modes import enter_training
 from fieldtune.training.optimizer import set_rate
@@ -117,7 +118,9 @@ def train(
         state.base_score = float(found.scores.mean())
         _log(state, hooks, _said(development, found))
     order = Fit(pairs, replace(recipe, fixed=None), session.objective.fixed, str(work))
-    with leading(order), Progress("training", len(steps), unit="steps") as progress:
+    # Of several processes, which all hear the signal, none can finish a step without the others.
+    stop = PutOff(idle=current() is not None)
+    with leading(order), Progress("training", len(steps), unit="steps") as progress, stop:
         with together():
             session.stepper.start(whole)
         progress.resume(state.step)
@@ -143,7 +146,7 @@ def train(
             progress.advance(1, f"loss {np.mean(losses[-20:]):.4f}, rate {rate:.1e}")
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 _log(state, hooks, {"loss": round(loss, 5), "rate": rate})
-            due = time.monotonic() - saved > settings.checkpoint_seconds
+            due = stop.heard or time.monotonic() - saved > settings.checkpoint_seconds
             if not due and state.step not in evaluate_at:
                 continue
             tell(Collect(state.step))
@@ -156,6 +159,7 @@ def train(
                 save_checkpoint(checkpoint, key, state, whole)
                 write_jsonl(work / "log.jsonl", state.log)
                 saved = time.monotonic()
+            stop.heed()
     load_weights(best, encoder.model)
     encoder.model.eval()
     return state

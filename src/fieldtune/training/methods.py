@@ -7,7 +7,7 @@ from typing import Any
 
 from fieldtune.config import Config, Section, Training
 from fieldtune.errors import ConfigError
-from fieldtune.training.losses.choice import OWN, SCORED, TAUGHT
+from fieldtune.training.losses.choice import IN_BATCH, OWN, SCORED, TAUGHT, scales
 from fieldtune.training.qlora import require_qlora
 
 
@@ -45,6 +45,7 @@ USES = (
         ("pretrain_epochs", "pretrain_rate", "pretrain_share", "pretrain_batch_size"), "pretrain", ("mlm", "tsdae"),
         refused=True,
     ),
+    Use(("scale",), "loss", (*IN_BATCH, "cosent", *TAUGHT, "vectors")),
     Use(("margin",), "loss", OWN),
     Use(("guide_margin",), "loss", ("guided",)),
     Use(("projection",), "loss", ("vectors",)),
@@ -72,6 +73,10 @@ def said_of_unused(config: Config, loss: str) -> list[str]:
         if not use.counts(settings, loss):
             way = f"training.{use.way}={' or '.join(use.values)}" if use.values else f"training.{use.way}"
             said += [f"training.{name} is set, but counts with {way} alone." for name in _given(settings, use)]
+    if settings.scale != "auto" and loss == "vectors" and not scales(loss, settings):
+        said.append(
+            "training.scale is set, but of the loss vectors it counts in training.contrastive_share alone, which is 0."
+        )
     if config.teacher.model and loss not in SCORED:
         said.append(
             f"The scores of teacher.model are not used: the loss {loss} takes none ({', '.join(SCORED)} do). Leave "
@@ -110,6 +115,18 @@ def require_method(config: Config, device: str) -> None:
         require_qlora(device)
         if settings.lora.dora:
             raise ConfigError("training.lora.dora does not go with qlora", "set training.method=lora for it")
+    frozen = {
+        f"method={settings.method}": settings.method != "full" and settings.pretrain == "none",  # that trains them too
+        f"freeze_layers={settings.freeze_layers}": settings.freeze_layers > 0,
+        "m3.train=heads": settings.m3.train == "heads" and settings.pretrain == "none",
+    }
+    for setting in (name for name, stands in frozen.items() if stands and settings.freeze_embeddings is False):
+        raise ConfigError(
+            f"training.freeze_embeddings=false asks to train the word vectors, and training.{setting} leaves them as "
+            "they are",
+            "leave training.freeze_embeddings out, or train all weights: method=full, freeze_layers=0, and m3.train "
+            "none, both or encoder",
+        )
     if settings.base_share not in (0, "queries") and settings.method in ("adapter", "query"):
         raise ConfigError(
             f"training.base_share mixes weights, and method={settings.method} leaves those of the base as they are",

@@ -19,6 +19,7 @@ from fieldtune.encoding import Encoder
 from fieldtune.encoding.token_files import FOLDER
 from fieldtune.encoding.tokens import budgeted
 from fieldtune.errors import ModelError
+from fieldtune.stopping import PutOff
 from fieldtune.training.checkpoint import State, load_checkpoint, save_checkpoint
 from fieldtune.training.masked import masked_task
 from fieldtune.training.modes import enter_training
@@ -118,7 +119,7 @@ def pretrain(
     saved = time.monotonic()
     began = saved - state.seconds  # what is put aside is told apart by how long it took
     enter_training(modules, settings)
-    with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress:
+    with Progress(f"pre-training ({settings.pretrain})", len(steps), unit="steps") as progress, PutOff() as stop:
         progress.resume(state.step)
         while state.step < len(steps):
             rows = steps[state.step]
@@ -151,11 +152,13 @@ def pretrain(
             if state.step % _LOG_EVERY == 0 or state.step == len(steps):
                 state.log.append({"pretrain_step": state.step, "pretrain_loss": round(value, 5)})
                 _tell(report, state.log[-1])
-            if time.monotonic() - saved > settings.checkpoint_seconds and state.step < len(steps):
+            due = time.monotonic() - saved > settings.checkpoint_seconds and state.step < len(steps)
+            if due or stop.heard:
                 state.seconds = time.monotonic() - began
                 with room_to_write(work, "the checkpoint"):
                     save_checkpoint(path, key, state, whole)
                 saved = time.monotonic()
+                stop.heed()
     if state.best_score < 0:  # the end was not reached before
         state.best_score = measured()
         state.seconds = time.monotonic() - began

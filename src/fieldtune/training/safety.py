@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldtune.config import Training
 from fieldtune.disk import room_to_write
 from fieldtune.encoding import Encoder
 from fieldtune.errors import ModelError
 from fieldtune.training.checkpoint import Progressed
 from fieldtune.training.development import Development
+from fieldtune.training.losses.choice import OWN
 from fieldtune.training.pairs import Pairs
 from fieldtune.workspace import atomic_folder
 
@@ -88,14 +90,21 @@ def collapsed(vectors: NDArray[np.float32]) -> bool:
     return among >= _ALIKE
 
 
-def require_learning(state: Progressed) -> None:
-    """Raise ModelError when the loss was exactly 0 at every step: weight decay alone moved the weights."""
+def require_learning(state: Progressed, settings: Training, loss: str) -> None:
+    """Raise ModelError when the `loss` was exactly 0 at every step: weight decay alone moved the weights."""
     if state.idle and state.idle == state.step:
-        raise ModelError(
-            f"training learned nothing: the loss was 0 at every one of the {state.step:,} steps",
+        cures = [
             "see that the rows have wrong passages to tell from right ones (negatives.per_query, "
-            "training.hard_negatives of 1 or more, queries on other passages); raise training.margin where the loss "
-            "has one, or choose another training.loss, such as mnrl",
+            "training.hard_negatives of 1 or more, queries on other passages)"
+        ]
+        if loss in OWN:
+            cures.append(f"raise training.margin ({settings.margin:g})")
+        if loss == "guided":  # what the guide finds more similar than the pair less this is left out
+            cures.append(f"lower training.guide_margin ({settings.guide_margin:g})")
+        if loss != "mnrl":
+            cures.append("choose another training.loss, such as mnrl")
+        raise ModelError(
+            f"training learned nothing: the loss was 0 at every one of the {state.step:,} steps", "; or ".join(cures)
         )
 
 

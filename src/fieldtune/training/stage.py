@@ -30,6 +30,7 @@ from fieldtune.training.devices.orders import assign
 from fieldtune.training.devices.requirements import require_devices, said_of_devices
 from fieldtune.training.general import keep_share, pretrain_first, require_replayed, with_base_share, with_replay
 from fieldtune.training.loop import Hooks, of_one
+from fieldtune.training.losses.choice import scales
 from fieldtune.training.m3.fitting import put_in, require_m3
 from fieldtune.training.m3.hooks import with_m3
 from fieldtune.training.methods import require_method, said_of_unused
@@ -172,7 +173,7 @@ def tune(
             state, details["soup"] = soup.state, list(soup.rows)
         else:
             state = train_one(0, states, "")
-        require_learning(state)
+        require_learning(state, settings, recipe.loss)
         for folder in (states, states / "pretrain"):  # not the pre-training that others share
             forget_ids(folder)
         if m3 is not None:
@@ -227,7 +228,7 @@ def tune(
     counts: dict[str, int | float] = {
         "pairs": len(pairs),
         "steps": state.step,
-        "loss scale": recipe.scale,
+        **({"loss scale": recipe.scale} if scales(recipe.loss, settings) else {}),
         "best step": state.best_step,
         "trainable parameters": state.trainable or prepared.trainable,
     }

@@ -166,6 +166,11 @@ def unused(loss: str, pairs: Pairs, uses_scores: bool) -> tuple[frozenset[int], 
     return frozenset(), ""
 
 
+def scales(loss: str, settings: Training) -> bool:
+    """Whether the loss multiplies similarities by training.scale."""
+    return loss in (*IN_BATCH, "cosent", *TAUGHT) or (loss == "vectors" and settings.contrastive_share > 0)
+
+
 def draws_scored(loss: str, uses_scores: bool) -> bool:
     """Whether of a query with scores those passages are drawn, whatever they are, and not its hard negatives."""
     return loss in TAUGHT or (uses_scores and loss in ("cosine", "cosent"))
