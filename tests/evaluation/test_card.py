@@ -21,7 +21,13 @@ STAGES = (
     Result("documents", {"documents": 12, "pages": 1904}),
     Result("corpus", {"passages": 48}),
     Result("dataset", {"training queries": 61, "training pairs": 70, "hard negatives": 122, "test": 37}),
-    Result("training", {"steps": 9, "loss scale": 21.5}, {}, (), {"dimensions": [32, 16], "device": "cuda:0"}),
+    Result(
+        "training",
+        {"steps": 9, "loss scale": 21.5},
+        {},
+        (),
+        {"loss": "mnrl", "dimensions": [32, 16], "device": "cuda:0"},
+    ),
 )
 KEPT = Change("retrieval (English)", "nDCG@10", 1032, 0.8247, 0.8218, -0.0029, (-0.0125, 0.0081), 0.014, "unclear")
 LOST = Change("classification (English)", "accuracy", 144, 0.786, 0.741, -0.045, (-0.069, -0.025), 0.029, "lost")
@@ -123,6 +129,15 @@ def test_prompts_and_length_are_told_and_the_code_runs(model: Path, metrics: dic
     code = text.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) == 5
     exec(code.replace(PLACE, str(model)), {})  # what a reader would paste
+
+
+def test_the_loss_and_the_weights_that_were_trained_are_named(model: Path, metrics: dict[str, object]) -> None:
+    text = card(model, metrics, about())
+    assert "| loss | mnrl |" in text and "| weights | all |" in text
+    stages = [*STAGES[:-1], replace(STAGES[-1], details={"loss": "kl"})]
+    config = make_config({"training": {"method": "lora", "loss": "auto"}})
+    text = card(model, metrics, replace(about(), stages=tuple(stages), config=config))
+    assert "| loss | kl |" in text and "| weights | LoRA, merged |" in text
 
 
 def test_a_loss_without_a_scale_is_shown_without_one(model: Path, metrics: dict[str, object]) -> None:

@@ -173,6 +173,8 @@ def test_what_is_searched_fits_the_rows_and_what_is_fixed_is_left_out(
     alone = config_for(tiny_beir, tiny_model, tmp_path, m3={"train": "both", "in_batch": False})
     own = {one.name: one for one in search_space(alone, encoder, rows, vectors, ())}
     assert own["training.hard_negatives"].values == (1, 2)  # without any there would be nothing to learn from
+    plain = config_for(tiny_beir, tiny_model, tmp_path, loss="triplet")
+    assert "training.scale" not in {one.name for one in search_space(plain, encoder, rows, vectors, ())}
     left = search_space(config, encoder, rows, vectors, {"training.loss", "training.epochs"})
     assert {one.name for one in left} == set(space) - {"training.loss", "training.epochs"}
 

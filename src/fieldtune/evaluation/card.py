@@ -19,6 +19,12 @@ from fieldtune.workspace import atomic_file, read_json
 _HAN, _KANA, _HANGUL = "[\u4e00-\u9fff]", "[\u3040-\u30ff]", "[\uac00-\ud7a3]"
 _ENGLISH = {"the", "of", "and", "in", "to", "with", "is", "for", "or", "by", "on", "that", "are", "what", "how"}
 
+_WEIGHTS = {
+    "full": "all", "lora": "LoRA, merged", "qlora": "LoRA over 4 bits, merged", "adapter": "bottleneck adapters",
+    "query": "a layer for queries alone",
+}  # fmt: skip
+"""Which of them were trained, by training.method."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -121,7 +127,7 @@ print(model.similarity(queries, passages))
 
 def _how(about: ModelFacts) -> list[str]:
     config = about.config
-    settings, negatives = config.training, config.negatives
+    settings = config.training
     trained = next((result for result in about.stages if result.stage == "training"), None)
     source = config.queries.source
     made = {"structure": "made from the documents' own structure", "llm": "written by a language model"}
@@ -130,7 +136,8 @@ def _how(about: ModelFacts) -> list[str]:
     rows = {
         "queries": made.get(source, "given with the documents"),
         "preset": config.preset,
-        "loss": "in-batch contrastive with hard negatives" if negatives.per_query else "in-batch contrastive",
+        "weights": _WEIGHTS[settings.method],
+        "loss": details.get("loss", settings.loss),
         "loss scale": counts.get("loss scale", "") if trained else settings.scale,
         "dimensions trained": ", ".join(map(str, details.get("dimensions", ()))),
         "epochs": settings.epochs,

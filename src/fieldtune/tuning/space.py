@@ -75,7 +75,7 @@ def search_space(
     """
     from fieldtune.dataset import read_examples
     from fieldtune.training.decide import decide, scores_kind
-    from fieldtune.training.losses.choice import IN_BATCH, fitting, shape_of
+    from fieldtune.training.losses.choice import IN_BATCH, fitting, scales, shape_of
     from fieldtune.training.pairs import make_pairs
 
     pairs = make_pairs(read_examples(examples))
@@ -86,11 +86,12 @@ def search_space(
         _numbers("training.learning_rate", [_round(own.learning_rate * times) for times in _RATES], own.learning_rate),
         _numbers("training.epochs", _EPOCHS, own.epochs),
     ]
-    scales = [_round(recipe.scale * times) for times in _SCALES]
-    if own.scale == "auto":
-        space.append(Setting("training.scale", (scales[0], "auto", scales[2]), "auto"))
-    else:
-        space.append(_numbers("training.scale", scales, own.scale))
+    if scales(recipe.loss, own):
+        around = [_round(recipe.scale * times) for times in _SCALES]
+        if own.scale == "auto":
+            space.append(Setting("training.scale", (around[0], "auto", around[2]), "auto"))
+        else:
+            space.append(_numbers("training.scale", around, own.scale))
     others = [loss for loss in _LOSSES if loss in fitting(shape) and loss not in (own.loss, recipe.loss)]
     if others:
         losses = (own.loss, *others)
