@@ -89,7 +89,7 @@ def load_model(model: Model | str) -> SentenceTransformer:
     require_length(settings, found)
     query = found.query_prompt if settings.query_prompt is None else settings.query_prompt
     passage = found.passage_prompt if settings.passage_prompt is None else settings.passage_prompt
-    with _quiet():
+    with quiet():
         from sentence_transformers import SentenceTransformer
 
         try:
@@ -142,7 +142,7 @@ def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{path} is not a tokenizer: {_first_line(error)}", "save the model again") from None
     else:
-        with _quiet():
+        with quiet():
             from transformers import AutoTokenizer
 
             try:
@@ -178,7 +178,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the loading bar and the advice that transformers and the hub client print."""
     from transformers.utils import logging as chatter
 

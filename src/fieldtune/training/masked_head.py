@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldtune.encoding import Encoder
+from fieldtune.models import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -25,22 +26,18 @@ def masked_head(encoder: Encoder, folder: Path) -> tuple[Module, bool]:
     import torch
     from transformers import AutoConfig, AutoModelForMaskedLM
     from transformers.modeling_outputs import BaseModelOutput
-    from transformers.utils import logging as chatter
 
     inner = encoder.model.transformers_model
     words = inner.get_input_embeddings().weight
-    level = chatter.get_verbosity()
-    chatter.set_verbosity_error()  # weights that the head lacks are the rule here, and told by the result
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        whole, said = AutoModelForMaskedLM.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
+        with quiet():  # weights that the head lacks are the rule here, and told by the result
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            whole, said = AutoModelForMaskedLM.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
     except (ValueError, KeyError, OSError) as error:
         _log.info("no masked-token head for this architecture: %s", error)
         return fresh_head(words), False
-    finally:
-        chatter.set_verbosity(level)
     prefix = whole.base_model_prefix
     fresh = any(not name.startswith(f"{prefix}.") and "decoder" not in name for name in said["missing_keys"])
     output = whole.get_output_embeddings()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldtune.errors import FieldtuneError, MissingExtraError, ModelError
+from fieldtune.models import quiet
 
 
 def require_qlora(device: str) -> None:
@@ -37,9 +38,10 @@ def in_four_bits(transformer: Any, folder: Path, device: str) -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32,
     )
     try:
-        model = type(transformer).from_pretrained(
-            folder, quantization_config=settings, device_map={"": device}, local_files_only=True
-        )
+        with quiet():
+            model = type(transformer).from_pretrained(
+                folder, quantization_config=settings, device_map={"": device}, local_files_only=True
+            )
     except FieldtuneError:
         raise
     except Exception as error:  # whatever transformers or bitsandbytes raise about this model and this machine
